@@ -1,0 +1,166 @@
+//! RTP dictionaries of the control protocol: the shapes of the v2 worker channel (codecs, encodings,
+//! header extensions, RTCP), used inside and outside, and the rules by which a receiver's list of
+//! codecs is matched with a producer's codec.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What a track carries.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Sound.
+    Audio,
+    /// Picture.
+    Video,
+}
+
+/// One RTCP feedback message a codec is used with (`a=rtcp-fb`, RFC 4585 §4.2).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RtcpFeedback {
+    /// `nack`, `ccm`, `goog-remb`, `transport-cc`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `pli`, `fir`, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parameter: String,
+}
+
+/// A codec with its payload type. RTX stands as a codec of its own with `apt` in `parameters`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RtpCodec {
+    /// `audio/opus`, `video/H264`, ...; compared without case. AAC from RTMP is `audio/mpeg4-generic`.
+    pub mime_type: String,
+    /// RTP payload type, 0 to 127.
+    pub payload_type: u8,
+    /// RTP clock in Hz.
+    pub clock_rate: u32,
+    /// Audio channels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u8>,
+    /// Format parameters (`a=fmtp`): strings or integers.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
+    /// Feedback the sender of media accepts for it.
+    #[serde(default)]
+    pub rtcp_feedback: Vec<RtcpFeedback>,
+}
+
+impl RtpCodec {
+    /// Whether the mime type is `mime`, without case.
+    pub fn is(&self, mime: &str) -> bool {
+        self.mime_type.eq_ignore_ascii_case(mime)
+    }
+
+    /// Whether this is RTX, RED, FEC, comfort noise or DTMF: a codec that never stands alone.
+    pub fn is_feature(&self) -> bool {
+        let name = self.mime_type.split('/').nth(1).unwrap_or_default().to_ascii_lowercase();
+        matches!(
+            name.as_str(),
+            "rtx" | "red" | "ulpfec" | "flexfec-03" | "flexfec" | "cn" | "telephone-event"
+        )
+    }
+
+    /// A format parameter as text, whether it was given as a string or a number.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        match self.parameters.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// The payload type an RTX codec repairs.
+    pub fn apt(&self) -> Option<u8> {
+        self.parameter("apt")?.parse().ok()
+    }
+
+    /// Whether feedback `kind` (with `parameter`, possibly empty) was negotiated.
+    pub fn has_feedback(&self, kind: &str, parameter: &str) -> bool {
+        self.rtcp_feedback.iter().any(|fb| fb.kind == kind && fb.parameter == parameter)
+    }
+}
+
+/// The SSRC of a retransmission stream.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RtxEncoding {
+    /// RTP synchronisation source.
+    pub ssrc: u32,
+}
+
+/// One RTP stream of a track.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Encoding {
+    /// RTP synchronisation source; absent where the stream is found by MID or RID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssrc: Option<u32>,
+    /// Its retransmission stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtx: Option<RtxEncoding>,
+    /// RTP stream id of a simulcast layer (RFC 8851).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding_id: Option<String>,
+}
+
+/// A header extension and its local id (`a=extmap`, RFC 8285).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HeaderExtension {
+    /// The extension's URI.
+    pub uri: String,
+    /// 1 to 14 in the one-byte form, to 255 in the two-byte form.
+    pub id: u8,
+}
+
+/// RTCP of a track.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RtcpParameters {
+    /// Canonical name shared by the tracks that belong together (lip sync).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cname: Option<String>,
+}
+
+/// Everything that describes a track's RTP, sent or received.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RtpParameters {
+    /// Media id (`a=mid`), written into each packet when the extension was negotiated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mux_id: Option<String>,
+    /// Codecs, media and RTX. A producer sends the first media codec unless told otherwise; a consumer
+    /// lists every codec its receiver takes.
+    pub codecs: Vec<RtpCodec>,
+    /// Streams; a consumer has exactly one.
+    pub encodings: Vec<Encoding>,
+    /// Header extensions.
+    pub header_extensions: Vec<HeaderExtension>,
+    /// RTCP.
+    pub rtcp: RtcpParameters,
+}
+
+/// Known header extension URIs.
+pub mod ext {
+    /// RFC 8843 §15: the media id.
+    pub const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+    /// RFC 8852: the stream id of a simulcast layer.
+    pub const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+    /// RFC 8852: the stream id that an RTX stream repairs.
+    pub const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+    /// 24-bit 6.18 fixed-point send time.
+    pub const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
+    /// draft-holmer-rmcat-transport-wide-cc-extensions-01.
+    pub const TRANSPORT_CC: &str =
+        "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    /// RFC 6464: audio level of the packet.
+    pub const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+    /// 3GPP TS 26.114: rotation of the picture.
+    pub const VIDEO_ORIENTATION: &str = "urn:3gpp:video-orientation";
+    /// Bounds of the receiver's playout delay.
+    pub const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+    /// AV1 RTP payload specification, appendix A.
+    pub const DEPENDENCY_DESCRIPTOR: &str =
+        "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+    /// Absolute capture time.
+    pub const ABS_CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+}

@@ -1,0 +1,14 @@
+//! The core: forwards RTP between producers and consumers on pinned worker threads and is asked for
+//! everything through one control protocol. It names no adapter and no codec library.
+//!
+//! Bottom to top: `id, time → rtp → payload → capabilities, profile → session → producer, consumer →
+//! router → transport, peer, room → worker → control → io` (held by `tests/integration/layering.rs`).
+
+pub mod capabilities;
+pub mod convert;
+pub mod id;
+pub mod lane;
+pub mod payload;
+pub mod rtp;
+pub mod session;
+pub mod time;

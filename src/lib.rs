@@ -1,0 +1,3 @@
+//! Viaduct: a multi-protocol media gateway. See `ARCHITECTURE.md` for the shape and the words.
+
+pub mod core;
