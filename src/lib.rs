@@ -1,3 +1,4 @@
 //! Viaduct: a multi-protocol media gateway. See `ARCHITECTURE.md` for the shape and the words.
 
+pub mod bridge;
 pub mod core;

@@ -1,1 +1,161 @@
-//! x
+//! RTP payload formats: what a payload says about the frame it carries ([`inspect`]), coded frames into
+//! payloads ([`Packetizer`]) and payloads into coded frames ([`Depacketizer`]).
+//!
+//! Pure functions over bytes; no codec library. One file per format, its RFC named there. Nothing here
+//! panics or grows without bound on bytes from a network.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+/// The codecs whose payloads are understood, or at least known by name.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Codec {
+    /// H.264 (RFC 6184).
+    H264,
+    /// H.265 (RFC 7798).
+    H265,
+    /// VP8 (RFC 7741).
+    Vp8,
+    /// VP9 (RFC 9628).
+    Vp9,
+    /// AV1 (AOM RTP payload specification 1.0).
+    Av1,
+    /// Opus (RFC 7587).
+    Opus,
+    /// G.711 mu-law.
+    Pcmu,
+    /// G.711 A-law.
+    Pcma,
+    /// G.722.
+    G722,
+    /// AAC (RFC 3640), as RTMP brings it.
+    Aac,
+    /// Anything else: forwarded without a look inside.
+    Other,
+}
+
+impl Codec {
+    /// The codec of a mime type such as `video/H264`, compared without case.
+    pub fn from_mime(mime: &str) -> Codec {
+        let name = mime.split_once('/').map_or(mime, |(_, name)| name);
+        const NAMES: [(&str, Codec); 11] = [
+            ("h264", Codec::H264),
+            ("h265", Codec::H265),
+            ("vp8", Codec::Vp8),
+            ("vp9", Codec::Vp9),
+            ("av1", Codec::Av1),
+            ("opus", Codec::Opus),
+            ("pcmu", Codec::Pcmu),
+            ("pcma", Codec::Pcma),
+            ("g722", Codec::G722),
+            ("mpeg4-generic", Codec::Aac),
+            ("mp4a-latm", Codec::Aac),
+        ];
+        NAMES
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map_or(Codec::Other, |(_, codec)| *codec)
+    }
+
+    /// Whether it carries pictures. `Other` is not known to.
+    pub fn is_video(self) -> bool {
+        matches!(self, Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1)
+    }
+}
+
+/// What one RTP payload tells about its frame. For sound every packet is a whole frame.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FrameFacts {
+    /// The first payload of a frame.
+    pub start: bool,
+    /// The last payload of a frame (the RTP marker, for video).
+    pub end: bool,
+    /// The payload belongs to a keyframe, and shows it: true at least on the payload where a receiver may
+    /// begin, not on every further one.
+    pub keyframe: bool,
+    /// No other frame refers to this one. Never set for sound.
+    pub discardable: bool,
+}
+
+/// What the payload of one RTP packet tells about its frame; `marker` is the packet's marker bit.
+pub fn inspect(codec: Codec, payload: &[u8], marker: bool) -> FrameFacts {
+    let _ = (codec, payload, marker);
+    todo!()
+}
+
+/// A whole frame put together from payloads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AccessUnit<'a> {
+    /// The RTP timestamp of its packets.
+    pub timestamp: u32,
+    /// H.264: NAL units, each behind its length in four bytes, big-endian. Opus and other sound: the packet.
+    pub data: &'a [u8],
+    /// Decoding can start here.
+    pub keyframe: bool,
+    /// No other frame refers to it.
+    pub discardable: bool,
+    /// Packets are missing between the unit given before this one and this one.
+    pub gap: bool,
+}
+
+/// Cuts frames into RTP payloads. One per stream; buffers are reused.
+pub enum Packetizer {
+    /// H.264, packetization-mode 1.
+    H264,
+    /// One frame is one payload (Opus, G.711, G.722).
+    Whole,
+}
+
+impl Packetizer {
+    /// A packetizer for `codec`, or `None` where frames of it are not packetized here.
+    pub fn new(codec: Codec) -> Option<Packetizer> {
+        match codec {
+            Codec::H264 => Some(Packetizer::H264),
+            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(Packetizer::Whole),
+            _ => None,
+        }
+    }
+
+    /// Cuts the frame `data` (form as in [`AccessUnit::data`]) into payloads of at most `max_payload` bytes, in
+    /// order: `sink(payload, marker, facts)`. A frame of no usable content makes no payload.
+    pub fn packetize(
+        &mut self,
+        data: &[u8],
+        max_payload: usize,
+        sink: &mut impl FnMut(&[u8], bool, FrameFacts),
+    ) {
+        let _ = (data, max_payload, sink);
+        todo!()
+    }
+}
+
+/// Puts RTP payloads together into frames. Give it each packet once, in order of sequence numbers.
+pub enum Depacketizer {
+    /// H.264: single NAL units, STAP-A, FU-A.
+    H264,
+    /// One payload is one frame.
+    Whole,
+}
+
+impl Depacketizer {
+    /// A depacketizer for `codec`, or `None` where frames of it are not put together here.
+    pub fn new(codec: Codec) -> Option<Depacketizer> {
+        match codec {
+            Codec::H264 => Some(Depacketizer::H264),
+            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(Depacketizer::Whole),
+            _ => None,
+        }
+    }
+
+    /// Takes one packet. Whole frames go to `sink`: none, one, or two (when a frame's last packet was lost and
+    /// this packet is a frame of its own). Frames with missing packets are left out.
+    pub fn push(
+        &mut self,
+        sequence: u16,
+        timestamp: u32,
+        marker: bool,
+        payload: &[u8],
+        sink: &mut impl FnMut(AccessUnit<'_>),
+    ) {
+        let _ = (sequence, timestamp, marker, payload, sink);
+        todo!()
+    }
+}

@@ -1,0 +1,44 @@
+//! The `bridge` section of the configuration.
+
+use serde::Deserialize;
+
+/// Bounds of the conversions.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct BridgeConfig {
+    /// Threads that run codecs; 0: one for every four cores, at least one. Default 0.
+    pub threads: usize,
+    /// Streams re-encoded at once because their B-frames cannot be shown in a browser. Beyond it the viewer is
+    /// told. Default 2.
+    pub video_transcodes: usize,
+    /// Conversions of sound at once. Default 200.
+    pub audio_transcodes: usize,
+    /// Bit rate of Opus made from other codecs, stereo, in bit/s; mono takes two thirds. Default 96000.
+    pub opus_bitrate: u32,
+    /// libopus complexity, 0 to 10. Default 7.
+    pub opus_complexity: u8,
+    /// Lowest bit rate of a re-encoded picture, in bit/s. Default 300000.
+    pub video_bitrate_min: u32,
+    /// Highest bit rate of a re-encoded picture, in bit/s. Default 6000000.
+    pub video_bitrate_max: u32,
+    /// Longest distance between keyframes of a re-encoded picture, in milliseconds. Default 2000.
+    pub keyframe_interval_ms: u32,
+    /// Keyframes made on request are at least this far apart, in milliseconds. Default 500.
+    pub keyframe_request_ms: u32,
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
+        BridgeConfig {
+            threads: 0,
+            video_transcodes: 2,
+            audio_transcodes: 200,
+            opus_bitrate: 96_000,
+            opus_complexity: 7,
+            video_bitrate_min: 300_000,
+            video_bitrate_max: 6_000_000,
+            keyframe_interval_ms: 2_000,
+            keyframe_request_ms: 500,
+        }
+    }
+}
