@@ -139,6 +139,43 @@ pub struct RtpParameters {
     pub rtcp: RtcpParameters,
 }
 
+/// The entry of `accepted` that takes media of codec `source` untouched, if there is one.
+///
+/// Among several H.264 entries the best is the one with the source's packetization mode and profile; a
+/// profile that differs is no obstacle, because what encoders declare and what they send differ too.
+pub fn select<'a>(accepted: &'a [RtpCodec], source: &RtpCodec) -> Option<&'a RtpCodec> {
+    let fits = accepted.iter().filter(|codec| {
+        codec.is(&source.mime_type)
+            && codec.clock_rate == source.clock_rate
+            && same_or_default(codec, source, "profile-id", "0")
+            && same_or_default(codec, source, "profile", "0")
+    });
+    // `max_by_key` takes the last of equals, and the receiver lists its preferred entry first.
+    fits.rev().max_by_key(|codec| closeness(codec, source))
+}
+
+/// Whether a parameter that changes the bitstream is equal in both, `default` standing in where absent.
+fn same_or_default(a: &RtpCodec, b: &RtpCodec, name: &str, default: &str) -> bool {
+    if !a.is("video/VP9") && !a.is("video/AV1") {
+        return true;
+    }
+    let value = |codec: &RtpCodec| codec.parameter(name).unwrap_or_else(|| default.to_owned());
+    value(a) == value(b)
+}
+
+/// How well an H.264 entry fits a source: packetization mode before profile.
+fn closeness(codec: &RtpCodec, source: &RtpCodec) -> u8 {
+    if !codec.is("video/H264") {
+        return 0;
+    }
+    let mode = |codec: &RtpCodec| codec.parameter("packetization-mode").unwrap_or_else(|| "0".to_owned());
+    let profile = |codec: &RtpCodec| {
+        let id = codec.parameter("profile-level-id").unwrap_or_default().to_ascii_lowercase();
+        id.get(..4).map(str::to_owned)
+    };
+    u8::from(mode(codec) == "1") * 2 + u8::from(profile(codec) == profile(source))
+}
+
 /// Known header extension URIs.
 pub mod ext {
     /// RFC 8843 §15: the media id.
@@ -163,4 +200,42 @@ pub mod ext {
         "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
     /// Absolute capture time.
     pub const ABS_CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codec(mime: &str, payload_type: u8, fmtp: &[(&str, &str)]) -> RtpCodec {
+        RtpCodec {
+            mime_type: mime.into(),
+            payload_type,
+            clock_rate: 90_000,
+            channels: None,
+            parameters: fmtp.iter().map(|(k, v)| ((*k).into(), Value::from(*v))).collect(),
+            rtcp_feedback: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn h264_prefers_mode_then_profile_then_order() {
+        let high = ("profile-level-id", "64001f");
+        let base = ("profile-level-id", "42e01f");
+        let accepted = [
+            codec("video/H264", 1, &[high, ("packetization-mode", "0")]),
+            codec("video/H264", 2, &[base, ("packetization-mode", "1")]),
+            codec("video/H264", 3, &[high, ("packetization-mode", "1")]),
+        ];
+        let of = |source: &RtpCodec| select(&accepted, source).map(|codec| codec.payload_type);
+        assert_eq!(of(&codec("video/h264", 9, &[high])), Some(3));
+        assert_eq!(of(&codec("video/h264", 9, &[("profile-level-id", "4d001f")])), Some(2));
+        assert_eq!(of(&codec("video/VP8", 9, &[])), None);
+    }
+
+    #[test]
+    fn vp9_profiles_are_different_bitstreams() {
+        let accepted = [codec("video/VP9", 1, &[("profile-id", "2")]), codec("video/VP9", 2, &[])];
+        let chosen = select(&accepted, &codec("video/VP9", 9, &[("profile-id", "0")]));
+        assert_eq!(chosen.map(|codec| codec.payload_type), Some(2));
+    }
 }
