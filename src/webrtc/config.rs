@@ -1,0 +1,109 @@
+//! Settings of the `webrtc` section: which DTLS is spoken, how long a party may take, how large an SDP
+//! may be. Ports and addresses are the server's and come to a session as candidates.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How WebRTC parties are treated; ports and addresses are not here.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionConfig {
+    /// Which DTLS versions are spoken, and which first. Default `prefer-gcm`.
+    pub dtls: DtlsPolicy,
+    /// Milliseconds from the answer until the first valid connectivity check. Default 15000.
+    pub ice_timeout_ms: u64,
+    /// Milliseconds from the first valid connectivity check until DTLS is through. Default 15000.
+    pub dtls_timeout_ms: u64,
+    /// Milliseconds without a sign of life from the remote party until sending stops (RFC 7675 §5.1).
+    /// Default 30000.
+    pub consent_timeout_ms: u64,
+    /// Milliseconds after that until the session is closed. Default 30000.
+    pub lost_timeout_ms: u64,
+    /// Packets of media that may go to a new remote address before something authenticated came from
+    /// it. Default 50.
+    pub probation_packets: u32,
+    /// Remote addresses remembered a session. Default 16.
+    pub max_paths: usize,
+    /// DTLS datagrams kept while the remote fingerprint is not known yet. Default 8.
+    pub max_early_datagrams: usize,
+    /// Bounds of an SDP offer.
+    pub sdp: SdpLimits,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        SessionConfig {
+            dtls: DtlsPolicy::default(),
+            ice_timeout_ms: 15_000,
+            dtls_timeout_ms: 15_000,
+            consent_timeout_ms: 30_000,
+            lost_timeout_ms: 30_000,
+            probation_packets: 50,
+            max_paths: 16,
+            max_early_datagrams: 8,
+            sdp: SdpLimits::default(),
+        }
+    }
+}
+
+impl SessionConfig {
+    /// [`Self::ice_timeout_ms`] as a duration.
+    pub fn ice_timeout(&self) -> Duration {
+        Duration::from_millis(self.ice_timeout_ms)
+    }
+
+    /// [`Self::dtls_timeout_ms`] as a duration.
+    pub fn dtls_timeout(&self) -> Duration {
+        Duration::from_millis(self.dtls_timeout_ms)
+    }
+
+    /// [`Self::consent_timeout_ms`] as a duration.
+    pub fn consent_timeout(&self) -> Duration {
+        Duration::from_millis(self.consent_timeout_ms)
+    }
+
+    /// [`Self::lost_timeout_ms`] as a duration.
+    pub fn lost_timeout(&self) -> Duration {
+        Duration::from_millis(self.lost_timeout_ms)
+    }
+}
+
+/// Which DTLS versions are spoken.
+///
+/// Sealing AES-GCM costs a sixth of AES-CM with HMAC-SHA1, and with Chromium GCM is had only from a DTLS
+/// 1.2 server: as a 1.3 server the library takes the client's first profile, which in Chromium is AES-CM.
+/// Firefox takes GCM either way. As a client the version does not change the profile.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum DtlsPolicy {
+    /// As a server 1.2 first and 1.3 with a party that has nothing else; as a client either, 1.3 first.
+    #[default]
+    PreferGcm,
+    /// 1.3 first, 1.2 with a party that has nothing else.
+    Auto,
+    /// Only 1.2.
+    #[serde(rename = "1.2")]
+    V12,
+    /// Only 1.3.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+/// Bounds of an SDP offer.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct SdpLimits {
+    /// Bytes. Default 65536.
+    pub max_bytes: usize,
+    /// Media sections. Default 32.
+    pub max_media: usize,
+    /// Attributes, all sections together. Default 2000.
+    pub max_attributes: usize,
+}
+
+impl Default for SdpLimits {
+    fn default() -> Self {
+        SdpLimits { max_bytes: 65_536, max_media: 32, max_attributes: 2_000 }
+    }
+}

@@ -1,0 +1,3 @@
+//! Parsing and writing of what is on the wire, pure and fuzzed.
+
+pub mod stun;
