@@ -4,6 +4,7 @@
 //! Bottom to top: `id, time → rtp → payload → capabilities, profile → session → producer, consumer →
 //! router → transport, peer, room → worker → control → io` (held by `tests/integration/layering.rs`).
 
+pub mod auth;
 pub mod capabilities;
 pub mod convert;
 pub mod id;
