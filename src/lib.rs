@@ -2,4 +2,6 @@
 
 pub mod bridge;
 pub mod core;
+pub mod http;
 pub mod webrtc;
+pub mod whip_whep;

@@ -1,0 +1,58 @@
+//! The one HTTP(S) listener: pages, the JSON that they read, and whatever routes others hand in
+//! (WHIP and WHEP). HTTP/1.1 (RFC 9112), TLS 1.2 and 1.3.
+//!
+//! | what | where |
+//! | --- | --- |
+//! | listener, limits, TLS with reload | `io` |
+//! | pages, embedded from `web/` | `pages` |
+//! | `/api/rooms`, `/api/rooms/<room>`, `/api/server`, `/healthz` | `api` |
+//! | self-signed certificate for `--dev` | `tls` |
+
+pub mod api;
+pub mod config;
+pub mod error;
+pub mod io;
+pub mod pages;
+pub mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use api::{Facts, RoomIndex};
+pub use config::{Config, TlsFiles};
+pub use error::Error;
+
+/// First path segments that are ours: no room may be called so. Compared without case.
+pub const RESERVED: &[&str] = &[
+    "api",
+    "apple-touch-icon.png",
+    "assets",
+    "docs",
+    "favicon.ico",
+    "favicon.svg",
+    "healthz",
+    "hls",
+    "index.html",
+    "live",
+    "login",
+    "manifest.json",
+    "metrics",
+    "moq",
+    "new",
+    "publish",
+    "readyz",
+    "robots.txt",
+    "rtc",
+    "static",
+    "status",
+    "watch",
+    "whep",
+    "whip",
+    "ws",
+];
+
+/// The pages and the API as a router; `server` merges the other adapters' routers into it before it
+/// goes to [`io::serve`].
+pub fn router(facts: Facts, rooms: impl RoomIndex) -> axum::Router {
+    api::router(facts, rooms).merge(pages::router())
+}
