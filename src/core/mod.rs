@@ -6,10 +6,14 @@
 
 pub mod auth;
 pub mod capabilities;
+pub mod control;
 pub mod convert;
 pub mod id;
 pub mod lane;
+pub mod mail;
 pub mod payload;
+pub mod peer;
+pub mod room;
 pub mod rtp;
 pub mod session;
 pub mod time;

@@ -9,6 +9,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::core::capabilities::{Kind, RtpCodec};
@@ -75,7 +76,8 @@ pub enum Command {
 }
 
 /// DTLS role, named as the control protocol does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DtlsRole {
     /// Either; the answerer decides.
     Auto,
@@ -86,7 +88,7 @@ pub enum DtlsRole {
 }
 
 /// A certificate fingerprint (RFC 8122).
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Fingerprint {
     /// `sha-256`, ...
     pub algorithm: String,

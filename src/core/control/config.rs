@@ -1,0 +1,65 @@
+//! Limits and times of rooms and of the control protocol.
+
+use serde::Deserialize;
+
+/// Settings of rooms, their peers and the requests that serve them.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RoomsConfig {
+    /// Rooms at once. Default 1,000.
+    pub max_rooms: usize,
+    /// Peers of one room, publishers and viewers together. Default 20,000.
+    pub max_peers_per_room: usize,
+    /// Publishers of one room. Default 32.
+    pub max_publishers_per_room: usize,
+    /// Viewers of one room. Default 10,000.
+    pub max_viewers_per_room: usize,
+    /// Tracks of one publisher. Default 8.
+    pub max_tracks_per_peer: usize,
+    /// Viewers served by one router; more go to a router on another worker, where there is one. Default 500.
+    pub receivers_per_router: usize,
+    /// How long the room waits for the tracks of a publisher that came back, in milliseconds, before
+    /// another publisher is shown. Default 3,000.
+    pub takeover_wait_ms: u64,
+    /// How long a conversion outlives its last listener, in milliseconds. Default 5,000.
+    pub convert_linger_ms: u64,
+    /// How long a track stays piped to a worker where nobody watches it any more, in milliseconds. Default 5,000.
+    pub pipe_linger_ms: u64,
+    /// How often a refused conversion is asked for again, in milliseconds. Default 2,000.
+    pub convert_retry_ms: u64,
+    /// How long a peer may stay without a transport, in milliseconds. Default 15,000.
+    pub join_timeout_ms: u64,
+    /// How long a worker may take to answer, in milliseconds. Default 20,000.
+    pub request_timeout_ms: u64,
+    /// Bytes that may wait to be written to one worker. Default 8,388,608.
+    pub max_queued_bytes: usize,
+    /// Requests that one worker may owe an answer. Default 16,384.
+    pub max_pending_requests: usize,
+    /// Frames that may wait between a worker and a conversion, each way. Default 256.
+    pub convert_lane: usize,
+    /// Packets that may wait between two workers of a room, each way. Default 4,096.
+    pub pipe_lane: usize,
+}
+
+impl Default for RoomsConfig {
+    fn default() -> Self {
+        RoomsConfig {
+            max_rooms: 1_000,
+            max_peers_per_room: 20_000,
+            max_publishers_per_room: 32,
+            max_viewers_per_room: 10_000,
+            max_tracks_per_peer: 8,
+            receivers_per_router: 500,
+            takeover_wait_ms: 3_000,
+            convert_linger_ms: 5_000,
+            pipe_linger_ms: 5_000,
+            convert_retry_ms: 2_000,
+            join_timeout_ms: 15_000,
+            request_timeout_ms: 20_000,
+            max_queued_bytes: 8 << 20,
+            max_pending_requests: 16_384,
+            convert_lane: 256,
+            pipe_lane: 4_096,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What can go wrong between the main thread and a worker, and at a room's door.
+
+/// A request to a worker failed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ControlError {
+    /// The worker is gone, and with it all it carried.
+    #[error("the worker failed")]
+    WorkerLost,
+    /// The worker did not answer in time.
+    #[error("request timeout")]
+    Timeout,
+    /// The worker refused; the reason is its own.
+    #[error("{0}")]
+    Rejected(String),
+    /// Too many requests, or too much mail, wait for the worker.
+    #[error("the worker is overloaded")]
+    Overloaded,
+    /// The peer is closed already.
+    #[error("the peer is closed")]
+    Closed,
+    /// The worker's answer was not understood.
+    #[error("the worker's answer was not understood: {0}")]
+    BadAnswer(String),
+    /// The peer may not do this, or not so often.
+    #[error("{0}")]
+    NotAllowed(&'static str),
+}
+
+impl ControlError {
+    /// Whether a remote party can bring this about, as opposed to a fault of our own.
+    pub fn is_expected(&self) -> bool {
+        matches!(self, ControlError::Closed | ControlError::Rejected(_) | ControlError::NotAllowed(_))
+    }
+}
+
+/// Why somebody was not let into a room.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum JoinError {
+    /// Another party publishes under this name.
+    #[error("somebody else publishes under this name in this room")]
+    NameTaken,
+    /// Nobody publishes there (or not the publisher that was asked for).
+    #[error("nothing is live in this room yet")]
+    NothingLive,
+    /// The room has all the peers it may have.
+    #[error("the room is full")]
+    RoomFull,
+    /// The server has all the rooms it may have.
+    #[error("the server is full")]
+    ServerFull,
+    /// The publisher's name will not do.
+    #[error("{0}")]
+    BadName(String),
+    /// No worker is running.
+    #[error("no worker is running")]
+    NoWorker,
+    /// The worker did not make the room.
+    #[error("the room could not be made: {0}")]
+    Worker(#[from] ControlError),
+}

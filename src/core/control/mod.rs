@@ -1,0 +1,16 @@
+//! The main-thread half of the control protocol: rooms, their peers, and the Dispatcher that asks the
+//! workers for everything. Doors (WHIP, WHEP, RTMP, ...) know [`Rooms`] and [`Peer`] and nothing below.
+//!
+//! Values only: `core/io/dispatcher.rs` moves the bytes and reads the clock.
+
+mod config;
+mod error;
+mod handle;
+pub mod message;
+mod rooms;
+
+pub use config::RoomsConfig;
+pub use error::{ControlError, JoinError};
+pub use handle::Peer;
+pub use message::{DtlsParameters, IceCandidate, IceParameters, WebRtcTransport};
+pub use rooms::{Join, Rooms};
