@@ -176,30 +176,30 @@ fn closeness(codec: &RtpCodec, source: &RtpCodec) -> u8 {
     u8::from(mode(codec) == "1") * 2 + u8::from(profile(codec) == profile(source))
 }
 
-/// Known header extension URIs.
+/// Known header extension URIs; the table is that of [`ExtensionKind`](crate::core::rtp::extension::ExtensionKind).
 pub mod ext {
+    use crate::core::rtp::extension::ExtensionKind;
+
     /// RFC 8843 §15: the media id.
-    pub const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+    pub const MID: &str = ExtensionKind::Mid.uri();
     /// RFC 8852: the stream id of a simulcast layer.
-    pub const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+    pub const RID: &str = ExtensionKind::Rid.uri();
     /// RFC 8852: the stream id that an RTX stream repairs.
-    pub const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+    pub const REPAIRED_RID: &str = ExtensionKind::RepairedRid.uri();
     /// 24-bit 6.18 fixed-point send time.
-    pub const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
-    /// draft-holmer-rmcat-transport-wide-cc-extensions-01.
-    pub const TRANSPORT_CC: &str =
-        "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    pub const ABS_SEND_TIME: &str = ExtensionKind::AbsSendTime.uri();
+    /// Transport-wide congestion control.
+    pub const TRANSPORT_CC: &str = ExtensionKind::TransportCc.uri();
     /// RFC 6464: audio level of the packet.
-    pub const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+    pub const AUDIO_LEVEL: &str = ExtensionKind::AudioLevel.uri();
     /// 3GPP TS 26.114: rotation of the picture.
-    pub const VIDEO_ORIENTATION: &str = "urn:3gpp:video-orientation";
+    pub const VIDEO_ORIENTATION: &str = ExtensionKind::VideoOrientation.uri();
     /// Bounds of the receiver's playout delay.
-    pub const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+    pub const PLAYOUT_DELAY: &str = ExtensionKind::PlayoutDelay.uri();
     /// AV1 RTP payload specification, appendix A.
-    pub const DEPENDENCY_DESCRIPTOR: &str =
-        "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+    pub const DEPENDENCY_DESCRIPTOR: &str = ExtensionKind::DependencyDescriptor.uri();
     /// Absolute capture time.
-    pub const ABS_CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+    pub const ABS_CAPTURE_TIME: &str = ExtensionKind::AbsCaptureTime.uri();
 }
 
 #[cfg(test)]
