@@ -5,3 +5,4 @@ pub mod core;
 pub mod http;
 pub mod webrtc;
 pub mod whip_whep;
+pub mod rtmp;
