@@ -1,8 +1,9 @@
 //! Viaduct: a multi-protocol media gateway. See `ARCHITECTURE.md` for the shape and the words.
 
 pub mod bridge;
+pub mod config;
 pub mod core;
 pub mod http;
+pub mod rtmp;
 pub mod webrtc;
 pub mod whip_whep;
-pub mod rtmp;

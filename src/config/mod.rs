@@ -1,0 +1,166 @@
+//! The configuration: one YAML file, then the environment, then flags, each laid over the last.
+//!
+//! | source | example | rule |
+//! |---|---|---|
+//! | file | `http: { listen: "[::]:8889" }` | unknown keys are refused with file, line and column |
+//! | environment | `VIADUCT_HTTP__LISTEN=0.0.0.0:80` | `__` goes one level down, names in lower case; lists and maps as YAML |
+//! | flag | `--set http.listen=0.0.0.0:80` | `.` goes one level down |
+//!
+//! Values are read straight into their type, never through a tree of guesses, so that a password `0123`
+//! keeps its zero. Each part owns its section's struct; `config/viaduct.yml` is the annotated reference.
+
+mod error;
+mod overlay;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub use error::ConfigError;
+
+use crate::core::auth::{AuthConfig, Authority, Secret};
+use overlay::Overrides;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What is logged.
+    pub log: LogConfig,
+    /// Folder for what survives a restart: publish key, certificates. Default: `state`.
+    pub state_dir: PathBuf,
+    /// Play the built-in clip in the room `demo`. Default: true.
+    pub demo: bool,
+    /// Keys, and rooms closed to strangers.
+    pub auth: AuthConfig,
+    /// Bounds of the process as a whole.
+    pub limits: LimitsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            log: LogConfig::default(),
+            state_dir: "state".into(),
+            demo: true,
+            auth: AuthConfig::default(),
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+/// The `log` section.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,viaduct::rtmp=debug`.
+    /// Default: `info`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { level: "info".into() }
+    }
+}
+
+/// The `limits` section.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// How long publishers and viewers are given to be told of the end, in milliseconds. Default: 3000.
+    pub shutdown_ms: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig { shutdown_ms: 3000 }
+    }
+}
+
+impl Config {
+    /// Reads `file` (none: all defaults), lays `env` over it, then `sets` (`key.below=value`), then
+    /// reads the key files it names.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        sets: &[String],
+    ) -> Result<Self, ConfigError> {
+        let name = file.map_or_else(|| "(no file)".into(), |file| file.display().to_string());
+        let text = match file {
+            Some(file) => read_file(file)?,
+            None => String::new(),
+        };
+        let overrides = overrides(env, sets)?;
+        let mut config: Config = overrides.read(&name, &text)?;
+        config.read_key_files()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn read_key_files(&mut self) -> Result<(), ConfigError> {
+        for key in &mut self.auth.keys {
+            if let (None, Some(file)) = (&key.key, &key.key_file) {
+                let text = read_file(Path::new(file))?;
+                key.key = Some(Secret::new(text.lines().next().unwrap_or_default().trim()));
+                key.key_file = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the types alone cannot say.
+    fn validate(&self) -> Result<(), ConfigError> {
+        Authority::new(&self.auth, None)?;
+        tracing_subscriber::EnvFilter::builder()
+            .parse(&self.log.level)
+            .map_err(|error| ConfigError::Contradiction(format!("log.level: {error}")))?;
+        Ok(())
+    }
+}
+
+fn read_file(file: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
+        file: file.display().to_string(),
+        fault: match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file".into(),
+            std::io::ErrorKind::InvalidData => "this is not UTF-8 text".into(),
+            _ => error.to_string(),
+        },
+    })
+}
+
+fn overrides(
+    env: impl IntoIterator<Item = (String, String)>,
+    sets: &[String],
+) -> Result<Overrides, ConfigError> {
+    let mut overrides = Overrides::default();
+    let mut env: Vec<_> = env.into_iter().collect();
+    env.sort();
+    for (name, value) in &env {
+        if let Some(key) = name.strip_prefix("VIADUCT_").filter(|key| !is_service_link(key)) {
+            let path: Vec<String> = key.split("__").map(str::to_lowercase).collect();
+            overrides.set(&path, value, name)?;
+        }
+    }
+    let mut flags = Overrides::default();
+    for set in sets {
+        let Some((key, value)) = set.split_once('=') else {
+            let fault = "write it as --set section.key=value".into();
+            return Err(ConfigError::Override { origin: format!("--set {set}"), fault });
+        };
+        let path: Vec<String> = key.split('.').map(|part| part.trim().to_string()).collect();
+        flags.set(&path, value, &format!("--set {key}"))?;
+    }
+    overrides.lay_over(flags);
+    Ok(overrides)
+}
+
+/// Kubernetes sets such variables for every service; ours is likely called `viaduct`.
+fn is_service_link(key: &str) -> bool {
+    key.starts_with("SERVICE_") || key == "PORT" || key.starts_with("PORT_")
+}
+
+#[cfg(test)]
+mod tests;
