@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod control;
 pub mod convert;
 pub mod id;
+pub mod io;
 pub mod lane;
 pub mod mail;
 pub mod payload;

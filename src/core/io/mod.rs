@@ -1,0 +1,32 @@
+//! The edge of the core: the only place where workers meet sockets, threads and clocks.
+//!
+//! | file | what |
+//! |---|---|
+//! | `pool` | binds the media ports, starts the pinned worker threads, replaces one that panics |
+//! | `worker` | one thread's loop: receive, handle, flush, send |
+//! | `engine` | what the loop drives: the sans-IO worker, or a test's stand-in |
+//! | `udp`, `receive`, `send` | datagrams in batches (`recvmmsg` + GRO, `sendmmsg` + GSO) |
+//! | `stream`, `framing` | TCP: ICE-TCP (RFC 6544, RFC 4571) and adopted sockets (RTMP) |
+//! | `control` | the worker's end of the control socket |
+//! | `load` | how busy a worker is, and the adaptive tick |
+//! | `epoll`, `eventfd`, `clock`, `sys` | the kernel's calls, made safe |
+//! | `addresses`, `port_owner` | the host's addresses; who holds a port |
+//! | `config`, `stats`, `error` | bounds, counters, what can fail at start |
+
+pub mod addresses;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod eventfd;
+pub mod pool;
+pub mod port_owner;
+pub mod stats;
+mod sys;
+
+pub use config::IoConfig;
+pub use engine::Engine;
+pub use error::IoError;
+pub use pool::{PoolEvent, Seat, WorkerPool, WorkerPort};
+pub use port_owner::{PortTaken, Protocol};
+pub use stats::{IoCounters, IoStats};
