@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::id::TransportId;
-use crate::core::session::{DtlsRole, Fingerprint};
+use crate::core::session::{DtlsRole, Fingerprint, Track};
 
 macro_rules! methods {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -148,10 +149,14 @@ pub struct Request {
 
 fn object_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Internal, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    if !value.is_object() {
-        return Ok(Internal::default());
-    }
-    serde_json::from_value(value).map_err(serde::de::Error::custom)
+    // An id of a wrong type counts as missing: the worker then names it in its refusal.
+    let id = |name: &str| value.get(name).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+    Ok(Internal {
+        router_id: id("routerId"),
+        transport_id: id("transportId"),
+        producer_id: id("producerId"),
+        consumer_id: id("consumerId"),
+    })
 }
 
 fn object_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
@@ -280,6 +285,54 @@ impl FromWorker {
     }
 }
 
+/// Data of the events `x.track` and `x.trackchange`: a track of a stream session.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct TrackEvent {
+    /// The track's number within the session.
+    pub track: u32,
+    /// Sound or picture.
+    pub kind: Kind,
+    /// Its codec.
+    pub codec: RtpCodec,
+    /// Codec configuration in hexadecimal.
+    #[serde(default)]
+    pub config: String,
+    /// Frames are not in presentation order.
+    #[serde(default)]
+    pub reordered: bool,
+}
+
+impl TrackEvent {
+    /// The event's data for a track.
+    pub fn new(track: &Track) -> Self {
+        TrackEvent {
+            track: track.id,
+            kind: track.kind,
+            codec: track.codec.clone(),
+            config: track.config.iter().map(|byte| format!("{byte:02x}")).collect(),
+            reordered: track.reordered,
+        }
+    }
+
+    /// The codec configuration as bytes; empty when it is no hexadecimal.
+    pub fn config_bytes(&self) -> Vec<u8> {
+        let digits: Option<Vec<u8>> =
+            self.config.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+        let pairs = digits.unwrap_or_default();
+        pairs.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit)).collect()
+    }
+}
+
+/// Data of a transport's event `close`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct CloseEvent {
+    /// Why, for people.
+    pub reason: String,
+    /// Whether the party said good-bye.
+    pub clean: bool,
+}
+
 /// ICE credentials of one side.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -364,6 +417,9 @@ mod tests {
         let request = Request::parse(br#"{"id":7,"method":"worker.dump","internal":3,"data":[1]}"#);
         let expected = Request::new(7, Method::WorkerDump, Internal::default(), json!({}));
         assert_eq!(request, Some(expected));
+        let request = Request::parse(br#"{"id":7,"method":"x","internal":{"routerId":-1,"producerId":4}}"#);
+        let internal = Internal { producer_id: Some(4), ..Internal::default() };
+        assert_eq!(request.map(|request| request.internal), Some(internal));
         assert_eq!(Request::parse(br#"{"id":"7","method":"worker.dump"}"#), None);
         assert_eq!(Request::parse(br#"{"id":7}"#), None);
         assert_eq!(Request::parse(b"{"), None);
@@ -379,6 +435,23 @@ mod tests {
         assert_eq!(event.to_json(), br#"{"targetId":9,"event":"close"}"#);
         assert_eq!(FromWorker::parse(&event.to_json()), Some(FromWorker::Notification(event)));
         assert_eq!(FromWorker::parse(br#"{"id":1}"#), None);
+    }
+
+    #[test]
+    fn a_track_goes_through_the_event() {
+        let codec =
+            json!({"mimeType": "audio/mpeg4-generic", "payloadType": 97, "clockRate": 44100, "channels": 2});
+        let track = Track {
+            id: 3,
+            kind: Kind::Audio,
+            codec: serde_json::from_value(codec).expect("a codec"),
+            config: vec![0x12, 0x10, 0xff],
+            reordered: false,
+        };
+        let event = TrackEvent::new(&track);
+        assert_eq!(event.config, "1210ff");
+        assert_eq!(event.config_bytes(), track.config);
+        assert_eq!(TrackEvent { config: "1x".into(), ..event }.config_bytes(), Vec::<u8>::new());
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! Values only: `core/io/dispatcher.rs` moves the bytes and reads the clock.
 
 mod config;
+pub mod dispatcher;
 mod error;
 mod handle;
 pub mod message;
+pub mod netstring;
 mod rooms;
+mod timers;
 
 pub use config::RoomsConfig;
 pub use error::{ControlError, JoinError};
