@@ -5,6 +5,14 @@
 //! panics or grows without bound on bytes from a network.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod av1;
+pub mod bits;
+pub mod h264;
+pub mod h265;
+pub mod opus;
+pub mod vp8;
+pub mod vp9;
+
 /// The codecs whose payloads are understood, or at least known by name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Codec {
@@ -64,7 +72,9 @@ impl Codec {
 /// What one RTP payload tells about its frame. For sound every packet is a whole frame.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FrameFacts {
-    /// The first payload of a frame.
+    /// The first payload of a frame, as far as the payload shows it: parameter sets and the first slice behind
+    /// them both do (H.264, H.265), every payload that begins with a fresh OBU does (AV1). A change of the RTP
+    /// timestamp is the sure sign.
     pub start: bool,
     /// The last payload of a frame (the RTP marker, for video).
     pub end: bool,
@@ -77,9 +87,19 @@ pub struct FrameFacts {
 
 /// What the payload of one RTP packet tells about its frame; `marker` is the packet's marker bit.
 pub fn inspect(codec: Codec, payload: &[u8], marker: bool) -> FrameFacts {
-    let _ = (codec, payload, marker);
-    todo!()
+    match codec {
+        Codec::H264 => h264::inspect(payload, marker),
+        Codec::H265 => h265::inspect(payload, marker),
+        Codec::Vp8 => vp8::inspect(payload, marker),
+        Codec::Vp9 => vp9::inspect(payload, marker),
+        Codec::Av1 => av1::inspect(payload, marker),
+        Codec::Other => FrameFacts { end: marker, ..FrameFacts::default() },
+        _ => WHOLE,
+    }
 }
+
+/// A packet of sound is a frame on its own, and a receiver may begin at any.
+const WHOLE: FrameFacts = FrameFacts { start: true, end: true, keyframe: true, discardable: false };
 
 /// A whole frame put together from payloads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,7 +119,7 @@ pub struct AccessUnit<'a> {
 /// Cuts frames into RTP payloads. One per stream; buffers are reused.
 pub enum Packetizer {
     /// H.264, packetization-mode 1.
-    H264,
+    H264(h264::Packetizer),
     /// One frame is one payload (Opus, G.711, G.722).
     Whole,
 }
@@ -108,7 +128,7 @@ impl Packetizer {
     /// A packetizer for `codec`, or `None` where frames of it are not packetized here.
     pub fn new(codec: Codec) -> Option<Packetizer> {
         match codec {
-            Codec::H264 => Some(Packetizer::H264),
+            Codec::H264 => Some(Packetizer::H264(h264::Packetizer::default())),
             Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(Packetizer::Whole),
             _ => None,
         }
@@ -122,25 +142,31 @@ impl Packetizer {
         max_payload: usize,
         sink: &mut impl FnMut(&[u8], bool, FrameFacts),
     ) {
-        let _ = (data, max_payload, sink);
-        todo!()
+        match self {
+            Packetizer::H264(inner) => inner.packetize(data, max_payload, sink),
+            Packetizer::Whole if data.is_empty() || data.len() > max_payload => {}
+            Packetizer::Whole => sink(data, false, WHOLE),
+        }
     }
 }
 
 /// Puts RTP payloads together into frames. Give it each packet once, in order of sequence numbers.
 pub enum Depacketizer {
     /// H.264: single NAL units, STAP-A, FU-A.
-    H264,
+    H264(h264::Depacketizer),
     /// One payload is one frame.
-    Whole,
+    Whole {
+        /// The sequence number expected next.
+        next: Option<u16>,
+    },
 }
 
 impl Depacketizer {
     /// A depacketizer for `codec`, or `None` where frames of it are not put together here.
     pub fn new(codec: Codec) -> Option<Depacketizer> {
         match codec {
-            Codec::H264 => Some(Depacketizer::H264),
-            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(Depacketizer::Whole),
+            Codec::H264 => Some(Depacketizer::H264(h264::Depacketizer::default())),
+            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(Depacketizer::Whole { next: None }),
             _ => None,
         }
     }
@@ -155,7 +181,15 @@ impl Depacketizer {
         payload: &[u8],
         sink: &mut impl FnMut(AccessUnit<'_>),
     ) {
-        let _ = (sequence, timestamp, marker, payload, sink);
-        todo!()
+        match self {
+            Depacketizer::H264(inner) => inner.push(sequence, timestamp, marker, payload, sink),
+            Depacketizer::Whole { next } => {
+                let gap = next.is_some_and(|next| next != sequence);
+                *next = Some(sequence.wrapping_add(1));
+                if !payload.is_empty() {
+                    sink(AccessUnit { timestamp, data: payload, keyframe: true, discardable: false, gap });
+                }
+            }
+        }
     }
 }
