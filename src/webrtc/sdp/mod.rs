@@ -5,6 +5,8 @@
 //! bytes -> Offer -> negotiate_publish / negotiate_play -> Negotiated -> answer(LocalTransport) -> text
 //! ```
 
+pub mod candidate;
+
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::session::{DtlsRole, Fingerprint, LocalCandidate};
 use crate::webrtc::{SdpError, SdpLimits};

@@ -1,24 +1,73 @@
 //! A WebRTC party as a `Session`: ICE-lite and DTLS, until its keys are handed to the worker.
+//!
+//! ```text
+//! STUN checks ─► ice ─► path ─┐
+//! DTLS from a checked path ───┴► dtls ─► certificate compared ─► keys
+//! ```
+//! A ClientHello is answered as soon as it comes over a path that passed a check, before any nomination;
+//! one that comes before its fingerprint is known waits for `SetRemoteDtls`.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tracing::debug;
 
-use crate::core::session::{Command, Input, LocalCandidate, Output, Session, SessionFactory};
+use crate::core::rtp::path::Path;
+use crate::core::session::{
+    Command, DtlsRole, Event, Fingerprint, Input, LocalCandidate, Output, Session, SessionFactory,
+};
 use crate::core::time::Epoch;
+use crate::webrtc::sdp::candidate;
+use crate::webrtc::wire::stun::Message;
 use crate::webrtc::{SessionConfig, WebRtcError};
 
 pub mod certificate;
+mod dtls;
+mod ice;
 
 use certificate::Certificate;
+use dtls::{DtlsContext, DtlsOutput, Handshake};
+use ice::IceAgent;
 
 /// Makes WebRTC sessions that share a certificate and settings.
-pub struct Factory {}
+pub struct Factory {
+    config: Arc<SessionConfig>,
+    dtls: Arc<DtlsContext>,
+}
 
 impl Factory {
     /// A factory for sessions that show `certificate`.
-    pub fn new(_config: SessionConfig, _certificate: Certificate) -> Result<Factory, WebRtcError> {
-        todo!()
+    pub fn new(config: SessionConfig, certificate: Certificate) -> Result<Factory, WebRtcError> {
+        let dtls = Arc::new(DtlsContext::new(&config, certificate)?);
+        Ok(Factory { config: Arc::new(config), dtls })
+    }
+
+    /// A new session; see [`SessionFactory::webrtc`].
+    pub fn session(&self, options: &Value, candidates: &[LocalCandidate]) -> Result<WebRtcSession, String> {
+        let candidates = choose(options, candidates);
+        if candidates.is_empty() {
+            return Err("no local address of the protocols asked for".to_owned());
+        }
+        let ice = IceAgent::new(&self.config)?;
+        let route = Event::Route { key: ice.credentials().ufrag.clone() };
+        Ok(WebRtcSession {
+            config: Arc::clone(&self.config),
+            context: Arc::clone(&self.dtls),
+            conn: options.get("x.connId").and_then(Value::as_str).unwrap_or("-").to_owned(),
+            candidates,
+            ice,
+            local_role: DtlsRole::Auto,
+            handshake: None,
+            early: Vec::new(),
+            dtls_path: None,
+            dtls_state: "new",
+            ice_deadline: None,
+            dtls_deadline: None,
+            closed: false,
+            out: VecDeque::from([Output::Event(route)]),
+        })
     }
 }
 
@@ -27,42 +76,350 @@ impl SessionFactory for Factory {
         &self,
         _now: Instant,
         _epoch: Epoch,
-        _options: &Value,
-        _candidates: &[LocalCandidate],
+        options: &Value,
+        candidates: &[LocalCandidate],
     ) -> Result<Box<dyn Session>, String> {
-        todo!()
+        Ok(Box::new(self.session(options, candidates)?))
     }
 
-    fn route_key<'a>(&self, _datagram: &'a [u8]) -> Option<&'a str> {
-        todo!()
+    fn route_key<'a>(&self, datagram: &'a [u8]) -> Option<&'a str> {
+        Message::parse(datagram).ok()?.local_ufrag()
     }
 }
 
+/// The candidates that the options of `router.createWebRtcTransport` ask for, best first.
+fn choose(options: &Value, candidates: &[LocalCandidate]) -> Vec<LocalCandidate> {
+    let option = |name: &str, default| options.get(name).and_then(Value::as_bool).unwrap_or(default);
+    let (udp, tcp) = (option("udp", true), option("tcp", true));
+    let (prefer_v4, prefer_v6) = (option("preferIPv4", false), option("preferIPv6", false));
+    let prefer_tcp = option("preferTcp", false) && !option("preferUdp", false);
+    let mut chosen: Vec<_> =
+        candidates.iter().filter(|candidate| if candidate.tcp { tcp } else { udp }).cloned().collect();
+    chosen.sort_by_key(|candidate| {
+        let family_later = match candidate.address.is_ipv4() {
+            true => prefer_v6 && !prefer_v4,
+            false => prefer_v4,
+        };
+        (candidate.tcp != prefer_tcp, family_later)
+    });
+    chosen
+}
+
 /// One remote WebRTC party.
-pub struct WebRtcSession {}
+pub struct WebRtcSession {
+    config: Arc<SessionConfig>,
+    context: Arc<DtlsContext>,
+    conn: String,
+    candidates: Vec<LocalCandidate>,
+    ice: IceAgent,
+    local_role: DtlsRole,
+    handshake: Option<Handshake>,
+    /// DTLS datagrams that came before the remote fingerprint.
+    early: Vec<(Path, Vec<u8>)>,
+    /// Where DTLS goes: where it last came from, or the last selected path.
+    dtls_path: Option<Path>,
+    dtls_state: &'static str,
+    ice_deadline: Option<Instant>,
+    dtls_deadline: Option<Instant>,
+    closed: bool,
+    out: VecDeque<Output>,
+}
 
 impl Session for WebRtcSession {
-    fn handle_input(&mut self, _now: Instant, _input: Input<'_>) {
-        todo!()
+    fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        if self.closed {
+            return;
+        }
+        match input {
+            Input::Datagram { path, data } if Message::is_stun(data) => {
+                self.through_ice(now, |ice, out| ice.handle(now, path, data, out));
+            }
+            Input::Datagram { path, data } => self.handle_dtls(now, path, data),
+            Input::Authenticated { path } => self.ice.prove(now, path, &mut self.out),
+            Input::PathClosed { path } => {
+                self.through_ice(now, |ice, out| ice.path_closed(now, path, out));
+            }
+            Input::Bytes(_) | Input::Eof => {}
+        }
     }
 
-    fn command(&mut self, _now: Instant, _command: Command) -> Result<Value, String> {
-        todo!()
+    fn command(&mut self, now: Instant, command: Command) -> Result<Value, String> {
+        if self.closed {
+            return Err("the transport is closed".to_owned());
+        }
+        match command {
+            Command::SetRemoteDtls { role, fingerprints } => self.set_remote_dtls(now, role, fingerprints),
+            Command::SetRemoteIce { ufrag, .. } => {
+                self.ice.set_remote_ufrag(ufrag);
+                Ok(json!({}))
+            }
+            Command::RestartIce => {
+                let credentials = self.ice.restart(&mut self.out)?;
+                Ok(json!({ "usernameFragment": credentials.ufrag, "password": credentials.pwd }))
+            }
+            Command::RequestKeyframe { .. } => Ok(json!({})),
+            Command::Close { reason } => {
+                self.close(now, reason, true);
+                Ok(json!({}))
+            }
+        }
     }
 
-    fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.closed {
+            return;
+        }
+        if self.ice_deadline.is_some_and(|deadline| now >= deadline) {
+            let seconds = self.config.ice_timeout().as_secs();
+            return self.close(now, format!("no connectivity check arrived within {seconds} s"), false);
+        }
+        if self.dtls_deadline.is_some_and(|deadline| now >= deadline) {
+            let seconds = self.config.dtls_timeout().as_secs();
+            self.set_dtls_state("failed");
+            return self.close(now, format!("DTLS was not through within {seconds} s"), false);
+        }
+        self.through_ice(now, |ice, out| ice.handle_timeout(now, out));
+        if self.ice.is_dead(now) {
+            return self.close(now, "the remote party is gone".to_owned(), false);
+        }
+        if self.handshake.as_ref().and_then(Handshake::poll_timeout).is_some_and(|at| now >= at) {
+            self.drive(now, |handshake, out| handshake.handle_timeout(now, out));
+        }
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.out.pop_front()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        if self.closed {
+            return None;
+        }
+        let dtls = self.handshake.as_ref().and_then(Handshake::poll_timeout);
+        [self.ice_deadline, self.dtls_deadline, self.ice.poll_timeout(), dtls].into_iter().flatten().min()
     }
 
     fn dump(&self) -> Value {
-        todo!()
+        let credentials = self.ice.credentials();
+        let fingerprints: Vec<_> = self
+            .context
+            .fingerprints()
+            .into_iter()
+            .map(|print| json!({ "algorithm": print.algorithm, "value": print.value }))
+            .collect();
+        let mut dump = json!({
+            "iceRole": "controlled",
+            "iceLocalParameters": {
+                "usernameFragment": credentials.ufrag,
+                "password": credentials.pwd,
+                "iceLite": true,
+            },
+            "iceLocalCandidates": self.dump_candidates(),
+            "iceState": self.ice.state().name(),
+            "dtlsLocalParameters": { "role": role_name(self.local_role), "fingerprints": fingerprints },
+            "dtlsState": self.dtls_state,
+        });
+        if let (Some(path), Value::Object(fields)) = (self.ice.selected(), &mut dump) {
+            fields.insert("iceSelectedTuple".to_owned(), self.dump_tuple(path));
+        }
+        dump
+    }
+}
+
+impl WebRtcSession {
+    /// The remote role `auto` makes us the server, which is what an answerer of `actpass` may choose.
+    fn set_remote_dtls(
+        &mut self,
+        now: Instant,
+        role: DtlsRole,
+        fingerprints: Vec<Fingerprint>,
+    ) -> Result<Value, String> {
+        if self.handshake.is_some() {
+            return Err("remote DTLS parameters were already set".to_owned());
+        }
+        if !fingerprints.iter().any(|print| certificate::supports(&print.algorithm)) {
+            return Err("no fingerprint of a supported algorithm".to_owned());
+        }
+        let client = role == DtlsRole::Server;
+        let handshake = Handshake::new(Arc::clone(&self.context), now, client, fingerprints)
+            .map_err(|error| error.to_string())?;
+        self.handshake = Some(handshake);
+        self.local_role = if client { DtlsRole::Client } else { DtlsRole::Server };
+        self.arm(now);
+        self.begin(now);
+        for (path, data) in std::mem::take(&mut self.early) {
+            self.handle_dtls(now, path, &data);
+        }
+        Ok(json!({ "role": role_name(self.local_role) }))
+    }
+
+    /// Lets the ICE agent act and follows up what changed.
+    fn through_ice(&mut self, now: Instant, action: impl FnOnce(&mut IceAgent, &mut VecDeque<Output>)) {
+        let (before, state) = (self.ice.selected(), self.ice.state());
+        action(&mut self.ice, &mut self.out);
+        let selected = self.ice.selected();
+        if selected != before {
+            self.dtls_path = selected.or(self.dtls_path);
+        }
+        if state != self.ice.state() {
+            debug!(conn = %self.conn, state = self.ice.state().name(), "ICE");
+        }
+        self.arm(now);
+        self.begin(now);
+    }
+
+    /// Sets the deadlines of what is still outstanding.
+    fn arm(&mut self, now: Instant) {
+        let Some(handshake) = &self.handshake else { return };
+        if !self.ice.heard_of_remote() {
+            self.ice_deadline.get_or_insert(now + self.config.ice_timeout());
+            return;
+        }
+        self.ice_deadline = None;
+        if handshake.is_connected() {
+            self.dtls_deadline = None;
+        } else {
+            self.dtls_deadline.get_or_insert(now + self.config.dtls_timeout());
+        }
+    }
+
+    /// As a DTLS client: the first flight, as soon as there is a path for it.
+    fn begin(&mut self, now: Instant) {
+        let client = self.handshake.as_ref().is_some_and(Handshake::is_client);
+        if client && self.dtls_state == "new" && self.dtls_path.is_some() {
+            self.set_dtls_state("connecting");
+            self.drive(now, |handshake, out| handshake.handle_timeout(now, out));
+        }
+    }
+
+    /// A DTLS datagram; over a path that never passed a check it is dropped.
+    fn handle_dtls(&mut self, now: Instant, path: Path, data: &[u8]) {
+        if self.closed || !self.ice.knows(&path) || !data.first().is_some_and(|byte| (20..64).contains(byte))
+        {
+            return;
+        }
+        if self.handshake.is_none() {
+            if self.early.len() < self.config.max_early_datagrams {
+                self.early.push((path, data.to_vec()));
+            }
+            return;
+        }
+        self.dtls_path = Some(path);
+        if self.dtls_state == "new" {
+            self.set_dtls_state("connecting");
+        }
+        self.drive(now, |handshake, out| handshake.handle_packet(now, data, out));
+    }
+
+    fn drive(
+        &mut self,
+        now: Instant,
+        action: impl FnOnce(&mut Handshake, &mut Vec<DtlsOutput>) -> Result<(), WebRtcError>,
+    ) {
+        let Some(handshake) = self.handshake.as_mut() else { return };
+        let mut outputs = Vec::new();
+        let result = action(handshake, &mut outputs);
+        self.take_dtls_outputs(now, outputs);
+        if let Err(error) = result {
+            let connected = self.dtls_state == "connected";
+            self.set_dtls_state(if connected { "closed" } else { "failed" });
+            self.close(now, error.to_string(), false);
+        }
+    }
+
+    fn take_dtls_outputs(&mut self, now: Instant, outputs: Vec<DtlsOutput>) {
+        for output in outputs {
+            match output {
+                DtlsOutput::Packet(data) => {
+                    let path = if self.dtls_state == "connected" { self.ice.selected() } else { None };
+                    if let Some(path) = path.or(self.dtls_path) {
+                        self.out.push_back(Output::Datagram { path, data });
+                    }
+                }
+                DtlsOutput::Keys(keys) => {
+                    debug!(conn = %self.conn, profile = ?keys.profile, "DTLS is through");
+                    if let Some(path) = self.dtls_path {
+                        self.ice.prove(now, path, &mut self.out);
+                    }
+                    self.dtls_deadline = None;
+                    self.set_dtls_state("connected");
+                    self.out.push_back(Output::Event(Event::SrtpKeys(keys)));
+                }
+                DtlsOutput::Closed => {
+                    self.set_dtls_state("closed");
+                    self.close(now, "the remote party closed the connection".to_owned(), true);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, now: Instant, reason: String, clean: bool) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        let mut outputs = Vec::new();
+        if let Some(handshake) = self.handshake.as_mut() {
+            handshake.close(now, &mut outputs);
+        }
+        self.take_dtls_outputs(now, outputs);
+        if matches!(self.dtls_state, "connecting" | "connected") {
+            self.set_dtls_state("closed");
+        }
+        debug!(conn = %self.conn, reason, "WebRTC session ends");
+        self.out.push_back(Output::Event(Event::Closed { reason, clean }));
+    }
+
+    fn set_dtls_state(&mut self, state: &'static str) {
+        self.dtls_state = state;
+        self.out.push_back(Output::Event(Event::DtlsState(state)));
+    }
+
+    fn dump_candidates(&self) -> Vec<Value> {
+        let dump = |(index, local): (usize, &LocalCandidate)| {
+            let protocol = if local.tcp { "tcp" } else { "udp" };
+            let mut value = json!({
+                "foundation": format!("{protocol}candidate"),
+                "family": if local.address.is_ipv4() { "ipv4" } else { "ipv6" },
+                "ip": local.address.ip().to_string(),
+                "port": local.address.port(),
+                "priority": candidate::priority(local, index),
+                "type": "host",
+                "protocol": protocol,
+            });
+            if let (true, Value::Object(fields)) = (local.tcp, &mut value) {
+                fields.insert("tcpType".to_owned(), json!("passive"));
+            }
+            value
+        };
+        self.candidates.iter().enumerate().map(dump).collect()
+    }
+
+    /// The local port is that of the candidate the path belongs to, as far as can be told from here.
+    fn dump_tuple(&self, path: Path) -> Value {
+        let (tcp, local) = match path {
+            Path::Udp { local, .. } => (false, Some(local)),
+            Path::Tcp { .. } => (true, None),
+        };
+        let same_protocol = || self.candidates.iter().filter(move |candidate| candidate.tcp == tcp);
+        let candidate = same_protocol()
+            .find(|candidate| Some(candidate.address.ip()) == local)
+            .or_else(|| same_protocol().next());
+        let announced = candidate.map(|candidate| candidate.address);
+        json!({
+            "localIP": local.or(announced.map(|address| address.ip())).map(|ip| ip.to_string()),
+            "localPort": announced.map(|address| address.port()),
+            "remoteIP": path.remote().ip().to_string(),
+            "remotePort": path.remote().port(),
+            "protocol": if tcp { "tcp" } else { "udp" },
+        })
+    }
+}
+
+fn role_name(role: DtlsRole) -> &'static str {
+    match role {
+        DtlsRole::Auto => "auto",
+        DtlsRole::Client => "client",
+        DtlsRole::Server => "server",
     }
 }
