@@ -1,0 +1,77 @@
+//! What a consumer sent lately: which stored packet an outgoing sequence number stands for, so that a NACK
+//! (RFC 4585 §6.2.1) is answered from the producer's store, and not twice for one loss.
+
+use std::time::Duration;
+
+use crate::core::time::MediaTime;
+
+/// One sent packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Its index in the producer's store.
+    pub index: u64,
+    /// The timestamp it was sent with.
+    pub timestamp: u32,
+    sequence: u16,
+    resent: Option<MediaTime>,
+}
+
+/// A ring of the newest sent packets, found by sequence number.
+#[derive(Debug)]
+pub struct History {
+    ring: Vec<Option<Sent>>,
+    capacity: usize,
+}
+
+impl History {
+    /// Remembers the newest `capacity` packets (rounded up to a power of two); nothing is allocated
+    /// before the first.
+    pub fn new(capacity: usize) -> Self {
+        History { ring: Vec::new(), capacity: capacity.next_power_of_two() }
+    }
+
+    /// Notes a packet.
+    pub fn push(&mut self, sequence: u16, index: u64, timestamp: u32) {
+        if self.ring.is_empty() {
+            self.ring = vec![None; self.capacity];
+        }
+        let at = usize::from(sequence) & (self.capacity - 1);
+        self.ring[at] = Some(Sent { index, timestamp, sequence, resent: None });
+    }
+
+    /// The packet sent as `sequence`, unless it was resent less than `guard` ago or is forgotten.
+    pub fn take_for_resend(&mut self, sequence: u16, now: MediaTime, guard: Duration) -> Option<Sent> {
+        let at = usize::from(sequence) & (self.capacity - 1);
+        let sent = self.ring.get_mut(at)?.as_mut().filter(|sent| sent.sequence == sequence)?;
+        if sent.resent.is_some_and(|at| now.micros_since(at) < guard.as_micros() as i64) {
+            return None;
+        }
+        sent.resent = Some(now);
+        Some(*sent)
+    }
+
+    /// Forgets everything: the store behind the indexes is another one now.
+    pub fn clear(&mut self) {
+        self.ring.fill(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_was_sent_once_per_guard() {
+        let (mut history, now) = (History::new(8), MediaTime::from_millis(5));
+        for n in 0..10u16 {
+            history.push(65_530u16.wrapping_add(n), u64::from(n), u32::from(n));
+        }
+        let guard = Duration::from_millis(20);
+        assert!(history.take_for_resend(65_530, now, guard).is_none(), "overwritten");
+        assert_eq!(history.take_for_resend(3, now, guard).map(|sent| sent.index), Some(9));
+        assert!(history.take_for_resend(3, now + guard / 2, guard).is_none(), "asked twice for one loss");
+        assert!(history.take_for_resend(3, now + guard, guard).is_some());
+        history.clear();
+        assert!(history.take_for_resend(4, now, guard).is_none());
+    }
+}

@@ -1,0 +1,224 @@
+//! A consumer: one track out of a router, towards one receiver, whose source may change under it.
+//!
+//! It reads its producer's store with a [`Cursor`] at the moment of sending. What becomes of the packets
+//! is the output's business, one file each: [`rtp`] seals them for a WebRTC receiver, [`frames`] puts them
+//! together for a bridge job, [`pipe`] carries them to another router.
+
+mod cursor;
+mod frames;
+mod history;
+mod pipe;
+mod rtp;
+mod sequence;
+mod timeline;
+
+use serde_json::{Value, json};
+
+use crate::core::capabilities::{Kind, RtpParameters};
+use crate::core::id::{ConnId, ConsumerId};
+use crate::core::producer::Producer;
+use crate::core::rtp::rtcp::ReportBlock;
+use crate::core::time::MediaTime;
+
+pub use cursor::Cursor;
+pub use frames::FrameOutput;
+pub use pipe::PipeOutput;
+pub use rtp::{RtpOutput, Sink};
+
+/// Bounds and pace of replaying a cached group to somebody who joins.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayLimits {
+    /// Pace of a replay in bits per second.
+    pub bitrate: u64,
+    /// Shortest time between two replays to one receiver whose decoder lost its picture.
+    pub interval: std::time::Duration,
+}
+
+/// How a consumer's turn ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Progress {
+    /// Nothing is left to send now.
+    Drained,
+    /// The batch (or lane) is full: send it and come back.
+    Full,
+    /// Catching up is paced: come back then.
+    Paced(MediaTime),
+}
+
+/// Where a consumer's packets go; nowhere before `consumer.enable`.
+pub enum Output {
+    /// Not enabled yet.
+    None,
+    /// A WebRTC receiver.
+    Rtp(Box<RtpOutput>),
+    /// A bridge job.
+    Frames(FrameOutput),
+    /// Another router.
+    Pipe(PipeOutput),
+}
+
+/// See the module.
+pub struct Consumer {
+    /// Its id in the control protocol.
+    pub id: ConsumerId,
+    /// Whose it is.
+    pub conn: ConnId,
+    /// Sound or picture.
+    pub kind: Kind,
+    /// Key of its transport within the router, once enabled.
+    pub transport: Option<usize>,
+    /// Key of its source within the router.
+    pub producer: Option<usize>,
+    /// Where its packets go.
+    pub output: Output,
+    /// Paused by its receiver's side.
+    pub paused: bool,
+    /// What it was enabled with.
+    pub parameters: RtpParameters,
+    cursor: Cursor,
+    replayed: Option<MediaTime>,
+}
+
+impl Consumer {
+    /// A consumer that is not enabled yet.
+    pub fn new(id: ConsumerId, conn: ConnId, kind: Kind) -> Self {
+        Consumer {
+            id,
+            conn,
+            kind,
+            transport: None,
+            producer: None,
+            output: Output::None,
+            paused: false,
+            parameters: RtpParameters::default(),
+            cursor: Cursor::new(),
+            replayed: None,
+        }
+    }
+
+    /// Gives it another source, or none. What comes next continues the stream.
+    pub fn set_producer(&mut self, key: Option<usize>, source: Option<&Producer>) {
+        self.producer = key;
+        self.restart(source, true);
+    }
+
+    /// Begins anew at the source: with `replay` from its cached group, else from its next keyframe.
+    pub fn restart(&mut self, source: Option<&Producer>, replay: bool) {
+        self.cursor.restart(source.map_or(0, |source| source.store.head()), replay);
+        match &mut self.output {
+            Output::Rtp(output) => output.restart(),
+            Output::Frames(output) => output.restart(),
+            Output::Pipe(_) | Output::None => {}
+        }
+    }
+
+    /// Whether packets can flow at all.
+    pub fn is_active(&self) -> bool {
+        !self.paused && self.producer.is_some() && !matches!(self.output, Output::None)
+    }
+
+    /// Whether it waits for a keyframe that nobody has yet.
+    pub fn wants_keyframe(&self, source: &Producer) -> bool {
+        self.kind == Kind::Video
+            && self.is_active()
+            && self.cursor.is_waiting()
+            && source.store.keyframe().is_none_or(|index| !self.cursor.would_take(index))
+    }
+
+    /// Whether something may wait to be sent.
+    pub fn is_behind(&self, source: &Producer) -> bool {
+        self.is_active() && self.cursor.at() < source.store.head()
+    }
+
+    /// The receiver's decoder lost its picture and the source cannot be asked for a keyframe: replays the
+    /// cached group, at most once per interval. Answers whether it will.
+    pub fn replay(&mut self, source: &Producer, now: MediaTime, limits: &ReplayLimits) -> bool {
+        let recent = self
+            .replayed
+            .is_some_and(|at| now.micros_since(at) < limits.interval.as_micros() as i64);
+        if recent || self.cursor.is_waiting() || source.store.keyframe().is_none() {
+            return false;
+        }
+        self.restart(Some(source), true);
+        true
+    }
+
+    /// Reads on and sends what may be sent now through `sink` (WebRTC), or into the output's lane.
+    pub fn advance(
+        &mut self,
+        source: &Producer,
+        now: MediaTime,
+        limits: &ReplayLimits,
+        sink: Option<&mut Sink<'_>>,
+    ) -> Progress {
+        if !self.is_active() {
+            return Progress::Drained;
+        }
+        if !self.cursor.is_waiting() && self.cursor.at() < source.store.tail() {
+            // The receiver was held up for longer than the history lasts.
+            self.restart(Some(source), false);
+        }
+        if self.cursor.is_waiting() {
+            let Some(start) = self.cursor.begin(&source.store, self.kind == Kind::Video, now) else {
+                return Progress::Drained;
+            };
+            self.replayed = Some(now);
+            if let Output::Rtp(output) = &mut self.output
+                && !output.sync(source, &start)
+            {
+                self.restart(Some(source), true);
+                return Progress::Drained;
+            }
+        }
+        match (&mut self.output, sink) {
+            (Output::Rtp(output), Some(sink)) => output.send(source, &mut self.cursor, limits, sink),
+            (Output::Frames(output), _) => output.send(source, &mut self.cursor, now),
+            (Output::Pipe(output), _) => output.send(source, &mut self.cursor, now),
+            _ => Progress::Drained,
+        }
+    }
+
+    /// A report of the receiver about this stream.
+    pub fn receiver_report(&mut self, report: &ReportBlock, now_ntp: u64) {
+        if let Output::Rtp(output) = &mut self.output {
+            output.receiver_report(report, now_ntp);
+        }
+    }
+
+    /// Sequence numbers the receiver misses; what the store still has is sent again at the next flush.
+    pub fn nack(&mut self, lost: impl Iterator<Item = u16>, source: Option<&Producer>) {
+        let Output::Rtp(output) = &mut self.output else { return };
+        let count = output.queue_resend(lost);
+        if self.cursor.note_loss(count) {
+            self.restart(source, false);
+        }
+    }
+
+    /// `consumer.dump` of the v2 worker channel.
+    pub fn dump(&self, source: Option<&Producer>) -> Value {
+        let mut dump = json!({
+            "consumerId": self.id,
+            "kind": self.kind,
+            "sourceProducerId": source.map(|source| source.id),
+            "paused": self.paused,
+            "sourcePaused": source.is_some_and(|source| source.paused),
+            "preferredProfile": "default",
+            "effectiveProfile": if source.is_some() { "default" } else { "none" },
+        });
+        if !matches!(self.output, Output::None) {
+            dump["rtpParameters"] = json!(self.parameters);
+        }
+        if let Output::Rtp(output) = &self.output {
+            dump["rtpStream"] = output.dump();
+        }
+        dump
+    }
+
+    /// `consumer.getStats`: nothing before enable, else the outbound stream.
+    pub fn stats(&self, now: MediaTime) -> Value {
+        match &self.output {
+            Output::Rtp(output) => json!([output.stats(self.kind, now)]),
+            _ => json!([]),
+        }
+    }
+}

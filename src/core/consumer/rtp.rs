@@ -1,0 +1,403 @@
+//! Packets for a WebRTC receiver: header rewritten by offset, payload sealed out of the producer's store
+//! straight into the send batch (the encryption is the copy), retransmissions likewise (RFC 3550, 4588, 8285).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::core::capabilities::{Kind, RtpCodec, RtpParameters, select};
+use crate::core::consumer::cursor::{Cursor, Start};
+use crate::core::consumer::history::History;
+use crate::core::consumer::sequence::Sequence;
+use crate::core::consumer::timeline::Timeline;
+use crate::core::consumer::{Progress, ReplayLimits};
+use crate::core::producer::Producer;
+use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
+use crate::core::rtp::extension::{ExtensionKind, ExtensionMap};
+use crate::core::rtp::header::{HeaderFields, write_header};
+use crate::core::rtp::path::Path;
+use crate::core::rtp::rtcp::{ReportBlock, SenderInfo};
+use crate::core::rtp::srtp::SrtpSender;
+use crate::core::rtp::store::Stored;
+use crate::core::time::{Epoch, MediaTime};
+
+/// Sent packets remembered for NACK: more than a second of 5 Mbit/s.
+const VIDEO_HISTORY: usize = 512;
+/// Ten seconds of 20 ms packets need no more than this for a round trip.
+const AUDIO_HISTORY: usize = 64;
+/// Two NACKs for one packet within this are one loss, when no round-trip time is known.
+const RESEND_GUARD: Duration = Duration::from_millis(20);
+/// Resends that may wait for one flush.
+const MAX_RESENDS: usize = 256;
+/// Packets that carry the MID although the SSRC is signalled: enough to be seen, few enough to cost nothing.
+const MID_PACKETS: u32 = 32;
+
+/// Extensions of the source that mean the same to every receiver.
+const PASSED: [ExtensionKind; 4] = [
+    ExtensionKind::AudioLevel,
+    ExtensionKind::VideoOrientation,
+    ExtensionKind::PlayoutDelay,
+    ExtensionKind::DependencyDescriptor,
+];
+
+/// What sealing needs of the receiver's transport, for one turn.
+pub struct Sink<'a> {
+    /// Where to.
+    pub path: Path,
+    /// The time of this flush.
+    pub now: MediaTime,
+    /// Its keys.
+    pub srtp: &'a mut SrtpSender,
+    /// The flush being made.
+    pub batch: &'a mut SendBatch,
+    /// abs-send-time of this flush.
+    pub send_time: [u8; 3],
+    /// The transport-wide sequence number of the next packet.
+    pub transport_sequence: &'a mut u16,
+    /// Packets the path may still get before it is proven.
+    pub allowance: &'a mut Option<u32>,
+}
+
+/// The state of one outgoing RTP stream and its retransmission stream.
+pub struct RtpOutput {
+    accepted: Vec<RtpCodec>,
+    ssrc: u32,
+    rtx_ssrc: Option<u32>,
+    mid: Vec<u8>,
+    extensions: ExtensionMap,
+    current: Option<Current>,
+    timeline: Timeline,
+    sequence: Sequence,
+    rtx_sequence: u64,
+    history: History,
+    resends: Vec<u16>,
+    round_trip: Option<Duration>,
+    sent: Sent,
+    report: ReportBlock,
+}
+
+/// How the current source's codec travels.
+#[derive(Clone, Copy)]
+struct Current {
+    codec: u8,
+    payload_type: u8,
+    rtx_payload_type: Option<u8>,
+}
+
+#[derive(Default)]
+struct Sent {
+    packets: u64,
+    bytes: u64,
+    resent: u64,
+    nacks: u64,
+    keyframe_requests: u64,
+    mids: u32,
+}
+
+impl RtpOutput {
+    /// The output described by `parameters`, which list every codec the receiver takes and one encoding.
+    /// `random` seeds the first sequence numbers and timestamp (RFC 3550 §5.1).
+    pub fn new(kind: Kind, parameters: &RtpParameters, random: u64) -> Result<Self, String> {
+        let encoding = parameters.encodings.first().ok_or("rtpParameters.encodings is empty")?;
+        let ssrc = encoding.ssrc.ok_or("rtpParameters.encodings[0].ssrc is missing")?;
+        let accepted: Vec<_> = parameters.codecs.clone();
+        if accepted.iter().all(RtpCodec::is_feature) {
+            return Err("rtpParameters.codecs holds no media codec".into());
+        }
+        let pairs = parameters.header_extensions.iter().map(|ext| (ext.uri.as_str(), ext.id));
+        let history = if kind == Kind::Video { VIDEO_HISTORY } else { AUDIO_HISTORY };
+        Ok(RtpOutput {
+            accepted,
+            ssrc,
+            rtx_ssrc: encoding.rtx.as_ref().map(|rtx| rtx.ssrc),
+            mid: parameters.mux_id.clone().unwrap_or_default().into_bytes(),
+            extensions: ExtensionMap::from_uris(pairs),
+            current: None,
+            timeline: Timeline::new(random as u32),
+            // Kept in the lower half so that the first minutes of a stream have no rollover.
+            sequence: Sequence::new((random >> 32) as u16 & 0x7fff),
+            rtx_sequence: (1 << 16) | ((random >> 48) & 0x7fff),
+            history: History::new(history),
+            resends: Vec::new(),
+            round_trip: None,
+            sent: Sent::default(),
+            report: ReportBlock::default(),
+        })
+    }
+
+    /// The stream's synchronisation source.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Its retransmission stream's.
+    pub fn rtx_ssrc(&self) -> Option<u32> {
+        self.rtx_ssrc
+    }
+
+    /// Whether any accepted codec asked for feedback `kind` with `parameter`.
+    pub fn has_feedback(&self, kind: &str, parameter: &str) -> bool {
+        self.accepted.iter().any(|codec| codec.has_feedback(kind, parameter))
+    }
+
+    /// Counts a keyframe request of the receiver.
+    pub fn note_keyframe_request(&mut self) {
+        self.sent.keyframe_requests += 1;
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.history.clear();
+        self.resends.clear();
+        self.current = None;
+    }
+
+    /// Joins `source` at `start`; `false` when the receiver takes none of what the source sends there.
+    pub(super) fn sync(&mut self, source: &Producer, start: &Start) -> bool {
+        let Some(first) = source.store.get(start.index) else { return false };
+        let Some(format) = source.format(first.meta.codec) else { return false };
+        let Some(codec) = select(&self.accepted, &format.codec) else { return false };
+        let payload_type = codec.payload_type;
+        let rtx = |codec: &&RtpCodec| codec.is(&rtx_mime(&format.codec)) && codec.apt() == Some(payload_type);
+        self.current = Some(Current {
+            codec: first.meta.codec,
+            payload_type,
+            rtx_payload_type: self.accepted.iter().find(rtx).map(|codec| codec.payload_type),
+        });
+        self.timeline.sync(format.codec.clock_rate, start.edge, start.edge_time, start.frames);
+        self.sequence.sync(first.meta.sequence);
+        true
+    }
+
+    /// Sends from the cursor on while the pace, the path and the batch allow.
+    pub(super) fn send(
+        &mut self,
+        source: &Producer,
+        cursor: &mut Cursor,
+        limits: &ReplayLimits,
+        sink: &mut Sink<'_>,
+    ) -> Progress {
+        if self.send_resends(source, sink) == Progress::Full {
+            return Progress::Full;
+        }
+        let head = source.store.head();
+        while cursor.at() < head {
+            if *sink.allowance == Some(0) {
+                return Progress::Drained;
+            }
+            if sink.batch.is_full() {
+                return Progress::Full;
+            }
+            if let Err(at) = cursor.may_read(sink.now, limits.bitrate) {
+                return Progress::Paced(at);
+            }
+            let Some(packet) = source.store.get(cursor.at()) else {
+                cursor.advance(0, head);
+                continue;
+            };
+            if self.current.is_some_and(|current| current.codec != packet.meta.codec) {
+                // The source changed its codec: begin again where it did.
+                cursor.restart(cursor.at(), false);
+                self.current = None;
+                return Progress::Drained;
+            }
+            self.send_packet(&packet, sink);
+            cursor.advance(packet.payload.len(), head);
+        }
+        Progress::Drained
+    }
+
+    fn send_packet(&mut self, packet: &Stored<'_>, sink: &mut Sink<'_>) {
+        let Some(current) = self.current else { return };
+        if packet.payload.is_empty() {
+            // Padding that only fed the source's bandwidth estimator.
+            self.sequence.skip(packet.meta.sequence);
+            return;
+        }
+        let timestamp = self.timeline.map(packet.meta.timestamp);
+        let Some(index) = self.sequence.map(packet.meta.sequence) else { return };
+        let fields = HeaderFields {
+            marker: packet.meta.marker,
+            padding: false,
+            payload_type: current.payload_type,
+            sequence: index as u16,
+            timestamp,
+            ssrc: self.ssrc,
+        };
+        if self.seal(&fields, index, packet, packet.payload, sink) {
+            self.history.push(index as u16, packet.index, timestamp);
+        }
+    }
+
+    /// Writes header and extensions into the batch and seals `payload` behind them.
+    fn seal(
+        &mut self,
+        fields: &HeaderFields,
+        index: u64,
+        packet: &Stored<'_>,
+        payload: &[u8],
+        sink: &mut Sink<'_>,
+    ) -> bool {
+        let transport_sequence = sink.transport_sequence.to_be_bytes();
+        let mut elements: [(u8, &[u8]); 7] = [(0, &[]); 7];
+        let mut count = 0;
+        let mut add = |id: Option<u8>, data| {
+            if let (Some(id), Some(slot)) = (id, elements.get_mut(count)) {
+                *slot = (id, data);
+                count += 1;
+            }
+        };
+        let cc = self.extensions.id(ExtensionKind::TransportCc);
+        add(cc, &transport_sequence[..]);
+        add(self.extensions.id(ExtensionKind::AbsSendTime), &sink.send_time[..]);
+        for kind in PASSED {
+            if let Some(id) = self.extensions.id(kind)
+                && let Some(data) = packet.extension(kind)
+            {
+                add(Some(id), data);
+            }
+        }
+        if self.sent.mids < MID_PACKETS && !self.mid.is_empty() {
+            add(self.extensions.id(ExtensionKind::Mid), &self.mid[..]);
+        }
+        let slot = sink.batch.slot();
+        let Ok(header) = write_header(slot, fields, &elements[..count]) else { return false };
+        if header + payload.len() + crate::core::rtp::srtp::MAX_RTP_OVERHEAD > MAX_DATAGRAM {
+            return false;
+        }
+        let Ok(len) = sink.srtp.seal_rtp(slot, header, index, fields.ssrc, payload) else { return false };
+        sink.batch.commit(sink.path, len);
+        if cc.is_some() {
+            *sink.transport_sequence = sink.transport_sequence.wrapping_add(1);
+        }
+        if let Some(left) = sink.allowance {
+            *left = left.saturating_sub(1);
+        }
+        self.sent.mids += 1;
+        self.sent.packets += 1;
+        self.sent.bytes += payload.len() as u64;
+        true
+    }
+
+    /// Queues what the history still knows of `lost`; answers how many were asked for.
+    pub(super) fn queue_resend(&mut self, lost: impl Iterator<Item = u16>) -> u32 {
+        let mut asked = 0;
+        for sequence in lost {
+            asked += 1;
+            if self.resends.len() < MAX_RESENDS {
+                self.resends.push(sequence);
+            }
+        }
+        self.sent.nacks += 1;
+        asked
+    }
+
+    /// Whether resends wait for a flush.
+    pub fn has_resends(&self) -> bool {
+        !self.resends.is_empty()
+    }
+
+    fn send_resends(&mut self, source: &Producer, sink: &mut Sink<'_>) -> Progress {
+        while let Some(sequence) = self.resends.pop() {
+            if sink.batch.is_full() {
+                self.resends.push(sequence);
+                return Progress::Full;
+            }
+            if *sink.allowance == Some(0) {
+                self.resends.clear();
+                break;
+            }
+            self.resend(sequence, source, sink);
+        }
+        Progress::Drained
+    }
+
+    /// Sends one packet again: as RTX with its original number in front (RFC 4588 §4), or as it was.
+    fn resend(&mut self, sequence: u16, source: &Producer, sink: &mut Sink<'_>) {
+        let guard = self.round_trip.map_or(RESEND_GUARD, |rtt| rtt.clamp(RESEND_GUARD / 2, RESEND_GUARD * 10));
+        let Some(sent) = self.history.take_for_resend(sequence, sink.now, guard) else { return };
+        let Some(packet) = source.store.get(sent.index) else { return };
+        let Some(current) = self.current else { return };
+        let mut fields = HeaderFields {
+            marker: packet.meta.marker,
+            padding: false,
+            payload_type: current.payload_type,
+            sequence,
+            timestamp: sent.timestamp,
+            ssrc: self.ssrc,
+        };
+        let done = match (self.rtx_ssrc, current.rtx_payload_type) {
+            (Some(ssrc), Some(payload_type)) => {
+                let mut payload = [0u8; MAX_DATAGRAM];
+                let len = packet.payload.len() + 2;
+                let Some(room) = payload.get_mut(..len) else { return };
+                room[..2].copy_from_slice(&sequence.to_be_bytes());
+                room[2..].copy_from_slice(packet.payload);
+                let index = self.rtx_sequence;
+                self.rtx_sequence += 1;
+                (fields.ssrc, fields.payload_type, fields.sequence) = (ssrc, payload_type, index as u16);
+                self.seal(&fields, index, &packet, &payload[..len], sink)
+            }
+            _ => {
+                // The newest number with these low 16 bits.
+                let newest = self.sequence.next().saturating_sub(1);
+                let back = (newest as u16).wrapping_sub(sequence);
+                self.seal(&fields, newest - u64::from(back), &packet, packet.payload, sink)
+            }
+        };
+        self.sent.resent += u64::from(done);
+    }
+
+    pub(super) fn receiver_report(&mut self, report: &ReportBlock, now_ntp: u64) {
+        self.report = *report;
+        if let Some(micros) = report.round_trip(now_ntp) {
+            self.round_trip = Some(Duration::from_micros(micros));
+        }
+    }
+
+    /// What the next sender report says: where the stream's timeline stands at `now`.
+    pub fn sender_info(&self, source: &Producer, now: MediaTime, epoch: &Epoch) -> Option<SenderInfo> {
+        self.current?;
+        let newest = source.store.get(source.store.head().checked_sub(1)?)?;
+        let since = now.micros_since(newest.meta.time);
+        let ticks = i128::from(since) * i128::from(self.timeline.rate()) / 1_000_000;
+        Some(SenderInfo {
+            ntp: epoch.ntp(now),
+            rtp: self.timeline.live(newest.meta.timestamp).wrapping_add(ticks as u32),
+            packets: self.sent.packets as u32,
+            octets: self.sent.bytes as u32,
+        })
+    }
+
+    pub(super) fn dump(&self) -> Value {
+        let payload_type = self.current.map(|current| current.payload_type);
+        json!({"params": {
+            "ssrc": self.ssrc,
+            "payloadType": payload_type,
+            "useNack": self.has_feedback("nack", ""),
+            "usePli": self.has_feedback("nack", "pli"),
+        }})
+    }
+
+    pub(super) fn stats(&self, kind: Kind, now: MediaTime) -> Value {
+        json!({
+            "type": "outbound-rtp",
+            "timestamp": now.as_micros() / 1000,
+            "ssrc": self.ssrc,
+            "mediaType": kind,
+            "kind": kind,
+            "packetCount": self.sent.packets,
+            "byteCount": self.sent.bytes,
+            "packetsLost": self.report.lost,
+            "fractionLost": self.report.fraction_lost,
+            "packetsRepaired": self.sent.resent,
+            "nackCount": self.sent.nacks,
+            "pliCount": self.sent.keyframe_requests,
+            "roundTripTime": self.round_trip.map(|rtt| rtt.as_secs_f64() * 1000.0),
+        })
+    }
+}
+
+fn rtx_mime(codec: &RtpCodec) -> String {
+    let kind = codec.mime_type.split('/').next().unwrap_or("video");
+    format!("{kind}/rtx")
+}
