@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use crate::core::convert::{DirectIn, DirectOut};
 use crate::core::lane::{Receiver, Sender, Wake};
+use crate::core::rtp::extension::ExtensionKind;
+use crate::core::rtp::store::PacketMeta;
 use crate::core::session::Session;
 
 /// One piece of mail for a worker.
@@ -45,7 +47,28 @@ pub enum Mail {
 
 /// What routers tell each other through a pipe.
 #[derive(Debug)]
-pub struct PipeMessage {}
+pub enum PipeMessage {
+    /// A packet of a track.
+    Packet(Box<PipePacket>),
+    /// A receiver behind the pipe needs a keyframe of this track.
+    KeyframeRequest {
+        /// The track's number on the pipe.
+        track: u32,
+    },
+}
+
+/// One packet of a producer's store.
+#[derive(Debug)]
+pub struct PipePacket {
+    /// The track's number on the pipe: the consumer's id on the sending side.
+    pub track: u32,
+    /// What is known of it.
+    pub meta: PacketMeta,
+    /// Its header extension elements.
+    pub extensions: Vec<(ExtensionKind, Vec<u8>)>,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
 
 /// Where a worker takes its mail from.
 pub trait Mailbox: Send + Sync {

@@ -12,6 +12,7 @@ pub mod id;
 pub mod io;
 pub mod lane;
 pub mod mail;
+pub mod message;
 pub mod payload;
 pub mod peer;
 pub mod room;

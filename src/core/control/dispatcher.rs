@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use crate::core::control::config::RoomsConfig;
 use crate::core::control::error::ControlError;
-use crate::core::control::message::{FromWorker, Internal, Method, Request};
 use crate::core::control::netstring::INSIDE_LIMIT;
 use crate::core::id::WorkerId;
 use crate::core::mail::MailSender;
+use crate::core::message::{FromWorker, Internal, Method, Request};
 
 /// One life of a worker: a replacement has the same id and another generation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

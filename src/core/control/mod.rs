@@ -7,13 +7,12 @@ mod config;
 pub mod dispatcher;
 mod error;
 mod handle;
-pub mod message;
 pub mod netstring;
 mod rooms;
 mod timers;
 
+pub use crate::core::message::{DtlsParameters, IceCandidate, IceParameters, WebRtcTransport};
 pub use config::RoomsConfig;
 pub use error::{ControlError, JoinError};
 pub use handle::Peer;
-pub use message::{DtlsParameters, IceCandidate, IceParameters, WebRtcTransport};
 pub use rooms::{Join, Rooms};
