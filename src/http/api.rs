@@ -1,8 +1,12 @@
-//! The JSON that the pages read.
+//! The JSON that the pages read, and the health check.
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -18,8 +22,8 @@ pub struct Facts {
     pub https_port: Option<u16>,
     /// Port of the listener that speaks plain HTTP, if one does.
     pub http_port: Option<u16>,
-    /// Where the operator finds the publish key, in words ("printed at start in the terminal" or the
-    /// path of the file that holds it). Never the key.
+    /// Where the operator finds the publish key, in words that go after "The key": "was printed in the
+    /// terminal when the server started", or "is in the file ... on the server". Never the key.
     pub key_hint: String,
     /// The room with the built-in picture, if it plays.
     pub demo_room: Option<String>,
@@ -33,7 +37,44 @@ pub trait RoomIndex: Send + Sync + 'static {
     fn room(&self, name: &str, token: Option<&str>) -> Option<Value>;
 }
 
+struct Api {
+    facts: Facts,
+    rooms: Box<dyn RoomIndex>,
+}
+
 pub(super) fn router(facts: Facts, rooms: impl RoomIndex) -> Router {
-    let _ = (facts, Arc::new(rooms));
+    let api = Arc::new(Api { facts, rooms: Box::new(rooms) });
     Router::new()
+        .route("/api/rooms", get(rooms_list))
+        .route("/api/rooms/{room}", get(room))
+        .route("/api/server", get(server))
+        .route("/healthz", get(|| async { ([(header::CACHE_CONTROL, "no-store")], "ok\n") }))
+        .with_state(api)
+}
+
+async fn rooms_list(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
+    fresh(Value::Array(api.rooms.rooms(bearer(&headers))))
+}
+
+async fn room(State(api): State<Arc<Api>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    match api.rooms.room(&name, bearer(&headers)) {
+        Some(room) => fresh(room),
+        None => (StatusCode::NOT_FOUND, "There is no such room now.\n").into_response(),
+    }
+}
+
+async fn server(State(api): State<Arc<Api>>) -> Response {
+    fresh(&api.facts)
+}
+
+fn fresh(value: impl Serialize) -> Response {
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (headers, Json(value)).into_response()
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod error;
 pub mod io;
 pub mod pages;
+mod plain;
 pub mod tls;
 
 #[cfg(test)]
