@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::Value;
+
+use super::RESERVED;
+use crate::core::auth::{Action, Authority, Principal};
+use crate::core::control::Rooms;
+use crate::core::room::RoomName;
 
 /// What the pages tell a person about this server. Ports, never addresses: a page takes the host from
 /// its own location, which is the address that works for whoever reads it.
@@ -29,12 +34,40 @@ pub struct Facts {
     pub demo_room: Option<String>,
 }
 
-/// The rooms as the API shows them.
+/// The rooms as the API shows them; the tests put some of their own there.
 pub trait RoomIndex: Send + Sync + 'static {
     /// Every room that the bearer of `token` may watch.
     fn rooms(&self, token: Option<&str>) -> Vec<Value>;
     /// One room, if it exists and the bearer of `token` may watch it.
     fn room(&self, name: &str, token: Option<&str>) -> Option<Value>;
+}
+
+/// The rooms of this server, each shown to whoever may watch it.
+pub struct Directory {
+    /// The rooms.
+    pub rooms: Rooms,
+    /// Who may watch which.
+    pub authority: Arc<Authority>,
+}
+
+impl Directory {
+    fn may_watch(&self, room: &str, token: Option<&str>) -> bool {
+        let who = self.authority.identify(token).unwrap_or_else(|_| Principal::anonymous());
+        self.authority.authorise(&who, Action::Watch, room).is_ok()
+    }
+}
+
+impl RoomIndex for Directory {
+    fn rooms(&self, token: Option<&str>) -> Vec<Value> {
+        let rooms = self.rooms.summaries();
+        let shown = rooms.iter().filter(|room| self.may_watch(room.name.as_str(), token));
+        shown.flat_map(serde_json::to_value).collect()
+    }
+
+    fn room(&self, name: &str, token: Option<&str>) -> Option<Value> {
+        let name = RoomName::new(name, RESERVED).ok().filter(|_| self.may_watch(name, token))?;
+        serde_json::to_value(self.rooms.summary(&name)?).ok()
+    }
 }
 
 struct Api {
@@ -68,8 +101,15 @@ async fn server(State(api): State<Arc<Api>>) -> Response {
 }
 
 fn fresh(value: impl Serialize) -> Response {
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    (headers, Json(value)).into_response()
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    match serde_json::to_vec(&value) {
+        Ok(json) => (headers, json).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 §2.1).

@@ -19,7 +19,7 @@ pub mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Facts, RoomIndex};
+pub use api::{Directory, Facts, RoomIndex};
 pub use config::{Config, TlsFiles};
 pub use error::Error;
 

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 
 use super::RESERVED;
+use crate::core::room::RoomName;
 
 const INDEX: &str = include_str!("../../web/index.html");
 const WATCH: &str = include_str!("../../web/watch.html");
@@ -45,9 +46,6 @@ macro_rules! policy {
 const FRAMED: &str = policy!("*");
 const UNFRAMED: &str = policy!("'self'");
 
-/// Longest room name.
-const MAX_NAME: usize = 64;
-
 pub(super) fn router() -> Router {
     Router::new()
         .route("/", get(|headers: HeaderMap| async move { page(&headers, INDEX, UNFRAMED) }))
@@ -70,8 +68,7 @@ async fn publish(Path(room): Path<String>, headers: HeaderMap) -> Response {
 }
 
 async fn slash(Path(room): Path<String>) -> Response {
-    check(&room)
-        .map_or_else(|refusal| refusal, |()| Redirect::permanent(&format!("/{room}")).into_response())
+    check(&room).map_or_else(|refusal| refusal, |()| Redirect::permanent(&format!("/{room}")).into_response())
 }
 
 async fn icon(headers: HeaderMap) -> Response {
@@ -87,17 +84,10 @@ async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
 
 /// Whether a room can be called so; if not, the page that says why.
 fn check(room: &str) -> Result<(), Response> {
-    if RESERVED.iter().any(|name| name.eq_ignore_ascii_case(room)) {
-        let text = format!("\u{201c}{room}\u{201d} is an address of this server itself, so no room can have that name.");
-        return Err(problem("Not a room", &text));
+    match RoomName::new(room, RESERVED) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(problem("Not a room", &format!("The address is no room: {error}."))),
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
-    if room.is_empty() || room.len() > MAX_NAME || room.starts_with('.') || !room.chars().all(allowed) {
-        let text = "A room\u{2019}s name has 1 to 64 letters of a\u{2013}z, A\u{2013}Z, digits and . _ ~ -, \
-                    and does not begin with a dot.";
-        return Err(problem("Not a room", text));
-    }
-    Ok(())
 }
 
 /// A page that says in words what is wrong.
@@ -125,8 +115,7 @@ fn file(headers: &HeaderMap, kind: &'static str, text: &'static str) -> Response
         .get(header::IF_NONE_MATCH)
         .and_then(|tags| tags.to_str().ok())
         .is_some_and(|tags| tags.split(',').any(|known| known.trim() == tag));
-    let mut response =
-        if known { StatusCode::NOT_MODIFIED.into_response() } else { text.into_response() };
+    let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { text.into_response() };
     dress(response.headers_mut(), kind, UNFRAMED);
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);

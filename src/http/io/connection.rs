@@ -59,13 +59,11 @@ pub(super) async fn run(
     let mut first = [0];
     let limit = server.config.handshake_timeout();
     match timeout(limit, stream.peek(&mut first)).await {
-        Ok(Ok(1)) if first == [TLS_HANDSHAKE] => {
-            match timeout(limit, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => serve(&server, stream, remote, stopped, false).await,
-                Ok(Err(error)) => trace!(%error, "TLS handshake failed"),
-                Err(_) => trace!("TLS handshake took too long"),
-            }
-        }
+        Ok(Ok(1)) if first == [TLS_HANDSHAKE] => match timeout(limit, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => serve(&server, stream, remote, stopped, false).await,
+            Ok(Err(error)) => trace!(%error, "TLS handshake failed"),
+            Err(_) => trace!("TLS handshake took too long"),
+        },
         Ok(Ok(1)) => serve(&server, stream, remote, stopped, true).await,
         _ => {}
     }

@@ -86,11 +86,10 @@ fn load(files: &TlsFiles) -> Result<CertifiedKey, Error> {
     if certificates.is_empty() {
         return Err(unreadable(&files.certificate, "no certificate in it"));
     }
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
-        .map_err(|error| unreadable(&files.key, error))?;
-    CertifiedKey::from_der(certificates, key, &aws_lc_rs::default_provider()).map_err(|error| {
-        Error::Certificate { path: files.certificate.clone(), reason: error.to_string() }
-    })
+    let key =
+        PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|error| unreadable(&files.key, error))?;
+    CertifiedKey::from_der(certificates, key, &aws_lc_rs::default_provider())
+        .map_err(|error| Error::Certificate { path: files.certificate.clone(), reason: error.to_string() })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
