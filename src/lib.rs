@@ -5,5 +5,6 @@ pub mod config;
 pub mod core;
 pub mod http;
 pub mod rtmp;
+pub mod server;
 pub mod webrtc;
 pub mod whip_whep;

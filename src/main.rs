@@ -1,2 +1,56 @@
-//! x
-fn main() {}
+//! `viaduct`: arguments, configuration, logging and signals around [`viaduct::server`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use viaduct::config::Config;
+use viaduct::server::{self, Server};
+
+/// A multi-protocol media gateway: RTMP, WHIP and WHEP in the same room.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file; without it every key has its default.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Set a key of the configuration, such as http.listen=0.0.0.0:8080.
+    #[arg(long = "set", value_name = "KEY=VALUE", global = true)]
+    sets: Vec<String>,
+    /// Serve pages over HTTPS with a self-signed certificate, made once and kept in state_dir.
+    #[arg(long)]
+    dev: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say whether a configuration is right, without starting.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let check = matches!(arguments.command, Some(Command::Check { .. }));
+    let file = match arguments.command {
+        Some(Command::Check { file }) => Some(file),
+        None => arguments.config,
+    };
+    let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let result = Config::load(file.as_deref(), env, &arguments.sets).map_err(anyhow::Error::from);
+    let result = result.and_then(|config| match check {
+        true => Ok(println!("ok")),
+        false => server::with_runtime(&config.log, Server::run(config.clone(), arguments.dev)),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("viaduct: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -13,13 +13,21 @@ mod error;
 mod overlay;
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 pub use error::ConfigError;
 
+use crate::bridge::BridgeConfig;
 use crate::core::auth::{AuthConfig, Authority, Secret};
+use crate::core::control::RoomsConfig;
+use crate::core::io::IoConfig;
+use crate::http;
+use crate::rtmp::RtmpConfig;
+use crate::webrtc::SessionConfig;
+use crate::whip_whep;
 use overlay::Overrides;
 
 /// Everything that can be configured.
@@ -32,6 +40,20 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Play the built-in clip in the room `demo`. Default: true.
     pub demo: bool,
+    /// Worker threads: how many, their tick, their buffers.
+    pub workers: IoConfig,
+    /// The HTTP listener: pages, API, WHIP and WHEP.
+    pub http: http::Config,
+    /// The WHIP and WHEP doors.
+    pub whip_whep: whip_whep::Config,
+    /// WebRTC: ports, addresses, how its parties are treated.
+    pub webrtc: WebRtcConfig,
+    /// RTMP.
+    pub rtmp: RtmpConfig,
+    /// Bounds of rooms.
+    pub rooms: RoomsConfig,
+    /// Conversions.
+    pub bridge: BridgeConfig,
     /// Keys, and rooms closed to strangers.
     pub auth: AuthConfig,
     /// Bounds of the process as a whole.
@@ -44,6 +66,13 @@ impl Default for Config {
             log: LogConfig::default(),
             state_dir: "state".into(),
             demo: true,
+            workers: IoConfig::default(),
+            http: http::Config::default(),
+            whip_whep: whip_whep::Config::default(),
+            webrtc: WebRtcConfig::default(),
+            rtmp: RtmpConfig::default(),
+            rooms: RoomsConfig::default(),
+            bridge: BridgeConfig::default(),
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
         }
@@ -62,6 +91,39 @@ pub struct LogConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         LogConfig { level: "info".into() }
+    }
+}
+
+/// The `webrtc` section.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebRtcConfig {
+    /// UDP and TCP port of the first worker; the next one has the next number. Default: 8189.
+    pub port: u16,
+    /// Addresses to listen on. Default: `0.0.0.0` and `::`.
+    pub listen: Vec<IpAddr>,
+    /// Addresses told to remote parties beside the host's own: the public side of a NAT, the host of a
+    /// container. Default: none.
+    pub announced_addresses: Vec<IpAddr>,
+    /// Tell remote parties the loopback addresses too. Default: false.
+    pub announce_loopback: bool,
+    /// Accept ICE-TCP on the same port numbers. Default: true.
+    pub tcp: bool,
+    /// DTLS, time-outs and bounds of one party.
+    pub session: SessionConfig,
+}
+
+impl Default for WebRtcConfig {
+    fn default() -> Self {
+        let io = IoConfig::default();
+        WebRtcConfig {
+            port: io.port,
+            listen: io.listen,
+            announced_addresses: io.announced_addresses,
+            announce_loopback: io.announce_loopback,
+            tcp: io.tcp,
+            session: SessionConfig::default(),
+        }
     }
 }
 
@@ -97,6 +159,18 @@ impl Config {
         config.read_key_files()?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// What the workers' input and output need, of both sections that speak of it.
+    pub fn io(&self) -> IoConfig {
+        IoConfig {
+            port: self.webrtc.port,
+            listen: self.webrtc.listen.clone(),
+            announced_addresses: self.webrtc.announced_addresses.clone(),
+            announce_loopback: self.webrtc.announce_loopback,
+            tcp: self.webrtc.tcp,
+            ..self.workers.clone()
+        }
     }
 
     fn read_key_files(&mut self) -> Result<(), ConfigError> {

@@ -127,3 +127,127 @@ fn variables_that_a_cluster_sets_by_itself_are_passed_over() {
     let env = [("VIADUCT_PORT", "tcp://10.0.0.1:8889"), ("VIADUCT_SERVICE_HOST", "10.0.0.1")];
     assert_eq!(load("", &env, &[]), Ok(Config::default()));
 }
+
+#[test]
+fn the_reference_file_names_every_key() {
+    let text = include_str!("../../config/viaduct.yml");
+    let file: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+    let mut missing = keys::of::<Config>();
+    missing.retain(|path| file.pointer(path).is_none());
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+/// Finds every key a type has, by letting it read a document that has them all.
+mod keys {
+    use std::cell::RefCell;
+
+    use serde::de::value::{Error, MapAccessDeserializer, MapDeserializer};
+    use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor};
+
+    pub fn of<T: DeserializeOwned>() -> Vec<String> {
+        let found = RefCell::default();
+        T::deserialize(Every { path: String::new(), found: &found }).map(drop).unwrap();
+        found.into_inner()
+    }
+
+    struct Every<'a> {
+        path: String,
+        found: &'a RefCell<Vec<String>>,
+    }
+
+    impl<'de> Deserializer<'de> for Every<'_> {
+        type Error = Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.visit_unit()
+        }
+        fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.visit_bool(false)
+        }
+        fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.visit_u64(1)
+        }
+        fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.visit_f64(1.0)
+        }
+        fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.visit_str("x")
+        }
+        fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.visit_none()
+        }
+        fn deserialize_newtype_struct<V: Visitor<'de>>(
+            self,
+            _name: &'static str,
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            visitor.visit_newtype_struct(self)
+        }
+        fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            let nothing: [&str; 0] = [];
+            serde::de::value::SeqDeserializer::new(nothing.into_iter()).deserialize_seq(visitor)
+        }
+        fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            let nothing: [(&str, &str); 0] = [];
+            MapDeserializer::new(nothing.into_iter()).deserialize_map(visitor)
+        }
+        fn deserialize_enum<V: Visitor<'de>>(
+            self,
+            _name: &'static str,
+            variants: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            visitor.visit_enum(variants[0].into_deserializer())
+        }
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _name: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            let paths = fields.iter().map(|field| format!("{}/{field}", self.path));
+            self.found.borrow_mut().extend(paths);
+            let fields = Fields { every: self, left: fields.iter(), now: "" };
+            MapAccessDeserializer::new(fields).deserialize_map(visitor)
+        }
+        serde::forward_to_deserialize_any! { unit unit_struct tuple tuple_struct ignored_any }
+        crate::config::tests::forward! {
+            deserialize_u64: deserialize_u8 deserialize_u16 deserialize_u32 deserialize_i8 deserialize_i16
+                deserialize_i32 deserialize_i64;
+            deserialize_f64: deserialize_f32;
+            deserialize_string: deserialize_str deserialize_char deserialize_identifier deserialize_bytes
+                deserialize_byte_buf;
+        }
+    }
+
+    struct Fields<'a> {
+        every: Every<'a>,
+        left: std::slice::Iter<'static, &'static str>,
+        now: &'static str,
+    }
+
+    impl<'de> MapAccess<'de> for Fields<'_> {
+        type Error = Error;
+
+        fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+            let Some(next) = self.left.next() else { return Ok(None) };
+            self.now = next;
+            seed.deserialize((*next).into_deserializer()).map(Some)
+        }
+
+        fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+            let path = format!("{}/{}", self.every.path, self.now);
+            seed.deserialize(Every { path, found: self.every.found })
+        }
+    }
+}
+
+/// Methods that do what another one does.
+macro_rules! forward {
+    ($($to:ident: $($from:ident)*;)*) => {$($(
+        fn $from<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            self.$to(visitor)
+        }
+    )*)*};
+}
+use forward;

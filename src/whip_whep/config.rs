@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// The `whip_whep` section of the configuration.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Origins whose pages may call us (`Access-Control-Allow-Origin`): `*`, or one origin; default `*`.

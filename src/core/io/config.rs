@@ -5,26 +5,33 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Ports, threads, buffers and the tick. Every field has a default that suits most hosts.
+/// Ports, threads, buffers and the tick. Every field has a default that suits most hosts. The first ones
+/// stand in the `webrtc` section of the file, the others in `workers`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IoConfig {
     /// Worker threads; 0: one fewer than the cores this process may use, at least one. Default 0.
+    #[serde(rename = "count")]
     pub workers: u16,
     /// Pin each worker to a core of its own. Default true.
     pub pin: bool,
     /// UDP and TCP port of the first worker, the next one has the next number. Default 8189.
+    #[serde(skip)]
     pub port: u16,
     /// Addresses to listen on. An IPv6 address that the host cannot bind is skipped while another one
     /// can. Default `0.0.0.0` and `::`.
+    #[serde(skip)]
     pub listen: Vec<IpAddr>,
     /// Addresses told to remote parties beside the host's own: the public side of a NAT or the host
     /// of a container. Default none.
+    #[serde(skip)]
     pub announced_addresses: Vec<IpAddr>,
     /// Tell remote parties the loopback addresses too, not only where there is nothing else.
     /// Default false.
+    #[serde(skip)]
     pub announce_loopback: bool,
     /// Accept ICE-TCP on the same port numbers. Default true.
+    #[serde(skip)]
     pub tcp: bool,
 
     /// Under load, the next round of a worker begins this long after the last one began, in

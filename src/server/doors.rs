@@ -1,0 +1,110 @@
+//! What joins the adapters to rooms and rights: the RTMP door, and the list of rooms that the pages read.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::core::auth::{Action, Authority, Principal};
+use crate::core::control::{Join, JoinError, Peer, Rooms};
+use crate::core::id::{ConnId, Pii};
+use crate::core::peer::{CloseReason, PeerKind};
+use crate::core::room::RoomName;
+use crate::core::session::Session;
+use crate::http;
+use crate::rtmp::io::{Admission, RtmpDoor};
+use crate::rtmp::{Reject, Target};
+
+/// Asks rights and rooms for those who publish over RTMP.
+pub(super) struct RtmpPublish {
+    pub authority: Arc<Authority>,
+    pub rooms: Rooms,
+}
+
+impl RtmpDoor for RtmpPublish {
+    type Admission = Place;
+
+    async fn publish(&self, target: Target, remote: SocketAddr) -> Result<Place, Reject> {
+        let admitted = self.admit(target, remote).await;
+        if let Err(reject) = &admitted {
+            tracing::info!(remote = %Pii(remote), "turned an RTMP publisher away: {}", reject.text());
+        }
+        admitted
+    }
+}
+
+impl RtmpPublish {
+    async fn admit(&self, target: Target, remote: SocketAddr) -> Result<Place, Reject> {
+        let room =
+            RoomName::new(&target.room, http::RESERVED).map_err(|error| Reject::Denied(error.to_string()))?;
+        let principal = self.authority.identify(target.key.as_deref()).map_err(|_| Reject::BadAuth)?;
+        let allowed = self.authority.authorise(&principal, Action::Publish, room.as_str());
+        allowed.map_err(|_| Reject::BadAuth)?;
+        let join = Join {
+            room,
+            kind: PeerKind::Rtmp,
+            name: target.name,
+            principal,
+            remote: Some(remote),
+            watch: None,
+            publishes: true,
+        };
+        self.rooms.join(join).await.map(Place).map_err(|error| match error {
+            JoinError::NameTaken => Reject::BadName,
+            JoinError::RoomFull | JoinError::ServerFull => Reject::ServerFull,
+            other => Reject::Denied(other.to_string()),
+        })
+    }
+}
+
+/// A peer that waits for its session.
+pub(super) struct Place(Peer);
+
+impl Admission for Place {
+    fn conn(&self) -> ConnId {
+        self.0.conn()
+    }
+
+    async fn adopt(self, session: Box<dyn Session>, socket: OwnedFd) -> Result<(), String> {
+        match self.0.adopt(session, Some(socket)).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.0.close(CloseReason::new("error", error.to_string())).await;
+                Err(error.to_string())
+            }
+        }
+    }
+
+    async fn abandon(self) {
+        self.0.close(CloseReason::left()).await;
+    }
+}
+
+/// The rooms as a bearer of a token may see them.
+pub(super) struct VisibleRooms {
+    pub authority: Arc<Authority>,
+    pub rooms: Rooms,
+}
+
+impl VisibleRooms {
+    fn may_watch(&self, token: Option<&str>, room: &str) -> bool {
+        // A token that nobody knows gives what no token gives.
+        let who = self.authority.identify(token).unwrap_or_else(|_| Principal::anonymous());
+        self.authority.authorise(&who, Action::Watch, room).is_ok()
+    }
+}
+
+impl http::RoomIndex for VisibleRooms {
+    fn rooms(&self, token: Option<&str>) -> Vec<Value> {
+        let rooms = self.rooms.summaries().into_iter();
+        let visible = rooms.filter(|room| self.may_watch(token, room.name.as_str()));
+        visible.filter_map(|room| serde_json::to_value(room).ok()).collect()
+    }
+
+    fn room(&self, name: &str, token: Option<&str>) -> Option<Value> {
+        let name = RoomName::new(name, http::RESERVED).ok()?;
+        let summary = self.rooms.summary(&name).filter(|_| self.may_watch(token, name.as_str()))?;
+        serde_json::to_value(summary).ok()
+    }
+}
