@@ -4,6 +4,7 @@
 
 pub mod clip;
 pub mod config;
+pub mod vclip;
 
 use crate::core::capabilities::RtpCodec;
 use crate::core::convert::{Converter, Format, Job, Refusal};
