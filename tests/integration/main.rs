@@ -1,1 +1,3 @@
-fn main() {}
+//! Integration tests, one binary: the shape of the code, and whole pieces of the program together.
+
+mod layering;

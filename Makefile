@@ -1,0 +1,46 @@
+# One place for what people and the continuous integration run; both say the same words.
+
+CARGO  ?= cargo
+CONFIG ?= config/viaduct.yml
+# Seconds each fuzz target runs.
+FUZZ_SECONDS ?= 60
+
+.PHONY: run build test test-rust test-clients check bench fuzz clean tools
+
+# Builds the release binary and starts it.
+run: build
+	target/release/viaduct --config $(CONFIG) $(ARGS)
+
+build: tools
+	$(CARGO) build --release --locked
+
+# Everything: units and integration in virtual time, then real clients against the release binary.
+test: test-rust test-clients
+
+test-rust: tools
+	$(CARGO) test --locked
+
+test-clients: build
+	tests/clients/setup.sh
+	cd tests/clients && ./run.sh
+
+# What a change must pass before it is looked at.
+check: tools
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) doc --locked --no-deps --quiet
+
+bench: build
+	$(CARGO) build --release --locked --manifest-path benches/Cargo.toml
+	benches/run.sh
+
+fuzz:
+	fuzz/run.sh $(FUZZ_SECONDS)
+
+clean:
+	$(CARGO) clean
+	rm -rf .cache tests/clients/node_modules
+
+# The C libraries inside (AWS-LC, libopus, OpenH264) need a C and C++ compiler, cmake and nasm.
+tools:
+	@scripts/tools.sh
