@@ -5,33 +5,33 @@
 //! bytes -> Offer -> negotiate_publish / negotiate_play -> Negotiated -> answer(LocalTransport) -> text
 //! ```
 
-pub mod candidate;
-
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::session::{DtlsRole, Fingerprint, LocalCandidate};
-use crate::webrtc::{SdpError, SdpLimits};
 
-/// A parsed offer.
-#[derive(Clone, Debug)]
-pub struct Offer {}
+mod answer;
+pub mod candidate;
+mod clean;
+mod fragment;
+mod negotiate;
+mod offer;
 
-impl Offer {
-    /// Parses an offer within the default limits.
-    pub fn parse(text: &str) -> Result<Offer, SdpError> {
-        Offer::from_bytes(text.as_bytes(), &SdpLimits::default())
-    }
-
-    /// Parses an offer as it came over the wire.
-    pub fn from_bytes(_bytes: &[u8], _limits: &SdpLimits) -> Result<Offer, SdpError> {
-        todo!()
-    }
-}
+pub use fragment::Fragment;
+pub use negotiate::{negotiate_play, negotiate_publish};
+pub use offer::{Direction, MediaOffer, Offer, OfferedCodec, OfferedSsrc, Setup};
 
 /// What we are willing to do.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Policy {
-    /// Take every layer of a simulcast offer; without it the publisher is asked for one stream.
+    /// Take every layer of a simulcast offer; without it the publisher is asked for one stream. Default off.
     pub simulcast: bool,
+    /// Take transport-wide congestion control (feedback and header extension). Default on.
+    pub transport_cc: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { simulcast: false, transport_cc: true }
+    }
 }
 
 /// A track both sides agreed on.
@@ -55,6 +55,59 @@ pub struct Negotiated {
     pub remote_ice: (String, String),
     /// The remote party's DTLS role and certificate fingerprints.
     pub remote_dtls: (DtlsRole, Vec<Fingerprint>),
+    sections: Vec<Section>,
+    bundled: bool,
+}
+
+/// A media section of the offer and what became of it.
+#[derive(Clone, Debug)]
+struct Section {
+    media: String,
+    proto: String,
+    fmt: String,
+    mid: Option<String>,
+    accepted: Option<Accepted>,
+}
+
+impl Section {
+    fn rejected(media: &MediaOffer) -> Section {
+        Section {
+            media: media.media.clone(),
+            proto: media.proto.clone(),
+            fmt: media.fmt.clone(),
+            mid: media.mid.clone(),
+            accepted: None,
+        }
+    }
+}
+
+/// What the answer says of a section we take.
+#[derive(Clone, Debug)]
+struct Accepted {
+    rtp: RtpParameters,
+    /// Payload type and its `a=fmtp`, as offered.
+    fmtp: Vec<(u8, String)>,
+    /// Simulcast layers we take.
+    layers: Vec<String>,
+    rtcp_rsize: bool,
+    /// The media stream we send, where we send.
+    stream: Option<String>,
+}
+
+impl Accepted {
+    fn new(
+        media: &MediaOffer,
+        codecs: &[OfferedCodec],
+        rtp: RtpParameters,
+        layers: Vec<String>,
+        stream: Option<String>,
+    ) -> Accepted {
+        let fmtp = codecs
+            .iter()
+            .filter_map(|offered| Some((offered.codec.payload_type, offered.fmtp.clone()?)))
+            .collect();
+        Accepted { rtp, fmtp, layers, rtcp_rsize: media.rtcp_rsize, stream }
+    }
 }
 
 /// Our end, as an answer tells it.
@@ -70,56 +123,4 @@ pub struct LocalTransport {
     pub fingerprints: Vec<Fingerprint>,
     /// Our DTLS role, as `Peer::connect_webrtc` answered it.
     pub role: DtlsRole,
-}
-
-impl Negotiated {
-    /// The answer, ready to send.
-    pub fn answer(&self, _local: &LocalTransport) -> String {
-        todo!()
-    }
-
-    /// The `application/trickle-ice-sdpfrag` body that answers an ICE restart (RFC 9725 §4.3.3).
-    pub fn restart_answer(&self, _local: &LocalTransport) -> String {
-        todo!()
-    }
-}
-
-/// The offer of somebody who sends (WHIP): which tracks we take, in which codecs.
-pub fn negotiate_publish(_offer: &Offer, _policy: &Policy) -> Result<Negotiated, SdpError> {
-    todo!()
-}
-
-/// The offer of somebody who receives (WHEP): every codec of it that can be forwarded. `random` gives
-/// SSRCs and the CNAME.
-pub fn negotiate_play(
-    _offer: &Offer,
-    _policy: &Policy,
-    _random: &mut dyn FnMut() -> u64,
-) -> Result<Negotiated, SdpError> {
-    todo!()
-}
-
-/// The body of a PATCH (RFC 8840 §9): candidates that come late, or new credentials.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Fragment {
-    /// `a=ice-ufrag`.
-    pub ufrag: Option<String>,
-    /// `a=ice-pwd`.
-    pub pwd: Option<String>,
-    /// Values of `a=candidate`. An ICE-lite agent has no use for them: it answers checks.
-    pub candidates: Vec<String>,
-    /// `a=end-of-candidates`.
-    pub end_of_candidates: bool,
-}
-
-impl Fragment {
-    /// Parses a fragment within the default limits.
-    pub fn parse(_text: &str) -> Result<Fragment, SdpError> {
-        todo!()
-    }
-
-    /// Whether it asks for an ICE restart: it names credentials other than `current`.
-    pub fn restarts(&self, _current: &(String, String)) -> bool {
-        todo!()
-    }
 }
