@@ -1,8 +1,22 @@
 //! SRTP and SRTCP (RFC 3711, RFC 7714): one sender and one receiver per transport, one set of session keys
 //! for all its streams.
+//!
+//! | profile | cipher and tag | by |
+//! |---|---|---|
+//! | AEAD_AES_128_GCM, AEAD_AES_256_GCM | AES-GCM, 16-byte tag | aws-lc, out of place (`gcm`) |
+//! | AES128_CM_HMAC_SHA1_80, _32 | AES counter mode, HMAC-SHA1 of 10 or 4 bytes | `aes`, `ctr`, `sha1` with the key's blocks hashed beforehand (`counter`) |
+//!
+//! Always encrypted and authenticated, no MKI, key derivation rate 0: what DTLS-SRTP uses.
 
+mod counter;
+mod derive;
+mod gcm;
 mod receiver;
+mod replay;
 mod sender;
+mod suite;
+#[cfg(test)]
+mod tests;
 
 pub use receiver::SrtpReceiver;
 pub use sender::SrtpSender;
@@ -28,12 +42,15 @@ pub enum SrtpError {
     /// The output buffer is too small.
     #[error("no room for the SRTP packet")]
     NoRoom,
+    /// The SRTCP index has come to its end: the keys must not be used any more.
+    #[error("SRTCP index used up")]
+    Exhausted,
 }
 
 impl SrtpError {
     /// Whether any network can be expected to send such a thing.
     pub fn is_expected(&self) -> bool {
-        !matches!(self, SrtpError::Keys | SrtpError::NoRoom)
+        !matches!(self, SrtpError::Keys | SrtpError::NoRoom | SrtpError::Exhausted)
     }
 }
 

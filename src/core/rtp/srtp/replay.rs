@@ -1,0 +1,65 @@
+//! Replay protection (RFC 3711 §3.3.2): a window of indices below the newest. It is wide, because a
+//! retransmission without RTX comes under its old index up to a second late.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+const WORDS: usize = 16;
+/// Indices remembered: a word less than there is, for the newest word is only partly below the newest index.
+pub(super) const WINDOW: u64 = 64 * (WORDS as u64 - 1);
+
+/// Which of the last [`WINDOW`] indices were seen.
+#[derive(Clone, Debug)]
+pub(super) struct ReplayWindow {
+    newest: u64,
+    seen: [u64; WORDS],
+}
+
+impl ReplayWindow {
+    /// A window that has seen `first`.
+    pub(super) fn starting_at(first: u64) -> Self {
+        let mut window = ReplayWindow { newest: first, seen: [0; WORDS] };
+        window.set(first);
+        window
+    }
+
+    /// The newest index seen.
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Whether `index` is neither seen nor too old.
+    pub(super) fn is_new(&self, index: u64) -> bool {
+        if index > self.newest {
+            return true;
+        }
+        self.newest.saturating_sub(index) < WINDOW && self.word(index) & bit(index) == 0
+    }
+
+    /// Notes `index`, which is new.
+    pub(super) fn note(&mut self, index: u64) {
+        if index > self.newest {
+            // Clear what the step brings into the window: whole words beyond the newest one's.
+            let (from, to) = (self.newest / 64, index / 64);
+            for word in 1..=to.saturating_sub(from).min(WORDS as u64) {
+                if let Some(place) = self.seen.get_mut((from.wrapping_add(word) % WORDS as u64) as usize) {
+                    *place = 0;
+                }
+            }
+            self.newest = index;
+        }
+        self.set(index);
+    }
+
+    fn set(&mut self, index: u64) {
+        if let Some(word) = self.seen.get_mut((index / 64 % WORDS as u64) as usize) {
+            *word |= bit(index);
+        }
+    }
+
+    fn word(&self, index: u64) -> u64 {
+        self.seen.get((index / 64 % WORDS as u64) as usize).copied().unwrap_or(u64::MAX)
+    }
+}
+
+fn bit(index: u64) -> u64 {
+    1 << (index % 64)
+}
