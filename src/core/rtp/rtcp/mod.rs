@@ -12,6 +12,19 @@ pub use feedback::{FirEntry, FullIntraRequest, Nack, Remb};
 pub use read::{Compound, Goodbye, Packet, ReceiverReport, ReportBlocks, SenderReport, SourceDescription};
 pub use transport_cc::{Arrival, Arrivals, TransportFeedback};
 
+#[cfg(test)]
+mod tests;
+
+/// Packet types (RFC 3550 §12.1, RFC 4585 §6.1).
+mod kind {
+    pub(super) const SENDER_REPORT: u8 = 200;
+    pub(super) const RECEIVER_REPORT: u8 = 201;
+    pub(super) const SOURCE_DESCRIPTION: u8 = 202;
+    pub(super) const GOODBYE: u8 = 203;
+    pub(super) const TRANSPORT_FEEDBACK: u8 = 205;
+    pub(super) const PAYLOAD_FEEDBACK: u8 = 206;
+}
+
 /// What is wrong with an RTCP packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RtcpError {

@@ -4,7 +4,7 @@
 
 const WORDS: usize = 16;
 /// Indices remembered: a word less than there is, for the newest word is only partly below the newest index.
-pub(super) const WINDOW: u64 = 64 * (WORDS as u64 - 1);
+pub(super) const WINDOW: u64 = 64 * 15;
 
 /// Which of the last [`WINDOW`] indices were seen.
 #[derive(Clone, Debug)]
@@ -39,8 +39,8 @@ impl ReplayWindow {
         if index > self.newest {
             // Clear what the step brings into the window: whole words beyond the newest one's.
             let (from, to) = (self.newest / 64, index / 64);
-            for word in 1..=to.saturating_sub(from).min(WORDS as u64) {
-                if let Some(place) = self.seen.get_mut((from.wrapping_add(word) % WORDS as u64) as usize) {
+            for step in 1..=to.saturating_sub(from).min(WORDS as u64) {
+                if let Some(place) = self.seen.get_mut(place(from.wrapping_add(step))) {
                     *place = 0;
                 }
             }
@@ -50,16 +50,20 @@ impl ReplayWindow {
     }
 
     fn set(&mut self, index: u64) {
-        if let Some(word) = self.seen.get_mut((index / 64 % WORDS as u64) as usize) {
+        if let Some(word) = self.seen.get_mut(place(index / 64)) {
             *word |= bit(index);
         }
     }
 
     fn word(&self, index: u64) -> u64 {
-        self.seen.get((index / 64 % WORDS as u64) as usize).copied().unwrap_or(u64::MAX)
+        self.seen.get(place(index / 64)).copied().unwrap_or(u64::MAX)
     }
 }
 
+fn place(word: u64) -> usize {
+    (word & 15) as usize
+}
+
 fn bit(index: u64) -> u64 {
-    1 << (index % 64)
+    1u64.wrapping_shl((index & 63) as u32)
 }

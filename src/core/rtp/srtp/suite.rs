@@ -17,7 +17,7 @@ pub(super) const ENCRYPTED: u32 = 1 << 31;
 /// Session keys of one direction, for RTP or RTCP.
 pub(super) enum Suite {
     Gcm { key: GcmKey, salt: [u8; 12] },
-    Counter { key: CounterKey, auth: HmacKey, tag: usize },
+    Counter { key: Box<CounterKey>, auth: HmacKey, tag: usize },
 }
 
 /// Where the plain payload of a packet to protect is.
@@ -77,7 +77,11 @@ impl Suite {
         fill(salt, &mut session_salt)?;
         // The short tag is for RTP only (RFC 5764 §4.1.2).
         let tag = if profile == SrtpProfile::Aes128CmSha1_32 && !rtcp { 4 } else { 10 };
-        Ok(Suite::Counter { key: CounterKey::new(&key, session_salt), auth: HmacKey::new(&auth_key), tag })
+        Ok(Suite::Counter {
+            key: Box::new(CounterKey::new(&key, session_salt)),
+            auth: HmacKey::new(&auth_key),
+            tag,
+        })
     }
 
     /// GCM with a session key as it is.

@@ -177,7 +177,7 @@ fn replay_is_refused_and_reordering_is_not() {
         }
         let mut out = [0; 100];
         let len = sender.seal_rtcp(&hex(RECEIVER_REPORT), &mut out).unwrap();
-        assert!(receiver.open_rtcp(&mut out.clone()[..len]).is_ok());
+        assert!(receiver.open_rtcp(&mut { out }[..len]).is_ok());
         assert_eq!(receiver.open_rtcp(&mut out[..len]), Err(SrtpError::Replay));
     }
 }
@@ -237,7 +237,7 @@ fn every_flipped_bit_and_every_cut_is_refused() {
             assert!(receiver.open_rtp(&mut packet.clone()[..len]).is_err());
         }
         for len in 0..rtcp_len {
-            assert!(receiver.open_rtcp(&mut rtcp.clone()[..len]).is_err());
+            assert!(receiver.open_rtcp(&mut { rtcp }[..len]).is_err());
         }
         assert!(receiver.open_rtp(&mut packet.clone()).is_ok(), "nothing of this may cost the true packet");
     }
