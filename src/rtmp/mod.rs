@@ -19,8 +19,10 @@
 pub mod config;
 pub mod demux;
 pub mod error;
+pub mod ingress;
 pub mod io;
 pub mod session;
+pub mod wire;
 
 pub use config::RtmpConfig;
 pub use demux::{PublishRequest, Target, resolve};

@@ -1,37 +1,77 @@
 //! RTMP over TLS: the TLS connection is driven without a socket, like the session in it, so that both
 //! move to the worker as one value.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustls::ServerConnection;
 use serde_json::Value;
 
-use crate::core::session::{Command, Input, Output, Session};
+use crate::core::session::{Command, Event, Input, Output, Session};
 use crate::rtmp::{RtmpError, RtmpSession};
 
 /// A TLS connection with an RTMP session inside.
 pub struct TlsSession {
-    tls: rustls::ServerConnection,
+    tls: ServerConnection,
     inner: RtmpSession,
+    /// An event that comes after the bytes before it.
+    event: Option<Event>,
+    /// TLS broke; nothing that comes is looked at any more.
+    broken: bool,
 }
 
 impl TlsSession {
     /// Wraps `inner`; the TLS handshake has not begun.
     pub fn new(config: Arc<rustls::ServerConfig>, inner: RtmpSession) -> Result<Self, RtmpError> {
-        let tls = rustls::ServerConnection::new(config).map_err(|error| RtmpError::Tls(error.to_string()))?;
-        Ok(TlsSession { tls, inner })
+        let mut tls = ServerConnection::new(config).map_err(|error| RtmpError::Tls(error.to_string()))?;
+        // Only what the session answers is ever buffered.
+        tls.set_buffer_limit(None);
+        Ok(TlsSession { tls, inner, event: None, broken: false })
     }
 
     /// The session inside.
     pub fn inner_mut(&mut self) -> &mut RtmpSession {
         &mut self.inner
     }
+
+    fn decrypt(&mut self, now: Instant, mut data: &[u8]) -> Result<(), rustls::Error> {
+        let mut plain = [0; 4096];
+        while !data.is_empty() {
+            let general = |error: std::io::Error| rustls::Error::General(error.to_string());
+            self.tls.read_tls(&mut data).map_err(general)?;
+            let state = self.tls.process_new_packets()?;
+            let closed = state.peer_has_closed();
+            while let Ok(count @ 1..) = self.tls.reader().read(&mut plain) {
+                self.inner.handle_input(now, Input::Bytes(plain.get(..count).unwrap_or_default()));
+            }
+            if closed {
+                self.inner.handle_input(now, Input::Eof);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn encrypted(&mut self) -> Option<Output> {
+        let mut bytes = Vec::new();
+        while self.tls.wants_write() && self.tls.write_tls(&mut bytes).is_ok_and(|count| count > 0) {}
+        (!bytes.is_empty()).then_some(Output::Bytes(bytes))
+    }
 }
 
 impl Session for TlsSession {
     fn handle_input(&mut self, now: Instant, input: Input<'_>) {
-        let _ = &self.tls;
-        self.inner.handle_input(now, input);
+        match input {
+            Input::Bytes(_) if self.broken => {}
+            Input::Bytes(data) => {
+                if let Err(error) = self.decrypt(now, data) {
+                    self.broken = true;
+                    self.inner.fail(&RtmpError::Tls(error.to_string()));
+                }
+            }
+            other => self.inner.handle_input(now, other),
+        }
     }
 
     fn command(&mut self, now: Instant, command: Command) -> Result<Value, String> {
@@ -43,7 +83,26 @@ impl Session for TlsSession {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.inner.poll_output()
+        loop {
+            if let Some(event) = self.event.take() {
+                if matches!(event, Event::Closed { .. }) && !self.broken {
+                    self.tls.send_close_notify();
+                }
+                if let Some(bytes) = self.encrypted() {
+                    self.event = Some(event);
+                    self.broken |= matches!(self.event, Some(Event::Closed { .. }));
+                    return Some(bytes);
+                }
+                return Some(Output::Event(event));
+            }
+            match self.inner.poll_output() {
+                // Writing to memory without a limit does not fail.
+                Some(Output::Bytes(bytes)) => drop(self.tls.writer().write_all(&bytes)),
+                Some(Output::Event(event)) => self.event = Some(event),
+                Some(other) => return Some(other),
+                None => return self.encrypted(),
+            }
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -51,6 +110,10 @@ impl Session for TlsSession {
     }
 
     fn dump(&self) -> Value {
-        self.inner.dump()
+        let mut dump = self.inner.dump();
+        if let Some(members) = dump.as_object_mut() {
+            members.insert("tls".to_owned(), Value::Bool(true));
+        }
+        dump
     }
 }
