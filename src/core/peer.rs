@@ -1,8 +1,14 @@
-//! A member of a room as a value: what kind of party it is and why it left.
+//! A member of a room as a value: what kind of party it is, what it sends and receives, and why it left.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
+
+use crate::core::auth::Principal;
+use crate::core::capabilities::{Kind, RtpCodec};
+use crate::core::convert::Format;
+use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
 
 /// By which door a peer came.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
@@ -68,5 +74,100 @@ impl CloseReason {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.text, self.code)
+    }
+}
+
+/// One party in a room.
+#[derive(Debug)]
+pub struct Member {
+    /// Its connection.
+    pub conn: ConnId,
+    /// By which door it came.
+    pub kind: PeerKind,
+    /// A publisher's name within the room.
+    pub name: String,
+    /// Who it is, as far as rights go.
+    pub principal: Principal,
+    /// Whether it may send media.
+    pub publishes: bool,
+    /// The publisher it wants instead of the room's program.
+    pub watch: Option<String>,
+    /// The worker its transports are on.
+    pub worker: WorkerId,
+    /// The router its transports are on.
+    pub router: RouterId,
+    /// Its transports.
+    pub transports: Vec<TransportId>,
+    /// What it sends.
+    pub tracks: Vec<Track>,
+    /// What it receives.
+    pub feeds: Vec<Feed>,
+    /// When its first track stood, counted over all publishers; the newest is the room's program.
+    pub live_since: Option<u64>,
+}
+
+/// A track a member sends.
+#[derive(Debug)]
+pub struct Track {
+    /// Its producer on the room's home router.
+    pub producer: ProducerId,
+    /// The transport it comes by.
+    pub transport: TransportId,
+    /// What it carries.
+    pub format: Format,
+    /// Its number within a stream session.
+    pub session_track: Option<u32>,
+    /// The worker has made the producer.
+    pub ready: bool,
+}
+
+/// A consumer of a member that follows the program.
+#[derive(Debug)]
+pub struct Feed {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// The transport it goes by.
+    pub transport: TransportId,
+    /// Sound or picture.
+    pub kind: Kind,
+    /// Every codec the receiver takes.
+    pub accepts: Arc<[RtpCodec]>,
+    /// What it is fed from.
+    pub source: Option<Source>,
+    /// Why it is fed from nothing although there is something.
+    pub refusal: Option<Refused>,
+}
+
+/// Where a feed's media comes from, step by step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Source {
+    /// The publisher's own producer.
+    pub origin: ProducerId,
+    /// The conversion in between.
+    pub job: Option<u32>,
+    /// The producer on the home router that has the right codec.
+    pub home: ProducerId,
+    /// The producer on the receiver's router; another than `home` when it was piped there.
+    pub local: ProducerId,
+}
+
+/// Why a feed gets nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// For the viewer and the log.
+    pub text: String,
+    /// It may go better later without anything else changing.
+    pub passing: bool,
+}
+
+impl Member {
+    /// Whether media of it is there.
+    pub fn is_live(&self) -> bool {
+        self.tracks.iter().any(|track| track.ready)
+    }
+
+    /// The newest track of a kind.
+    pub fn track(&self, kind: Kind) -> Option<&Track> {
+        self.tracks.iter().rev().find(|track| track.ready && track.format.kind == kind)
     }
 }

@@ -1,12 +1,13 @@
-//! Rooms as values: their names and what the outside sees of them.
+//! Rooms as values: their names, the routers they spread over, and what the outside sees of them.
 
 use std::borrow::Borrow;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::core::capabilities::Kind;
-use crate::core::id::ConnId;
+use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::peer::PeerKind;
 
 /// The longest name of a room.
@@ -72,6 +73,111 @@ impl fmt::Display for RoomName {
 impl Borrow<str> for RoomName {
     fn borrow(&self) -> &str {
         &self.0
+    }
+}
+
+/// A room: its routers and who is in it. The first seat is the home router; all publishers are there, and
+/// pipes carry from it to the others what somebody watches there.
+#[derive(Debug)]
+pub struct Room {
+    /// Its routers, home first; never empty.
+    pub seats: Vec<Seat>,
+    /// Who may send, in the order they came.
+    pub publishers: Vec<ConnId>,
+    /// Who only receives.
+    pub viewers: BTreeSet<ConnId>,
+    /// The publisher that feeds the program.
+    pub program: Option<ConnId>,
+    /// A publisher that came back and whose tracks are waited for.
+    pub awaited: Option<ConnId>,
+}
+
+/// One router of a room.
+#[derive(Debug)]
+pub struct Seat {
+    /// The router.
+    pub router: RouterId,
+    /// The worker it lives on.
+    pub worker: WorkerId,
+    /// Viewers served by it.
+    pub receivers: usize,
+    /// How often it fell empty; tells a stale timer from a fresh one.
+    pub emptied: u64,
+    /// The pipe from the home router; none for the home router itself.
+    pub pipe: Option<Pipe>,
+}
+
+/// The two ends of a pipe and what goes through it.
+#[derive(Debug)]
+pub struct Pipe {
+    /// The transport on the home router.
+    pub home: TransportId,
+    /// The transport on the other router.
+    pub far: TransportId,
+    /// Piped tracks by their producer on the home router.
+    pub tracks: HashMap<ProducerId, PipedTrack>,
+}
+
+/// A track that goes through a pipe.
+#[derive(Clone, Copy, Debug)]
+pub struct PipedTrack {
+    /// The consumer that takes it from the home router.
+    pub consumer: ConsumerId,
+    /// The producer it becomes on the other.
+    pub producer: ProducerId,
+    /// Feeds that use it.
+    pub users: usize,
+    /// How often it fell idle.
+    pub idled: u64,
+}
+
+impl Room {
+    /// A room on its home router, empty.
+    pub fn new(router: RouterId, worker: WorkerId) -> Self {
+        Room {
+            seats: vec![Seat::new(router, worker, None)],
+            publishers: Vec::new(),
+            viewers: BTreeSet::new(),
+            program: None,
+            awaited: None,
+        }
+    }
+
+    /// The home router and its worker.
+    pub fn home(&self) -> Option<(RouterId, WorkerId)> {
+        self.seats.first().map(|seat| (seat.router, seat.worker))
+    }
+
+    /// The seat of a router.
+    pub fn seat_mut(&mut self, router: RouterId) -> Option<&mut Seat> {
+        self.seats.iter_mut().find(|seat| seat.router == router)
+    }
+
+    /// The pipe to a router.
+    pub fn pipe_mut(&mut self, router: RouterId) -> Option<&mut Pipe> {
+        self.seat_mut(router)?.pipe.as_mut()
+    }
+
+    /// The seat a viewer should take while it has fewer than `limit`: the first such in order.
+    pub fn free_seat(&self, limit: usize) -> Option<&Seat> {
+        self.seats.iter().find(|seat| seat.receivers < limit)
+    }
+
+    /// Everybody in it.
+    pub fn members(&self) -> Vec<ConnId> {
+        self.publishers.iter().chain(&self.viewers).copied().collect()
+    }
+
+    /// Whether nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.publishers.is_empty() && self.viewers.is_empty()
+    }
+}
+
+impl Seat {
+    /// A router with nobody on it.
+    pub fn new(router: RouterId, worker: WorkerId, pipe: Option<Pipe>) -> Self {
+        Seat { router, worker, receivers: 0, emptied: 0, pipe }
     }
 }
 

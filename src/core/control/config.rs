@@ -14,8 +14,10 @@ pub struct RoomsConfig {
     pub max_publishers_per_room: usize,
     /// Viewers of one room. Default 10,000.
     pub max_viewers_per_room: usize,
-    /// Tracks of one publisher. Default 8.
+    /// Tracks of one peer, sent and received each. Default 8.
     pub max_tracks_per_peer: usize,
+    /// Transports of one peer. Default 4.
+    pub max_transports_per_peer: usize,
     /// Viewers served by one router; more go to a router on another worker, where there is one. Default 500.
     pub receivers_per_router: usize,
     /// How long the room waits for the tracks of a publisher that came back, in milliseconds, before
@@ -27,6 +29,8 @@ pub struct RoomsConfig {
     pub pipe_linger_ms: u64,
     /// How often a refused conversion is asked for again, in milliseconds. Default 2,000.
     pub convert_retry_ms: u64,
+    /// How long a conversion that failed is left alone, in milliseconds. Default 10,000.
+    pub convert_failure_ms: u64,
     /// How long a peer may stay without a transport, in milliseconds. Default 15,000.
     pub join_timeout_ms: u64,
     /// How long a worker may take to answer, in milliseconds. Default 20,000.
@@ -49,11 +53,13 @@ impl Default for RoomsConfig {
             max_publishers_per_room: 32,
             max_viewers_per_room: 10_000,
             max_tracks_per_peer: 8,
+            max_transports_per_peer: 4,
             receivers_per_router: 500,
             takeover_wait_ms: 3_000,
             convert_linger_ms: 5_000,
             pipe_linger_ms: 5_000,
             convert_retry_ms: 2_000,
+            convert_failure_ms: 10_000,
             join_timeout_ms: 15_000,
             request_timeout_ms: 20_000,
             max_queued_bytes: 8 << 20,

@@ -152,6 +152,11 @@ impl<R, T: Clone> Dispatcher<R, T> {
         }
     }
 
+    /// All workers there are.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.workers.keys().copied()
+    }
+
     /// The mailbox of a worker.
     pub fn mail(&self, worker: WorkerId) -> Option<&MailSender> {
         self.workers.get(&worker).map(|entry| &entry.mail)

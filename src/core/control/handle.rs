@@ -1,102 +1,217 @@
 //! [`Peer`]: what a door holds of the party it let in.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_channel::oneshot;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::control::error::ControlError;
+use crate::core::control::publish::Pending;
+use crate::core::control::rooms::Rooms;
+use crate::core::control::state::State;
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
-use crate::core::message::{IceParameters, WebRtcTransport};
+use crate::core::mail::Mail;
+use crate::core::message::{DtlsParameters, IceParameters, Method, WebRtcTransport};
 use crate::core::peer::CloseReason;
 use crate::core::room::RoomName;
 use crate::core::session::{DtlsRole, Fingerprint, Session};
 
+/// What stays of a peer after it is gone: its name and how it ended.
+pub(super) struct Shared {
+    conn: ConnId,
+    room: RoomName,
+    principal: Principal,
+    end: Mutex<End>,
+}
+
+enum End {
+    Open(Vec<oneshot::Sender<CloseReason>>),
+    Closed(CloseReason),
+}
+
+impl Shared {
+    pub fn new(conn: ConnId, room: RoomName, principal: Principal) -> Self {
+        Shared { conn, room, principal, end: Mutex::new(End::Open(Vec::new())) }
+    }
+
+    /// Tells everybody who waits; only the first reason counts.
+    pub fn end(&self, reason: CloseReason) {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        if let End::Open(waiting) = &mut *end {
+            for waiter in waiting.drain(..) {
+                drop(waiter.send(reason.clone()));
+            }
+            *end = End::Closed(reason);
+        }
+    }
+
+    fn wait(&self) -> Result<oneshot::Receiver<CloseReason>, CloseReason> {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *end {
+            End::Closed(reason) => Err(reason.clone()),
+            End::Open(waiting) => {
+                waiting.retain(|waiter| !waiter.is_canceled());
+                let (sender, receiver) = oneshot::channel();
+                waiting.push(sender);
+                Ok(receiver)
+            }
+        }
+    }
+}
+
 /// One member of a room; cheap to clone. Dropping it closes nothing: [`Peer::close`] does.
 #[derive(Clone)]
-pub struct Peer(Arc<()>);
+pub struct Peer {
+    shared: Arc<Shared>,
+    rooms: Rooms,
+}
 
 impl Peer {
+    pub(super) fn new(shared: Arc<Shared>, rooms: Rooms) -> Self {
+        Peer { shared, rooms }
+    }
+
     /// The connection's id, for log lines, events and API objects.
     pub fn conn(&self) -> ConnId {
-        todo!()
+        self.shared.conn
     }
 
     /// The room it is in.
     pub fn room(&self) -> &RoomName {
-        todo!()
+        &self.shared.room
     }
 
     /// Who it is, as far as rights go.
     pub fn principal(&self) -> &Principal {
-        todo!()
+        &self.shared.principal
     }
 
     /// Makes a WebRTC transport for it on its room's worker.
     pub async fn create_webrtc_transport(&self) -> Result<WebRtcTransport, ControlError> {
-        todo!()
+        let pending = self.rooms.step(|state| state.create_webrtc(self.conn()))?;
+        read(answer(pending).await?)
     }
 
     /// Tells the transport the remote's DTLS role and fingerprints, and its ICE credentials where known.
     /// Answers our own role.
     pub async fn connect_webrtc(
         &self,
-        _transport: TransportId,
-        _role: DtlsRole,
-        _fingerprints: Vec<Fingerprint>,
-        _ice: Option<(String, String)>,
+        transport: TransportId,
+        role: DtlsRole,
+        fingerprints: Vec<Fingerprint>,
+        ice: Option<(String, String)>,
     ) -> Result<DtlsRole, ControlError> {
-        todo!()
+        let dtls = DtlsParameters { role, fingerprints };
+        let (ice, dtls) = self.rooms.step(|state| {
+            let mut ask = |method, data| state.ask_transport(self.conn(), transport, method, data);
+            let ice = ice.map(|(ufrag, pwd)| {
+                let data = json!({"usernameFragment": ufrag, "password": pwd});
+                ask(Method::XTransportSetRemoteIce, data)
+            });
+            let dtls = ask(Method::TransportSetRemoteDtlsParameters, json!(dtls))?;
+            Ok((ice.transpose()?, dtls))
+        })?;
+        if let Some(pending) = ice {
+            answer(pending).await?;
+        }
+        let local = answer(dtls).await?;
+        read(local.get("role").cloned().unwrap_or_default())
     }
 
     /// Gives the transport new ICE credentials.
-    pub async fn restart_ice(&self, _transport: TransportId) -> Result<IceParameters, ControlError> {
-        todo!()
+    pub async fn restart_ice(&self, transport: TransportId) -> Result<IceParameters, ControlError> {
+        let method = Method::TransportChangeUfragPwd;
+        let ask = |state: &mut State| state.ask_transport(self.conn(), transport, method, json!({}));
+        let mut ice: IceParameters = read(answer(self.rooms.step(ask)?).await?)?;
+        ice.ice_lite = true;
+        Ok(ice)
+    }
+
+    /// Tells the transport the remote's ICE credentials, as after an ICE restart.
+    pub async fn set_remote_ice(
+        &self,
+        transport: TransportId,
+        ufrag: String,
+        pwd: String,
+    ) -> Result<(), ControlError> {
+        let data = json!({"usernameFragment": ufrag, "password": pwd});
+        let method = Method::XTransportSetRemoteIce;
+        let pending = self.rooms.step(|state| state.ask_transport(self.conn(), transport, method, data))?;
+        answer(pending).await.map(drop)
     }
 
     /// Makes a track of what the party sends; `track` is the session's number on a stream transport.
     pub async fn produce(
         &self,
-        _transport: TransportId,
-        _kind: Kind,
-        _rtp: RtpParameters,
-        _track: Option<u32>,
+        transport: TransportId,
+        kind: Kind,
+        rtp: RtpParameters,
+        track: Option<u32>,
     ) -> Result<ProducerId, ControlError> {
-        todo!()
+        let ask = |state: &mut State| state.produce(self.conn(), transport, kind, &rtp, track);
+        let (producer, pending) = self.rooms.step(ask)?;
+        answer(pending).await?;
+        Ok(producer)
     }
 
     /// Sends the party the room's program (or the publisher it watches) from now on. `rtp` lists every
     /// codec the party takes, and one encoding with its ssrc.
     pub async fn consume_program(
         &self,
-        _transport: TransportId,
-        _kind: Kind,
-        _rtp: RtpParameters,
+        transport: TransportId,
+        kind: Kind,
+        rtp: RtpParameters,
     ) -> Result<ConsumerId, ControlError> {
-        todo!()
+        let ask = |state: &mut State| state.consume(self.conn(), transport, kind, &rtp);
+        let (consumer, pending) = self.rooms.step(ask)?;
+        answer(pending).await?;
+        Ok(consumer)
     }
 
     /// Hands a stream session to the room's worker. The tracks it announces become producers by themselves.
     pub async fn adopt(
         &self,
-        _session: Box<dyn Session>,
-        _socket: Option<OwnedFd>,
+        session: Box<dyn Session>,
+        socket: Option<OwnedFd>,
     ) -> Result<TransportId, ControlError> {
-        todo!()
+        let mail = |attach| Mail::Stream { attach, session, socket };
+        let (transport, pending) = self.rooms.step(|state| state.adopt(self.conn(), mail))?;
+        answer(pending).await?;
+        Ok(transport)
     }
 
     /// What the party should be told in words: why a track of the program is not sent to it.
     pub fn notices(&self) -> Vec<String> {
-        todo!()
+        self.rooms.step(|state| {
+            let Ok(peer) = state.member(self.conn()) else { return Vec::new() };
+            let refusals = peer.feeds.iter().filter_map(|feed| feed.refusal.as_ref());
+            refusals.map(|refused| refused.text.clone()).collect()
+        })
     }
 
     /// Ends it; does nothing when it has ended already.
-    pub async fn close(&self, _reason: CloseReason) {
-        todo!()
+    pub async fn close(&self, reason: CloseReason) {
+        self.rooms.step(|state| state.close_member(self.conn(), reason));
     }
 
     /// Resolves when the peer is gone, whoever ended it.
     pub async fn closed(&self) -> CloseReason {
-        todo!()
+        match self.shared.wait() {
+            Err(reason) => reason,
+            // The sender lives in `shared`, which this handle keeps.
+            Ok(receiver) => receiver.await.unwrap_or_else(|_| CloseReason::left()),
+        }
     }
+}
+
+async fn answer(pending: Pending) -> Result<Value, ControlError> {
+    pending.await.unwrap_or(Err(ControlError::WorkerLost))
+}
+
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, ControlError> {
+    serde_json::from_value(value).map_err(|error| ControlError::BadAnswer(error.to_string()))
 }

@@ -7,8 +7,14 @@ mod config;
 pub mod dispatcher;
 mod error;
 mod handle;
+mod jobs;
+mod membership;
 pub mod netstring;
+mod program;
+mod publish;
 mod rooms;
+mod spread;
+mod state;
 mod timers;
 
 pub use crate::core::message::{DtlsParameters, IceCandidate, IceParameters, WebRtcTransport};

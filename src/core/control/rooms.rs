@@ -1,15 +1,21 @@
-//! [`Rooms`]: the doors' way in.
+//! [`Rooms`]: the doors' way in, and what drives it all from outside.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use crate::core::auth::Principal;
 use crate::core::control::config::RoomsConfig;
+use crate::core::control::dispatcher::Link;
 use crate::core::control::error::JoinError;
 use crate::core::control::handle::Peer;
+use crate::core::control::state::State;
 use crate::core::convert::Converter;
-use crate::core::peer::{CloseReason, PeerKind};
-use crate::core::room::{RoomName, RoomSummary};
+use crate::core::id::{ConnId, WorkerId};
+use crate::core::mail::MailSender;
+use crate::core::peer::{CloseReason, Member, PeerKind};
+use crate::core::room::{PublisherSummary, Room, RoomName, RoomSummary, TrackSummary};
 use crate::core::time::Epoch;
 
 /// Who wants to join which room, and as what.
@@ -33,31 +39,124 @@ pub struct Join {
 
 /// All rooms of the node; cheap to clone.
 #[derive(Clone)]
-pub struct Rooms(Arc<()>);
+pub struct Rooms(Arc<Mutex<State>>);
 
 impl Rooms {
     /// No rooms and no workers yet.
-    pub fn new(_config: RoomsConfig, _epoch: Epoch, _converter: Option<Arc<dyn Converter>>) -> Self {
-        todo!()
+    pub fn new(config: RoomsConfig, _epoch: Epoch, converter: Option<Arc<dyn Converter>>) -> Self {
+        Rooms(Arc::new(Mutex::new(State::new(config, converter))))
+    }
+
+    /// One step under the lock. What a panic in an earlier step left is still the best that is known.
+    pub(super) fn step<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = step(&mut state);
+        state.settle();
+        result
     }
 
     /// Lets somebody into a room. A publisher of the same name and principal is taken over at once.
-    pub async fn join(&self, _join: Join) -> Result<Peer, JoinError> {
-        todo!()
+    pub async fn join(&self, join: Join) -> Result<Peer, JoinError> {
+        let shared = self.step(|state| state.join(join))?;
+        Ok(Peer::new(shared, self.clone()))
     }
 
     /// All rooms, by name.
     pub fn summaries(&self) -> Vec<RoomSummary> {
-        todo!()
+        self.step(|state| state.rooms.iter().map(|(name, room)| state.summarise(name, room)).collect())
     }
 
     /// One room.
-    pub fn summary(&self, _room: &RoomName) -> Option<RoomSummary> {
-        todo!()
+    pub fn summary(&self, room: &RoomName) -> Option<RoomSummary> {
+        self.step(|state| state.rooms.get_key_value(room).map(|(name, room)| state.summarise(name, room)))
     }
 
     /// Closes every peer and waits until the workers have seen to it.
-    pub async fn close_all(&self, _reason: CloseReason) {
-        todo!()
+    pub async fn close_all(&self, reason: CloseReason) {
+        let barriers = self.step(|state| {
+            state.close_everybody(&reason);
+            state.barriers()
+        });
+        for barrier in barriers {
+            // A worker that fails has closed its peers too.
+            let _ = barrier.await;
+        }
+    }
+
+    /// A worker is there, for the first time or in place of one that failed, whose peers are closed.
+    pub fn worker_up(&self, worker: WorkerId, mail: MailSender) -> Link {
+        self.step(|state| state.worker_up(worker, mail))
+    }
+
+    /// A worker's control socket is closed or broken.
+    pub fn worker_lost(&self, link: Link) {
+        self.step(|state| state.worker_lost(link));
+    }
+
+    /// The next request for a worker; `None` when this life of it is over.
+    pub fn poll_send(&self, link: Link, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        self.step(|state| state.dispatcher.poll_send(link, cx))
+    }
+
+    /// One message of a worker.
+    pub fn receive(&self, link: Link, json: &[u8]) {
+        self.step(|state| state.receive(link, json));
+    }
+
+    /// Lets time pass; returns when to call again at the latest.
+    pub fn handle_time(&self, now: Instant) -> Option<Instant> {
+        self.step(|state| state.handle_time(now))
+    }
+
+    /// Whether the caller is the first who offers to drive the clock, and so must.
+    pub fn claim_clock(&self) -> bool {
+        self.step(|state| !std::mem::replace(&mut state.clock_claimed, true))
+    }
+
+    /// Ready when something was asked or set that [`handle_time`](Self::handle_time) has not seen.
+    pub fn poll_time_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.step(|state| state.timers.poll_wanted(cx))
+    }
+}
+
+impl State {
+    fn summarise(&self, name: &RoomName, room: &Room) -> RoomSummary {
+        let members = |conns: &[ConnId]| {
+            conns
+                .iter()
+                .filter_map(|conn| self.members.get(conn))
+                .map(|entry| &entry.peer)
+                .collect::<Vec<_>>()
+        };
+        let publishers = members(&room.publishers);
+        let mut notices: Vec<String> = members(&room.members())
+            .iter()
+            .flat_map(|peer| peer.feeds.iter().filter_map(|feed| feed.refusal.as_ref()))
+            .map(|refused| refused.text.clone())
+            .collect();
+        notices.sort();
+        notices.dedup();
+        RoomSummary {
+            name: name.clone(),
+            publishers: publishers.iter().map(|peer| summarise_publisher(peer)).collect(),
+            viewers: room.viewers.len(),
+            live: publishers.iter().any(|peer| peer.is_live()),
+            notices,
+        }
+    }
+}
+
+fn summarise_publisher(peer: &Member) -> PublisherSummary {
+    let tracks = peer.tracks.iter().filter(|track| track.ready);
+    PublisherSummary {
+        conn: peer.conn,
+        name: peer.name.clone(),
+        kind: peer.kind,
+        tracks: tracks
+            .map(|track| TrackSummary {
+                kind: track.format.kind,
+                codec: track.format.codec.mime_type.clone(),
+            })
+            .collect(),
     }
 }

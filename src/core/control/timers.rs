@@ -2,7 +2,7 @@
 //! has a clock looks in next, which is at once, because setting one wakes it.
 
 use std::collections::BTreeMap;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// Timers that yield a `K` when they run out. Cancelling is the owner's: a `K` may come late or in vain.
@@ -10,12 +10,13 @@ pub struct Timers<K> {
     fresh: Vec<(Duration, K)>,
     running: BTreeMap<(Instant, u64), K>,
     count: u64,
+    wanted: bool,
     waker: Option<Waker>,
 }
 
 impl<K> Default for Timers<K> {
     fn default() -> Self {
-        Timers { fresh: Vec::new(), running: BTreeMap::new(), count: 0, waker: None }
+        Timers { fresh: Vec::new(), running: BTreeMap::new(), count: 0, wanted: false, waker: None }
     }
 }
 
@@ -26,20 +27,26 @@ impl<K> Timers<K> {
         self.nudge();
     }
 
-    /// Wakes whoever drives the timers, because something new waits.
+    /// Makes whoever drives the timers look in, because something new waits.
     pub fn nudge(&mut self) {
+        self.wanted = true;
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    /// Whom to wake when a timer is set.
-    pub fn set_waker(&mut self, waker: &Waker) {
-        self.waker = Some(waker.clone());
+    /// Ready when something new waits.
+    pub fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.wanted {
+            return Poll::Ready(());
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Starts what was set since the last call.
     pub fn start(&mut self, now: Instant) {
+        self.wanted = false;
         for (after, key) in self.fresh.drain(..) {
             self.count += 1;
             self.running.insert((now + after, self.count), key);
@@ -56,11 +63,6 @@ impl<K> Timers<K> {
     pub fn next(&self) -> Option<Instant> {
         self.running.first_key_value().map(|((at, _), _)| *at)
     }
-
-    /// Whether some wait to be started.
-    pub fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -74,7 +76,7 @@ mod tests {
         let mut timers = Timers::default();
         timers.set(Duration::from_millis(20), 'b');
         timers.set(Duration::from_millis(10), 'a');
-        assert!(timers.has_fresh());
+        assert!(timers.wanted);
         timers.start(at(100));
         assert_eq!((timers.next(), timers.pop(at(109))), (Some(at(110)), None));
         assert_eq!(

@@ -8,6 +8,7 @@
 //! | `udp`, `receive`, `send` | datagrams in batches (`recvmmsg` + GRO, `sendmmsg` + GSO) |
 //! | `stream`, `framing` | TCP: ICE-TCP (RFC 6544, RFC 4571) and adopted sockets (RTMP) |
 //! | `control` | the worker's end of the control socket |
+//! | `dispatcher` | the main thread's ends: bytes and the clock for the Dispatcher |
 //! | `load` | how busy a worker is, and the adaptive tick |
 //! | `epoll`, `eventfd`, `clock`, `sys` | the kernel's calls, made safe |
 //! | `addresses`, `port_owner` | the host's addresses; who holds a port |
@@ -16,6 +17,7 @@
 pub mod addresses;
 pub mod clock;
 pub mod config;
+pub mod dispatcher;
 pub mod engine;
 pub mod error;
 pub mod eventfd;

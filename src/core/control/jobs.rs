@@ -1,0 +1,202 @@
+//! Conversions: at most one job for each pair of a track and a wanted format, alive while somebody
+//! consumes its output and a little longer.
+
+use serde_json::json;
+use tracing::{debug, info, warn};
+
+use crate::core::capabilities::{Encoding, RtpCodec, RtpParameters};
+use crate::core::control::publish::same_codec;
+use crate::core::control::state::{Reply, State, Target, Timer, on_consumer, on_transport};
+use crate::core::convert::{Converter, Format, Job, Refusal};
+use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
+use crate::core::lane::lane;
+use crate::core::mail::Mail;
+use crate::core::message::{Internal, Method};
+use crate::core::peer::Refused;
+use crate::core::room::{Room, RoomName};
+
+/// A running conversion.
+pub(super) struct Conversion {
+    pub room: RoomName,
+    /// The publisher's track.
+    pub origin: ProducerId,
+    /// What comes out.
+    pub to: Format,
+    pub worker: WorkerId,
+    pub router: RouterId,
+    /// The Direct transport that carries both ways.
+    pub transport: TransportId,
+    /// Takes the track from the router.
+    pub consumer: ConsumerId,
+    /// Brings the output back.
+    pub output: ProducerId,
+    /// Feeds that use it.
+    pub users: usize,
+    /// How often it fell idle.
+    pub idled: u64,
+}
+
+impl State {
+    /// The job that turns `origin` into something of `accepts`, started if it is not there.
+    pub fn job_for(
+        &mut self,
+        room: &RoomName,
+        owner: ConnId,
+        origin: ProducerId,
+        from: &Format,
+        accepts: &[RtpCodec],
+    ) -> Result<u32, Refused> {
+        if let Some(text) = self.failures.get(&origin) {
+            return Err(Refused { text: text.clone(), passing: true });
+        }
+        let converter = self.converter.clone();
+        let target = converter.as_ref().and_then(|converter| converter.target(from, accepts));
+        let (Some(converter), Some(to)) = (converter, target) else {
+            return Err(refused(unsupported(from, accepts)));
+        };
+        let wanted = |job: &Conversion| {
+            job.origin == origin
+                && same_codec(&job.to.codec, &to.codec)
+                && job.to.codec.parameters == to.codec.parameters
+        };
+        if let Some((id, _)) = self.jobs.iter().find(|(_, job)| wanted(job)) {
+            return Ok(*id);
+        }
+        self.start_job(room, owner, origin, converter.as_ref(), (from, to))
+    }
+
+    fn start_job(
+        &mut self,
+        room: &RoomName,
+        owner: ConnId,
+        origin: ProducerId,
+        converter: &dyn Converter,
+        (from, to): (&Format, Format),
+    ) -> Result<u32, Refused> {
+        let busy = |text: &str| Refused { text: text.to_owned(), passing: true };
+        let Some((router, worker)) = self.rooms.get(room).and_then(Room::home) else {
+            return Err(busy("the room is closing"));
+        };
+        let Some(mailbox) = self.dispatcher.mail(worker).cloned() else {
+            return Err(busy("the worker failed"));
+        };
+        let (frames_in, job_input) = lane(self.config.convert_lane, None);
+        let (job_output, frames_out) = lane(self.config.convert_lane, Some(mailbox.waker()));
+        let job =
+            Job { conn: owner, from: from.clone(), to: to.clone(), input: job_input, output: job_output };
+        converter.start(job).map_err(refused)?;
+        let id = self.dispatcher.allocate();
+        // Dropping refused mail closes the lanes, and with them the job ends.
+        let mail = Mail::Direct { attach: id, input: frames_out, output: frames_in };
+        mailbox.send(mail).map_err(|_| busy("the worker is overloaded"))?;
+        info!(conn = %owner, %room, from = from.codec.mime_type, to = to.codec.mime_type, "conversion begins");
+        let transport = TransportId(self.dispatcher.allocate());
+        let consumer = ConsumerId(self.dispatcher.allocate());
+        let output = ProducerId(self.dispatcher.allocate());
+        let room = room.clone();
+        let job =
+            Conversion { room, origin, to, worker, router, transport, consumer, output, users: 0, idled: 0 };
+        self.ask_for_job(id, &job, owner, from);
+        self.jobs.insert(id, job);
+        Ok(id)
+    }
+
+    /// The chain of requests that puts a job between a producer and its output.
+    fn ask_for_job(&mut self, id: u32, job: &Conversion, owner: ConnId, from: &Format) {
+        let (router, worker) = (job.router, job.worker);
+        self.dispatcher.subscribe(job.transport.0, worker, Target::Job(id));
+        let internal = on_transport(router, job.transport);
+        let data = json!({"attach": id, "x.connId": owner});
+        self.ask(worker, Method::XRouterCreateDirectTransport, internal, data, Reply::Job(id));
+        let internal = Internal { producer_id: Some(job.origin.0), ..on_consumer(router, job.consumer) };
+        let data = json!({"kind": from.kind});
+        self.ask(worker, Method::RouterCreateConsumer, internal, data, Reply::Job(id));
+        let internal = Internal {
+            consumer_id: Some(job.consumer.0),
+            producer_id: Some(job.origin.0),
+            ..on_transport(router, job.transport)
+        };
+        let data = json!({"rtpParameters": one_stream(&from.codec, job.consumer.0)});
+        self.ask(worker, Method::ConsumerEnable, internal, data, Reply::Job(id));
+        let internal = Internal { producer_id: Some(job.output.0), ..on_transport(router, job.transport) };
+        let data = json!({"kind": job.to.kind, "rtpParameters": one_stream(&job.to.codec, job.output.0)});
+        self.ask(worker, Method::RouterCreateProducer, internal, data, Reply::Job(id));
+    }
+
+    /// A job broke down, or could not be put in place.
+    pub fn job_failed(&mut self, id: u32, reason: &str) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let (room, origin) = (job.room.clone(), job.origin);
+        let text = format!("the conversion to {} failed: {reason}", job.to.codec.mime_type);
+        warn!(%room, "{text}");
+        self.failures.insert(origin, text);
+        self.timers.set(State::millis(self.config.convert_failure_ms), Timer::Forgive(origin));
+        self.end_job(id);
+        self.refresh(&room);
+    }
+
+    /// A job has had no listener since it fell idle for the `idled`th time.
+    pub fn job_idle(&mut self, id: u32, idled: u64) {
+        if self.jobs.get(&id).is_some_and(|job| job.users == 0 && job.idled == idled) {
+            self.end_job(id);
+        }
+    }
+
+    /// Ends the jobs of a track and what was piped of it: the track itself is ending.
+    pub fn end_derived(&mut self, room: &RoomName, origin: ProducerId) {
+        self.end_jobs_of(origin);
+        self.unpipe_everywhere(room, origin);
+        self.failures.remove(&origin);
+    }
+
+    /// Ends the jobs of a track.
+    pub fn end_jobs_of(&mut self, origin: ProducerId) {
+        let ids: Vec<u32> =
+            self.jobs.iter().filter(|(_, job)| job.origin == origin).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.end_job(id);
+        }
+    }
+
+    fn end_job(&mut self, id: u32) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        debug!(room = %job.room, to = job.to.codec.mime_type, "conversion ends");
+        self.unpipe_everywhere(&job.room, job.output);
+        self.dispatcher.unsubscribe(job.transport.0);
+        let internal = on_consumer(job.router, job.consumer);
+        self.tell(job.worker, Method::ConsumerClose, internal, json!({}));
+        let internal = on_transport(job.router, job.transport);
+        self.tell(job.worker, Method::TransportClose, internal, json!({}));
+        if self.anybody_waits() {
+            self.set_retry();
+        }
+    }
+
+    fn anybody_waits(&self) -> bool {
+        let mut feeds = self.members.values().flat_map(|entry| &entry.peer.feeds);
+        feeds.any(|feed| feed.refusal.as_ref().is_some_and(|refused| refused.passing))
+    }
+}
+
+/// One codec, one stream.
+pub(super) fn one_stream(codec: &RtpCodec, ssrc: u32) -> RtpParameters {
+    RtpParameters {
+        codecs: vec![codec.clone()],
+        encodings: vec![Encoding { ssrc: Some(ssrc), ..Encoding::default() }],
+        ..RtpParameters::default()
+    }
+}
+
+fn refused(refusal: Refusal) -> Refused {
+    Refused { text: refusal.to_string(), passing: matches!(refusal, Refusal::Busy(_)) }
+}
+
+fn unsupported(from: &Format, accepts: &[RtpCodec]) -> Refusal {
+    let mut names: Vec<&str> = accepts.iter().map(|codec| codec.mime_type.as_str()).collect();
+    names.dedup();
+    let mut source = from.codec.mime_type.clone();
+    if from.reordered {
+        source.push_str(" with B-frames");
+    }
+    Refusal::Unsupported { from: source, to: names.join(", ") }
+}

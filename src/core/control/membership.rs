@@ -1,0 +1,271 @@
+//! Who is in which room: joining, taking over, leaving, and what goes with a lost worker.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tracing::{info, trace, warn};
+
+use crate::core::control::error::{ControlError, JoinError};
+use crate::core::control::handle::Shared;
+use crate::core::control::rooms::Join;
+use crate::core::control::state::{Entry, Reply, State, Timer, on_consumer, on_router, on_transport};
+use crate::core::id::{ConnId, ConsumerId, RouterId, TransportId, WorkerId};
+use crate::core::message::Method;
+use crate::core::peer::{CloseReason, Member, PeerKind};
+use crate::core::room::{Room, RoomName};
+
+/// A publisher's name when it gives none.
+const DEFAULT_NAME: &str = "live";
+
+impl State {
+    /// Lets somebody in, or says why not.
+    pub fn join(&mut self, join: Join) -> Result<Arc<Shared>, JoinError> {
+        let name = join.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        let replaced = if join.publishes { self.publisher_to_replace(&join, &name)? } else { None };
+        self.check_room(&join, replaced.is_some())?;
+        let (router, worker) = self.seat_for(&join)?;
+        let conn = ConnId::new(0, worker, random_bits());
+        let shared = Arc::new(Shared::new(conn, join.room.clone(), join.principal.clone()));
+        trace!(%conn, remote = ?join.remote, "address");
+        info!(%conn, room = %join.room, kind = %join.kind, name, principal = %join.principal, "joined");
+        let peer = Member {
+            conn,
+            kind: join.kind,
+            name,
+            principal: join.principal,
+            publishes: join.publishes,
+            watch: join.watch,
+            worker,
+            router,
+            transports: Vec::new(),
+            tracks: Vec::new(),
+            feeds: Vec::new(),
+            live_since: None,
+        };
+        self.dispatcher.add_load(worker);
+        let entry = Entry { room: join.room.clone(), peer, shared: shared.clone() };
+        self.members.insert(conn, entry);
+        if let Some(room) = self.rooms.get_mut(&join.room) {
+            if join.publishes {
+                room.publishers.push(conn);
+            } else {
+                room.viewers.insert(conn);
+                if let Some(seat) = room.seat_mut(router) {
+                    seat.receivers += 1;
+                }
+            }
+        }
+        self.timers.set(State::millis(self.config.join_timeout_ms), Timer::Join(conn));
+        if let Some(old) = replaced {
+            self.take_over(&join.room, old, conn);
+        }
+        Ok(shared)
+    }
+
+    /// The publisher of the same name, if the same party is behind it.
+    fn publisher_to_replace(&self, join: &Join, name: &str) -> Result<Option<ConnId>, JoinError> {
+        RoomName::new(name, &[]).map_err(|error| {
+            JoinError::BadName(error.to_string().replace("room name", "publisher's name"))
+        })?;
+        let Some(room) = self.rooms.get(&join.room) else { return Ok(None) };
+        let mut same = room.publishers.iter().filter_map(|conn| self.members.get(conn));
+        match same.find(|entry| entry.peer.name == name) {
+            Some(entry) if entry.peer.principal == join.principal => Ok(Some(entry.peer.conn)),
+            Some(_) => Err(JoinError::NameTaken),
+            None => Ok(None),
+        }
+    }
+
+    fn check_room(&self, join: &Join, replaces: bool) -> Result<(), JoinError> {
+        let only_watches = join.kind == PeerKind::Whep && !join.publishes;
+        let Some(room) = self.rooms.get(&join.room) else {
+            return match () {
+                _ if only_watches => Err(JoinError::NothingLive),
+                _ if self.rooms.len() >= self.config.max_rooms => Err(JoinError::ServerFull),
+                _ => Ok(()),
+            };
+        };
+        if only_watches && !self.is_live_for(room, join.watch.as_deref()) {
+            return Err(JoinError::NothingLive);
+        }
+        let (publishers, viewers) = (room.publishers.len(), room.viewers.len());
+        let full = publishers + viewers >= self.config.max_peers_per_room
+            || (join.publishes && publishers >= self.config.max_publishers_per_room)
+            || (!join.publishes && viewers >= self.config.max_viewers_per_room);
+        if full && !replaces { Err(JoinError::RoomFull) } else { Ok(()) }
+    }
+
+    /// The router for a new peer; makes the room if need be.
+    fn seat_for(&mut self, join: &Join) -> Result<(RouterId, WorkerId), JoinError> {
+        if !self.rooms.contains_key(&join.room) {
+            let worker = self.dispatcher.least_loaded(&[]).ok_or(JoinError::NoWorker)?;
+            let router = self.open_router(&join.room, worker);
+            self.rooms.insert(join.room.clone(), Room::new(router, worker));
+        }
+        let seat = if join.publishes { None } else { self.viewer_seat(&join.room) };
+        let home = self.rooms.get(&join.room).and_then(Room::home);
+        seat.or(home).ok_or(JoinError::NoWorker)
+    }
+
+    /// Asks a worker for a router of a room.
+    pub fn open_router(&mut self, room: &RoomName, worker: WorkerId) -> RouterId {
+        let router = RouterId(self.dispatcher.allocate());
+        let reply = Reply::Router(room.clone(), router);
+        self.ask(worker, Method::WorkerCreateRouter, on_router(router), json!({}), reply);
+        router
+    }
+
+    fn take_over(&mut self, name: &RoomName, old: ConnId, new: ConnId) {
+        if let Some(room) = self.rooms.get_mut(name)
+            && room.program == Some(old)
+        {
+            room.awaited = Some(new);
+            let wait = State::millis(self.config.takeover_wait_ms);
+            self.timers.set(wait, Timer::Takeover(name.clone(), new));
+        }
+        info!(conn = %new, old = %old, room = %name, "takes over");
+        self.close_member(old, CloseReason::taken_over());
+    }
+
+    /// A router could not be made: whoever is on it cannot stay.
+    pub fn router_failed(&mut self, room: &RoomName, router: RouterId, error: &ControlError) {
+        if *error != ControlError::WorkerLost {
+            warn!(%room, %router, %error, "a router could not be made");
+        }
+        let reason = CloseReason::new("error", format!("the room could not be made: {error}"));
+        self.close_router(room, router, &reason);
+    }
+
+    /// All routers of a worker are gone.
+    pub fn close_routers_of(&mut self, worker: WorkerId) {
+        let seats =
+            self.rooms.iter().flat_map(|(name, room)| room.seats.iter().map(move |seat| (name, seat)));
+        let lost: Vec<_> = seats
+            .filter(|(_, seat)| seat.worker == worker)
+            .map(|(name, seat)| (name.clone(), seat.router))
+            .collect();
+        for (room, router) in lost {
+            self.close_router(&room, router, &CloseReason::worker_lost());
+        }
+    }
+
+    /// Closes the peers on a router and then the router; the home router takes the whole room with it.
+    fn close_router(&mut self, name: &RoomName, router: RouterId, reason: &CloseReason) {
+        let Some(room) = self.rooms.get(name) else { return };
+        let whole = room.home().is_some_and(|(home, _)| home == router);
+        let here =
+            |conn: &ConnId| whole || self.members.get(conn).is_some_and(|entry| entry.peer.router == router);
+        let members: Vec<ConnId> = room.members().into_iter().filter(here).collect();
+        for conn in members {
+            self.close_member(conn, reason.clone());
+        }
+        if !whole {
+            self.close_seat(name, router);
+        }
+    }
+
+    /// Ends a peer, whoever wants it.
+    pub fn close_member(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(mut entry) = self.members.remove(&conn) else { return };
+        info!(%conn, room = %entry.room, kind = %entry.peer.kind, code = reason.code, "left: {}", reason.text);
+        entry.shared.end(reason.clone());
+        self.dispatcher.drop_load(entry.peer.worker);
+        let feeds = std::mem::take(&mut entry.peer.feeds);
+        for feed in &feeds {
+            self.dispatcher.unsubscribe(feed.consumer.0);
+            if let Some(source) = feed.source {
+                self.release(&entry.room, entry.peer.router, source);
+            }
+        }
+        self.leave_room(&entry);
+        if self.rooms.get(&entry.room).is_some_and(Room::is_empty) {
+            self.close_room(&entry.room);
+            entry.peer.transports.iter().for_each(|transport| self.dispatcher.unsubscribe(transport.0));
+            return;
+        }
+        if entry.peer.publishes {
+            self.refresh(&entry.room);
+            for track in &entry.peer.tracks {
+                self.end_derived(&entry.room, track.producer);
+            }
+        }
+        let consumers = feeds.iter().map(|feed| feed.consumer);
+        self.close_transports(&entry.peer, consumers, &reason);
+        self.note_empty_seat(&entry.room, entry.peer.router);
+    }
+
+    fn leave_room(&mut self, entry: &Entry) {
+        let conn = entry.peer.conn;
+        let Some(room) = self.rooms.get_mut(&entry.room) else { return };
+        room.publishers.retain(|other| *other != conn);
+        if room.awaited == Some(conn) {
+            room.awaited = None;
+        }
+        if room.viewers.remove(&conn)
+            && let Some(seat) = room.seat_mut(entry.peer.router)
+        {
+            seat.receivers = seat.receivers.saturating_sub(1);
+        }
+    }
+
+    fn close_transports(
+        &mut self,
+        peer: &Member,
+        consumers: impl Iterator<Item = ConsumerId>,
+        reason: &CloseReason,
+    ) {
+        for consumer in consumers {
+            let internal = on_consumer(peer.router, consumer);
+            self.tell(peer.worker, Method::ConsumerClose, internal, json!({}));
+        }
+        for &transport in &peer.transports {
+            self.dispatcher.unsubscribe(transport.0);
+            let data = json!({"x.reason": reason.text});
+            let internal = on_transport(peer.router, transport);
+            self.tell(peer.worker, Method::TransportClose, internal, data);
+        }
+    }
+
+    /// The last peer has left.
+    fn close_room(&mut self, name: &RoomName) {
+        let Some(room) = self.rooms.remove(name) else { return };
+        let jobs: Vec<u32> =
+            self.jobs.iter().filter(|(_, job)| job.room == *name).map(|(id, _)| *id).collect();
+        for id in jobs {
+            if let Some(job) = self.jobs.remove(&id) {
+                self.dispatcher.unsubscribe(job.transport.0);
+            }
+        }
+        for seat in room.seats {
+            self.tell(seat.worker, Method::RouterClose, on_router(seat.router), json!({}));
+        }
+        info!(room = %name, "the room is empty and closed");
+    }
+
+    /// A transport is gone on the worker's side, or was never made.
+    pub fn forget_transport(&mut self, conn: ConnId, transport: TransportId) {
+        self.dispatcher.unsubscribe(transport.0);
+        if let Some(entry) = self.members.get_mut(&conn) {
+            entry.peer.transports.retain(|other| *other != transport);
+        }
+    }
+
+    /// Ends everybody.
+    pub fn close_everybody(&mut self, reason: &CloseReason) {
+        // Viewers first: a publisher that ends before them would only be replaced under them.
+        let mut all: Vec<(bool, ConnId)> =
+            self.members.iter().map(|(conn, entry)| (entry.peer.publishes, *conn)).collect();
+        all.sort_unstable();
+        for (_, conn) in all {
+            self.close_member(conn, reason.clone());
+        }
+    }
+}
+
+fn random_bits() -> u128 {
+    let mut bytes = [0; 16];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        warn!("the system gives no randomness; a connection's id may repeat");
+    }
+    u128::from_le_bytes(bytes)
+}

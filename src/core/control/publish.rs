@@ -1,0 +1,252 @@
+//! What peers send: transports, producers, and the tracks of stream sessions that become producers by
+//! themselves.
+
+use futures_channel::oneshot;
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
+use crate::core::control::error::ControlError;
+use crate::core::control::state::{
+    Answer, Reply, SessionTrack, State, Target, Waiter, on_producer, on_transport,
+};
+use crate::core::convert::Format;
+use crate::core::id::{ConnId, ProducerId, RouterId, TransportId, WorkerId};
+use crate::core::mail::Mail;
+use crate::core::message::{Internal, Method};
+use crate::core::peer::{Member, Track};
+use crate::core::room::RoomName;
+
+/// Where an answer comes from.
+pub(super) type Pending = oneshot::Receiver<Answer>;
+
+impl State {
+    /// The member behind a handle, if it is still there.
+    pub fn member(&mut self, conn: ConnId) -> Result<&mut Member, ControlError> {
+        self.members.get_mut(&conn).map(|entry| &mut entry.peer).ok_or(ControlError::Closed)
+    }
+
+    /// The router and worker of a member that has `transport`.
+    pub fn place(
+        &mut self,
+        conn: ConnId,
+        transport: TransportId,
+    ) -> Result<(RouterId, WorkerId), ControlError> {
+        let peer = self.member(conn)?;
+        if !peer.transports.contains(&transport) {
+            return Err(ControlError::NotAllowed("that is no transport of this peer"));
+        }
+        Ok((peer.router, peer.worker))
+    }
+
+    fn new_transport(&mut self, conn: ConnId) -> Result<(RouterId, WorkerId, TransportId), ControlError> {
+        let limit = self.config.max_transports_per_peer;
+        let id = TransportId(self.dispatcher.allocate());
+        let peer = self.member(conn)?;
+        if peer.transports.len() >= limit {
+            return Err(ControlError::NotAllowed("the peer has all the transports it may have"));
+        }
+        peer.transports.push(id);
+        let (router, worker) = (peer.router, peer.worker);
+        self.dispatcher.subscribe(id.0, worker, Target::Transport(conn));
+        Ok((router, worker, id))
+    }
+
+    /// Asks for a WebRTC transport.
+    pub fn create_webrtc(&mut self, conn: ConnId) -> Result<Pending, ControlError> {
+        let (router, worker, id) = self.new_transport(conn)?;
+        let (waiter, pending) = oneshot::channel();
+        let data = json!({"udp": true, "tcp": true, "x.connId": conn});
+        let reply = Reply::Transport(conn, id, waiter);
+        self.ask(worker, Method::RouterCreateWebRtcTransport, on_transport(router, id), data, reply);
+        Ok(pending)
+    }
+
+    /// Hands a stream session to the worker and asks for a transport around it.
+    pub fn adopt(
+        &mut self,
+        conn: ConnId,
+        mail: impl FnOnce(u32) -> Mail,
+    ) -> Result<(TransportId, Pending), ControlError> {
+        let (router, worker, id) = self.new_transport(conn)?;
+        let attach = self.dispatcher.allocate();
+        let sent = self.dispatcher.mail(worker).is_some_and(|mailbox| mailbox.send(mail(attach)).is_ok());
+        if !sent {
+            self.forget_transport(conn, id);
+            return Err(ControlError::Overloaded);
+        }
+        let (waiter, pending) = oneshot::channel();
+        let data = json!({"attach": attach, "x.connId": conn});
+        let reply = Reply::Transport(conn, id, waiter);
+        self.ask(worker, Method::XRouterCreateStreamTransport, on_transport(router, id), data, reply);
+        Ok((id, pending))
+    }
+
+    /// Asks a transport of a peer something.
+    pub fn ask_transport(
+        &mut self,
+        conn: ConnId,
+        transport: TransportId,
+        method: Method,
+        data: Value,
+    ) -> Result<Pending, ControlError> {
+        let (router, worker) = self.place(conn, transport)?;
+        let (waiter, pending) = oneshot::channel();
+        self.ask(worker, method, on_transport(router, transport), data, Reply::Value(waiter));
+        Ok(pending)
+    }
+
+    /// Asks for a producer of what a peer sends.
+    pub fn produce(
+        &mut self,
+        conn: ConnId,
+        transport: TransportId,
+        kind: Kind,
+        rtp: &RtpParameters,
+        track: Option<u32>,
+    ) -> Result<(ProducerId, Pending), ControlError> {
+        let codec = rtp.codecs.iter().find(|codec| !codec.is_feature()).cloned();
+        let codec = codec.ok_or(ControlError::NotAllowed("a track needs a media codec"))?;
+        let format = Format { kind, codec, config: Vec::new(), reordered: false };
+        let (waiter, pending) = oneshot::channel();
+        let producer = self.create_producer(conn, transport, (format, rtp), track, Some(waiter))?;
+        Ok((producer, pending))
+    }
+
+    fn create_producer(
+        &mut self,
+        conn: ConnId,
+        transport: TransportId,
+        (format, rtp): (Format, &RtpParameters),
+        session_track: Option<u32>,
+        waiter: Option<Waiter>,
+    ) -> Result<ProducerId, ControlError> {
+        let (router, worker) = self.place(conn, transport)?;
+        let limit = self.config.max_tracks_per_peer;
+        let producer = ProducerId(self.dispatcher.allocate());
+        let peer = self.member(conn)?;
+        if !peer.publishes {
+            return Err(ControlError::NotAllowed("the peer joined to watch, not to publish"));
+        }
+        if peer.tracks.len() >= limit {
+            return Err(ControlError::NotAllowed("the peer sends all the tracks it may send"));
+        }
+        let mut data = json!({"kind": format.kind, "rtpParameters": rtp});
+        if let (Some(track), Some(map)) = (session_track, data.as_object_mut()) {
+            map.insert("x.track".into(), track.into());
+        }
+        peer.tracks.push(Track { producer, transport, format, session_track, ready: false });
+        let internal = Internal { producer_id: Some(producer.0), ..on_transport(router, transport) };
+        let reply = Reply::Track(conn, producer, waiter);
+        self.ask(worker, Method::RouterCreateProducer, internal, data, reply);
+        Ok(producer)
+    }
+
+    /// A producer was made or refused.
+    pub fn track_answered(
+        &mut self,
+        conn: ConnId,
+        producer: ProducerId,
+        waiter: Option<Waiter>,
+        result: Answer,
+    ) {
+        match &result {
+            Ok(_) => self.track_ready(conn, producer),
+            Err(error) => {
+                if waiter.is_none() && *error != ControlError::WorkerLost {
+                    warn!(%conn, %error, "a track was not taken");
+                }
+                if let Ok(peer) = self.member(conn) {
+                    peer.tracks.retain(|track| track.producer != producer);
+                }
+            }
+        }
+        if let Some(waiter) = waiter {
+            drop(waiter.send(result));
+        }
+    }
+
+    fn track_ready(&mut self, conn: ConnId, producer: ProducerId) {
+        self.lives += 1;
+        let lives = self.lives;
+        let Some(entry) = self.members.get_mut(&conn) else { return };
+        let room = entry.room.clone();
+        let Some(track) = entry.peer.tracks.iter_mut().find(|track| track.producer == producer) else {
+            return;
+        };
+        track.ready = true;
+        info!(%conn, %room, codec = track.format.codec.mime_type, "live");
+        entry.peer.live_since.get_or_insert(lives);
+        if let Some(state) = self.rooms.get_mut(&room)
+            && state.awaited == Some(conn)
+        {
+            state.awaited = None;
+        }
+        self.refresh(&room);
+    }
+
+    /// A stream session announced a track, or changed one.
+    pub fn session_track(&mut self, conn: ConnId, transport: TransportId, event: SessionTrack) {
+        let format = Format {
+            kind: event.kind,
+            codec: event.codec.clone(),
+            config: event.config_bytes(),
+            reordered: event.reordered,
+        };
+        let Some(entry) = self.members.get_mut(&conn) else { return };
+        let room = entry.room.clone();
+        let known = entry
+            .peer
+            .tracks
+            .iter_mut()
+            .find(|track| track.transport == transport && track.session_track == Some(event.track));
+        match known {
+            Some(track) if same_codec(&track.format.codec, &format.codec) => {
+                let stale =
+                    track.format.config != format.config || track.format.reordered != format.reordered;
+                let producer = track.producer;
+                if format.reordered && !track.format.reordered {
+                    info!(%conn, "the picture has B-frames that browsers cannot take as they are");
+                }
+                track.format = format;
+                if stale {
+                    self.end_jobs_of(producer);
+                    self.refresh(&room);
+                }
+            }
+            Some(track) => {
+                let producer = track.producer;
+                self.drop_track(conn, producer);
+                self.produce_session_track(conn, transport, format, event.track);
+            }
+            None => self.produce_session_track(conn, transport, format, event.track),
+        }
+    }
+
+    fn produce_session_track(&mut self, conn: ConnId, transport: TransportId, format: Format, track: u32) {
+        let rtp = RtpParameters {
+            codecs: vec![format.codec.clone()],
+            encodings: vec![Encoding::default()],
+            ..RtpParameters::default()
+        };
+        if let Err(error) = self.create_producer(conn, transport, (format, &rtp), Some(track), None) {
+            warn!(%conn, %error, "a track was not taken");
+        }
+    }
+
+    /// Ends one track of a peer that stays.
+    fn drop_track(&mut self, conn: ConnId, producer: ProducerId) {
+        let Some(entry) = self.members.get_mut(&conn) else { return };
+        let room: RoomName = entry.room.clone();
+        let (router, worker) = (entry.peer.router, entry.peer.worker);
+        entry.peer.tracks.retain(|track| track.producer != producer);
+        self.refresh(&room);
+        self.end_derived(&room, producer);
+        self.tell(worker, Method::ProducerClose, on_producer(router, producer), json!({}));
+    }
+}
+
+/// Whether two codecs are the same but for the payload type.
+pub(super) fn same_codec(a: &RtpCodec, b: &RtpCodec) -> bool {
+    a.is(&b.mime_type) && a.clock_rate == b.clock_rate && a.channels == b.channels
+}

@@ -1,0 +1,356 @@
+//! What the main thread knows of rooms, peers and what it asked the workers to do for them.
+//!
+//! All of it changes under one lock, in steps that never wait: ids are ours to choose and a worker handles
+//! its requests in order, so whole chains (transport, consumer, producer) are asked for at once, and what
+//! must be known of the answers is kept as a [`Reply`] beside each request. Only the doors' own calls wait.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_channel::oneshot;
+use serde_json::Value;
+use tracing::{debug, info, warn};
+
+use crate::core::control::config::RoomsConfig;
+use crate::core::control::dispatcher::{Dispatcher, Incoming, Link};
+use crate::core::control::error::ControlError;
+use crate::core::control::handle::Shared;
+use crate::core::control::jobs::Conversion;
+use crate::core::control::timers::Timers;
+use crate::core::convert::Converter;
+use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
+use crate::core::mail::MailSender;
+use crate::core::message::{CloseEvent, Internal, Method, TrackEvent};
+use crate::core::peer::{CloseReason, Member};
+use crate::core::room::{Room, RoomName};
+
+/// An answer as a door waits for it.
+pub(super) type Answer = Result<Value, ControlError>;
+/// The end that gives it.
+pub(super) type Waiter = oneshot::Sender<Answer>;
+
+/// What to do with an answer.
+pub(super) enum Reply {
+    /// Nothing, but a refusal is worth a line.
+    Quiet(Method),
+    /// Somebody waits.
+    Value(Waiter),
+    /// A router of a room was made or not.
+    Router(RoomName, RouterId),
+    /// A peer's transport.
+    Transport(ConnId, TransportId, Waiter),
+    /// A peer's track.
+    Track(ConnId, ProducerId, Option<Waiter>),
+    /// A peer's consumer.
+    Feed(ConnId, ConsumerId, Waiter),
+    /// A step of a conversion.
+    Job(u32),
+    /// A step of piping something to a router.
+    Piped(RoomName, RouterId),
+}
+
+/// Whose event it is.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// A peer's transport.
+    Transport(ConnId),
+    /// A peer's consumer.
+    Feed(ConnId),
+    /// The transport of a conversion.
+    Job(u32),
+}
+
+/// What happens later.
+pub(super) enum Timer {
+    /// A peer should have a transport by now.
+    Join(ConnId),
+    /// The tracks of a publisher that came back should be there by now.
+    Takeover(RoomName, ConnId),
+    /// A conversion has idled since it fell idle for that time.
+    Job(u32, u64),
+    /// A piped track has idled.
+    Piped(RoomName, RouterId, ProducerId, u64),
+    /// A router has had no viewer.
+    Seat(RoomName, RouterId, u64),
+    /// Refused conversions are asked for again.
+    Retry,
+    /// Conversions of a track that failed may be tried again.
+    Forgive(ProducerId),
+}
+
+/// A member with what its door holds.
+pub(super) struct Entry {
+    pub room: RoomName,
+    pub peer: Member,
+    pub shared: Arc<Shared>,
+}
+
+/// See the module.
+pub(super) struct State {
+    pub config: RoomsConfig,
+    pub converter: Option<Arc<dyn Converter>>,
+    pub dispatcher: Dispatcher<Reply, Target>,
+    pub timers: Timers<Timer>,
+    pub rooms: BTreeMap<RoomName, Room>,
+    pub members: HashMap<ConnId, Entry>,
+    pub jobs: HashMap<u32, Conversion>,
+    /// Conversions that failed lately, by the track they were of.
+    pub failures: HashMap<ProducerId, String>,
+    pub retry_set: bool,
+    pub clock_claimed: bool,
+    /// Counts publishers as they go live.
+    pub lives: u64,
+    undelivered: Vec<(Reply, ControlError)>,
+    stuck: Vec<WorkerId>,
+}
+
+impl State {
+    pub fn new(config: RoomsConfig, converter: Option<Arc<dyn Converter>>) -> Self {
+        State {
+            dispatcher: Dispatcher::new(&config),
+            config,
+            converter,
+            timers: Timers::default(),
+            rooms: BTreeMap::new(),
+            members: HashMap::new(),
+            jobs: HashMap::new(),
+            failures: HashMap::new(),
+            retry_set: false,
+            clock_claimed: false,
+            lives: 0,
+            undelivered: Vec::new(),
+            stuck: Vec::new(),
+        }
+    }
+
+    /// Asks a worker for something whose failure is dealt with by `reply`.
+    pub fn ask(&mut self, worker: WorkerId, method: Method, internal: Internal, data: Value, reply: Reply) {
+        let patient = matches!(reply, Reply::Value(_) | Reply::Transport(..) | Reply::Feed(..));
+        self.timers.nudge();
+        let request = (method, internal, data);
+        if let Err((reply, error)) = self.dispatcher.request(worker, request, reply, patient) {
+            if !patient && error == ControlError::Overloaded {
+                self.stuck.push(worker);
+            }
+            self.undelivered.push((reply, error));
+        }
+    }
+
+    /// Asks for something that cannot reasonably fail.
+    pub fn tell(&mut self, worker: WorkerId, method: Method, internal: Internal, data: Value) {
+        self.ask(worker, method, internal, data, Reply::Quiet(method));
+    }
+
+    /// Deals with what failed on the way out; called at the end of each step.
+    pub fn settle(&mut self) {
+        while let Some((reply, error)) = self.undelivered.pop() {
+            self.answered(reply, Err(error));
+        }
+        while let Some(worker) = self.stuck.pop() {
+            if let Some(link) = self.dispatcher.link(worker) {
+                warn!(%worker, "the worker takes no requests any more; it is given up");
+                self.worker_lost(link);
+            }
+        }
+    }
+
+    /// A worker is there, for the first time or again.
+    pub fn worker_up(&mut self, worker: WorkerId, mail: MailSender) -> Link {
+        if let Some(old) = self.dispatcher.link(worker) {
+            self.worker_lost(old);
+        }
+        self.dispatcher.add(worker, mail)
+    }
+
+    /// A worker is gone: so are its routers, and every answer it owed.
+    pub fn worker_lost(&mut self, link: Link) {
+        let Some(replies) = self.dispatcher.remove(link) else { return };
+        self.close_routers_of(link.worker);
+        for reply in replies {
+            self.answered(reply, Err(ControlError::WorkerLost));
+        }
+        self.settle();
+    }
+
+    /// A message of a worker.
+    pub fn receive(&mut self, link: Link, json: &[u8]) {
+        match self.dispatcher.receive(link, json) {
+            Some(Incoming::Answer(reply, result)) => self.answered(reply, result),
+            Some(Incoming::Event { subscriber, target, event, data }) => {
+                self.event(subscriber, target, &event, data);
+            }
+            None => debug!(worker = %link.worker, "a message of a worker concerned nobody"),
+        }
+        self.settle();
+    }
+
+    fn answered(&mut self, reply: Reply, result: Answer) {
+        match reply {
+            Reply::Quiet(method) => match result {
+                Ok(_) | Err(ControlError::WorkerLost) => {}
+                Err(ControlError::Rejected(reason)) => {
+                    debug!(method = method.as_str(), reason, "a worker refused");
+                }
+                Err(error) => warn!(method = method.as_str(), %error, "a request failed"),
+            },
+            // Whoever waited may have gone.
+            Reply::Value(waiter) => drop(waiter.send(result)),
+            Reply::Router(room, router) => {
+                if let Err(error) = result {
+                    self.router_failed(&room, router, &error);
+                }
+            }
+            Reply::Transport(conn, transport, waiter) => {
+                if result.is_err() {
+                    self.forget_transport(conn, transport);
+                }
+                drop(waiter.send(result));
+            }
+            Reply::Track(conn, producer, waiter) => self.track_answered(conn, producer, waiter, result),
+            Reply::Feed(conn, consumer, waiter) => {
+                if result.is_err() {
+                    self.drop_feed(conn, consumer);
+                }
+                drop(waiter.send(result));
+            }
+            Reply::Job(job) => {
+                if let Err(error) = result {
+                    self.job_failed(job, &error.to_string());
+                }
+            }
+            Reply::Piped(room, router) => {
+                if let Err(error) = result {
+                    debug!(%room, %router, %error, "a track was not piped");
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, subscriber: Target, target: u32, event: &str, data: Value) {
+        match (subscriber, event) {
+            (Target::Transport(conn), "close") => {
+                self.transport_closed(conn, TransportId(target), &CloseEvent::read(data));
+            }
+            (Target::Transport(conn), "x.track" | "x.trackchange") => match serde_json::from_value(data) {
+                Ok(track) => self.session_track(conn, TransportId(target), track),
+                Err(error) => warn!(%conn, %error, "a track's event was not understood"),
+            },
+            (Target::Transport(conn), "x.notice") => {
+                let text = data.get("text").and_then(Value::as_str).unwrap_or_default();
+                info!(%conn, "{text}");
+            }
+            (Target::Transport(conn), _) => debug!(%conn, event, %data, "transport"),
+            (Target::Feed(conn), _) => debug!(%conn, consumer = target, event, "consumer"),
+            (Target::Job(job), "close") => {
+                let reason = CloseEvent::read(data).reason;
+                self.job_failed(job, &reason);
+            }
+            (Target::Job(job), _) => debug!(job, event, "conversion"),
+        }
+    }
+
+    fn transport_closed(&mut self, conn: ConnId, transport: TransportId, event: &CloseEvent) {
+        self.forget_transport(conn, transport);
+        let code = match (event.clean, event.reason.to_ascii_lowercase()) {
+            (true, _) => "left",
+            (false, text) if ["timeout", "timed out", "consent"].iter().any(|word| text.contains(word)) => {
+                "timeout"
+            }
+            _ => "error",
+        };
+        let text = if event.reason.is_empty() { "the connection ended" } else { &event.reason };
+        self.close_member(conn, CloseReason::new(code, text));
+    }
+
+    /// Lets time pass; returns when to come again.
+    pub fn handle_time(&mut self, now: Instant) -> Option<Instant> {
+        self.timers.start(now);
+        while let Some(timer) = self.timers.pop(now) {
+            self.run_out(timer);
+        }
+        for reply in self.dispatcher.expire(now) {
+            self.answered(reply, Err(ControlError::Timeout));
+        }
+        self.settle();
+        self.timers.start(now);
+        // Requests made just now get their deadline here.
+        self.dispatcher.expire(now);
+        [self.timers.next(), self.dispatcher.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn run_out(&mut self, timer: Timer) {
+        match timer {
+            Timer::Join(conn) => {
+                if self.members.get(&conn).is_some_and(|entry| entry.peer.transports.is_empty()) {
+                    self.close_member(
+                        conn,
+                        CloseReason::new("timeout", "the peer joined and then did nothing"),
+                    );
+                }
+            }
+            Timer::Takeover(room, conn) => {
+                if let Some(state) = self.rooms.get_mut(&room)
+                    && state.awaited == Some(conn)
+                {
+                    state.awaited = None;
+                    self.refresh(&room);
+                }
+            }
+            Timer::Job(job, idled) => self.job_idle(job, idled),
+            Timer::Piped(room, router, producer, idled) => self.piped_idle(&room, router, producer, idled),
+            Timer::Seat(room, router, emptied) => self.seat_idle(&room, router, emptied),
+            Timer::Retry => self.retry_refused(),
+            Timer::Forgive(producer) => {
+                self.failures.remove(&producer);
+            }
+        }
+    }
+
+    /// Asks every worker for something harmless; once that is answered, so is all that went before.
+    pub fn barriers(&mut self) -> Vec<oneshot::Receiver<Answer>> {
+        let workers: Vec<WorkerId> = self.dispatcher.workers().collect();
+        let mut receivers = Vec::new();
+        for worker in workers {
+            let (sender, receiver) = oneshot::channel();
+            let nobody = Internal::default();
+            self.ask(worker, Method::WorkerUpdateSettings, nobody, Value::Null, Reply::Value(sender));
+            receivers.push(receiver);
+        }
+        receivers
+    }
+
+    /// Milliseconds of the configuration as a duration.
+    pub fn millis(value: u64) -> Duration {
+        Duration::from_millis(value)
+    }
+}
+
+impl CloseEvent {
+    fn read(data: Value) -> Self {
+        serde_json::from_value(data).unwrap_or_default()
+    }
+}
+
+/// Ids for [`Internal`], by what they are.
+pub(super) fn on_router(router: RouterId) -> Internal {
+    Internal { router_id: Some(router.0), ..Internal::default() }
+}
+
+/// A transport on a router.
+pub(super) fn on_transport(router: RouterId, transport: TransportId) -> Internal {
+    Internal { transport_id: Some(transport.0), ..on_router(router) }
+}
+
+/// A consumer on a router.
+pub(super) fn on_consumer(router: RouterId, consumer: ConsumerId) -> Internal {
+    Internal { consumer_id: Some(consumer.0), ..on_router(router) }
+}
+
+/// A producer on a router.
+pub(super) fn on_producer(router: RouterId, producer: ProducerId) -> Internal {
+    Internal { producer_id: Some(producer.0), ..on_router(router) }
+}
+
+/// Hands a track's event on, typed.
+pub(super) type SessionTrack = TrackEvent;
