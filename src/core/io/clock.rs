@@ -14,3 +14,8 @@ pub fn epoch() -> Epoch {
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
+
+/// Sleeps for `pause`.
+pub(crate) fn sleep(pause: Duration) {
+    std::thread::sleep(pause);
+}

@@ -2,11 +2,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `pool` | binds the media ports, starts the pinned worker threads, replaces one that panics |
+//! | `pool`, `ports` | binds the media ports, starts the pinned worker threads, replaces one that panics |
 //! | `worker` | one thread's loop: receive, handle, flush, send |
 //! | `engine` | what the loop drives: the sans-IO worker, or a test's stand-in |
 //! | `udp`, `receive`, `send` | datagrams in batches (`recvmmsg` + GRO, `sendmmsg` + GSO) |
-//! | `stream`, `framing` | TCP: ICE-TCP (RFC 6544, RFC 4571) and adopted sockets (RTMP) |
+//! | `listener`, `stream`, `framing`, `queue` | TCP: ICE-TCP (RFC 6544, RFC 4571) and adopted sockets (RTMP) |
 //! | `control` | the worker's end of the control socket |
 //! | `dispatcher` | the main thread's ends: bytes and the clock for the Dispatcher |
 //! | `load` | how busy a worker is, and the adaptive tick |
@@ -17,14 +17,28 @@
 pub mod addresses;
 pub mod clock;
 pub mod config;
+mod control;
 pub mod dispatcher;
 pub mod engine;
+mod epoll;
 pub mod error;
 pub mod eventfd;
+mod framing;
+mod listener;
+mod load;
 pub mod pool;
 pub mod port_owner;
+mod ports;
+mod queue;
+mod receive;
+mod send;
 pub mod stats;
+mod stream;
 mod sys;
+#[cfg(test)]
+mod tests;
+mod udp;
+mod worker;
 
 pub use config::IoConfig;
 pub use engine::Engine;

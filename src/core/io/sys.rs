@@ -4,7 +4,7 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -49,6 +49,20 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the pointer and length are those of a live slice.
     check_size(unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+/// Makes a descriptor non-blocking.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
+}
+
+/// Tells the other end that nothing more comes. A connection that is broken already needs no telling.
+pub(crate) fn shutdown_write(fd: BorrowedFd<'_>) {
+    // SAFETY: takes no pointers.
+    unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) };
 }
 
 /// A non-blocking socket of `address`'s family.
@@ -113,8 +127,8 @@ pub(crate) fn get_option(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::R
     Ok(value)
 }
 
-fn poll(fd: RawFd, events: libc::c_short, timeout: Duration) -> io::Result<bool> {
-    let mut entry = libc::pollfd { fd, events, revents: 0 };
+fn poll(fd: BorrowedFd<'_>, events: libc::c_short, timeout: Duration) -> io::Result<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
     let timeout = timespec(timeout);
     // SAFETY: one entry, and its count is 1; the signal mask may be null.
     let ready = check(unsafe { libc::ppoll(&raw mut entry, 1, &raw const timeout, ptr::null()) })?;
@@ -122,13 +136,13 @@ fn poll(fd: RawFd, events: libc::c_short, timeout: Duration) -> io::Result<bool>
 }
 
 /// Waits until `fd` takes a write.
-pub(crate) fn wait_writable(fd: RawFd, timeout: Duration) -> io::Result<bool> {
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
     poll(fd, libc::POLLOUT, timeout)
 }
 
 /// Waits until `fd` has something to read.
 #[cfg(test)]
-pub(crate) fn wait_readable(fd: RawFd, timeout: Duration) -> io::Result<bool> {
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
     poll(fd, libc::POLLIN, timeout)
 }
 
@@ -152,6 +166,14 @@ pub(crate) fn thread_cpu_time() -> Duration {
 pub(crate) fn sharpen_timers() {
     // SAFETY: an integer argument; failing leaves the default.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 10_000 as libc::c_ulong) };
+}
+
+/// A random number.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the pointer and length are those of a live array. A request this short is never cut short.
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    u64::from_ne_bytes(bytes)
 }
 
 /// The cores this process may use.
