@@ -49,6 +49,14 @@ impl ConnId {
         ConnId((u128::from(node) << 96) | (u128::from(worker.0) << 80) | random)
     }
 
+    /// Reads the 32 hex digits that `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 32 {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(ConnId)
+    }
+
     /// The worker the connection was first pinned to.
     pub fn worker(self) -> WorkerId {
         WorkerId(((self.0 >> 80) & 0xffff) as u16)

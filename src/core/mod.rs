@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod capabilities;
+pub mod consumer;
 pub mod control;
 pub mod convert;
 pub mod id;
@@ -15,7 +16,11 @@ pub mod mail;
 pub mod message;
 pub mod payload;
 pub mod peer;
+pub mod producer;
 pub mod room;
+pub mod router;
 pub mod rtp;
 pub mod session;
 pub mod time;
+pub mod transport;
+pub mod worker;

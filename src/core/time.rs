@@ -70,6 +70,11 @@ impl Epoch {
         }
     }
 
+    /// The monotonic instant of `time`; the epoch itself for times before it.
+    pub fn instant(&self, time: MediaTime) -> Instant {
+        self.instant + Duration::from_micros(u64::try_from(time.0).unwrap_or(0))
+    }
+
     /// `time` as a 64-bit NTP timestamp (32.32 fixed point), as sender reports carry it (RFC 3550 §4).
     pub fn ntp(&self, time: MediaTime) -> u64 {
         let micros = (self.unix.as_micros() as i128 + i128::from(time.0)).max(0) as u128;

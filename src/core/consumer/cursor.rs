@@ -150,8 +150,7 @@ impl Default for Cursor {
 /// Counts the frames from `index` to the head and finds the newest of them.
 fn survey(store: &PacketStore, index: u64) -> Option<Start> {
     let first = store.get(index)?;
-    let mut start =
-        Start { index, frames: 1, edge: first.meta.timestamp, edge_time: first.meta.time };
+    let mut start = Start { index, frames: 1, edge: first.meta.timestamp, edge_time: first.meta.time };
     for packet in (index + 1..store.head()).filter_map(|at| store.get(at)) {
         if packet.meta.timestamp > start.edge {
             start.frames += 1;

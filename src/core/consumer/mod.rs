@@ -71,6 +71,8 @@ pub struct Consumer {
     pub producer: Option<usize>,
     /// Where its packets go.
     pub output: Output,
+    /// Made for one producer, with which it ends; a program consumer outlives its sources.
+    pub bound: bool,
     /// Paused by its receiver's side.
     pub paused: bool,
     /// What it was enabled with.
@@ -89,6 +91,7 @@ impl Consumer {
             transport: None,
             producer: None,
             output: Output::None,
+            bound: false,
             paused: false,
             parameters: RtpParameters::default(),
             cursor: Cursor::new(),
@@ -133,9 +136,8 @@ impl Consumer {
     /// The receiver's decoder lost its picture and the source cannot be asked for a keyframe: replays the
     /// cached group, at most once per interval. Answers whether it will.
     pub fn replay(&mut self, source: &Producer, now: MediaTime, limits: &ReplayLimits) -> bool {
-        let recent = self
-            .replayed
-            .is_some_and(|at| now.micros_since(at) < limits.interval.as_micros() as i64);
+        let recent =
+            self.replayed.is_some_and(|at| now.micros_since(at) < limits.interval.as_micros() as i64);
         if recent || self.cursor.is_waiting() || source.store.keyframe().is_none() {
             return false;
         }

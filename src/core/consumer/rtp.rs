@@ -313,7 +313,8 @@ impl RtpOutput {
 
     /// Sends one packet again: as RTX with its original number in front (RFC 4588 §4), or as it was.
     fn resend(&mut self, sequence: u16, source: &Producer, sink: &mut Sink<'_>) {
-        let guard = self.round_trip.map_or(RESEND_GUARD, |rtt| rtt.clamp(RESEND_GUARD / 2, RESEND_GUARD * 10));
+        let guard =
+            self.round_trip.map_or(RESEND_GUARD, |rtt| rtt.clamp(RESEND_GUARD / 2, RESEND_GUARD * 10));
         let Some(sent) = self.history.take_for_resend(sequence, sink.now, guard) else { return };
         let Some(packet) = source.store.get(sent.index) else { return };
         let Some(current) = self.current else { return };

@@ -9,33 +9,8 @@ use crate::core::mail::Mail;
 use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::path::Path;
 
-/// Whether a datagram was somebody's.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    /// It belongs to a session.
-    Claimed,
-    /// It is nobody's; an ICE-TCP connection whose first frame is nobody's is closed.
-    Unknown,
-}
-
-/// What the engine asks of the loop.
-#[derive(Debug)]
-pub enum Action {
-    /// Queue bytes for a stream.
-    Write {
-        /// The stream.
-        stream: StreamId,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// Deliver what waits and close the stream. This is not reported back by `handle_stream_closed`.
-    Close {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// End the worker.
-    Shutdown,
-}
+use crate::core::worker::Worker;
+pub use crate::core::worker::{Action, Verdict};
 
 /// A worker as a value; see [`crate::core::io`] for who calls it when.
 pub trait Engine {
@@ -61,4 +36,50 @@ pub trait Engine {
     fn poll_action(&mut self) -> Option<Action>;
     /// Seals what waits into `batch`; `true`: it filled up, send it and call again.
     fn flush(&mut self, now: Instant, batch: &mut SendBatch) -> bool;
+}
+
+impl Engine for Worker {
+    fn handle_control(&mut self, now: Instant, json: &[u8]) {
+        Worker::handle_control(self, now, json);
+    }
+
+    fn poll_control(&mut self) -> Option<Vec<u8>> {
+        Worker::poll_control(self)
+    }
+
+    fn handle_mail(&mut self, now: Instant, mail: Mail, stream: Option<StreamId>) {
+        Worker::handle_mail(self, now, mail, stream);
+    }
+
+    fn handle_datagram(&mut self, now: Instant, path: Path, data: &mut [u8]) -> Verdict {
+        Worker::handle_datagram(self, now, path, data)
+    }
+
+    fn handle_stream(&mut self, now: Instant, stream: StreamId, data: &[u8]) {
+        Worker::handle_stream(self, now, stream, data);
+    }
+
+    fn handle_stream_closed(&mut self, now: Instant, stream: StreamId) {
+        Worker::handle_stream_closed(self, now, stream);
+    }
+
+    fn handle_lanes(&mut self, now: Instant) {
+        Worker::handle_lanes(self, now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        Worker::handle_timeout(self, now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Worker::poll_timeout(self)
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        Worker::poll_action(self)
+    }
+
+    fn flush(&mut self, now: Instant, batch: &mut SendBatch) -> bool {
+        Worker::flush(self, now, batch)
+    }
 }

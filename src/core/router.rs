@@ -1,0 +1,97 @@
+//! A router: who sends and who receives on one worker, and which consumers read which producer. It moves
+//! nothing: producers fill their stores, consumers read them when their transport is flushed, and the
+//! router only knows whose turn it is.
+
+use slab::Slab;
+
+use crate::core::consumer::Consumer;
+use crate::core::id::RouterId;
+use crate::core::producer::Producer;
+
+/// See the module.
+pub struct Router {
+    /// Its id in the control protocol.
+    pub id: RouterId,
+    /// Tracks in.
+    pub producers: Slab<Producer>,
+    /// Tracks out.
+    pub consumers: Slab<Consumer>,
+    changed: Vec<usize>,
+}
+
+impl Router {
+    /// An empty router.
+    pub fn new(id: RouterId) -> Self {
+        Router { id, producers: Slab::new(), consumers: Slab::new(), changed: Vec::new() }
+    }
+
+    /// Gives a consumer another source, or none.
+    pub fn connect(&mut self, consumer: usize, producer: Option<usize>) {
+        let Some(entry) = self.consumers.get_mut(consumer) else { return };
+        if let Some(old) = entry.producer.and_then(|old| self.producers.get_mut(old)) {
+            old.consumers.retain(|key| *key != consumer);
+        }
+        let source = producer.and_then(|key| self.producers.get_mut(key));
+        let producer = producer.filter(|_| source.is_some());
+        entry.set_producer(producer, source.as_deref());
+        if let Some(source) = source {
+            source.consumers.push(consumer);
+        }
+    }
+
+    /// Notes that a producer's store has something new.
+    pub fn note_changed(&mut self, producer: usize) {
+        if let Some(entry) = self.producers.get_mut(producer)
+            && !entry.changed
+        {
+            entry.changed = true;
+            self.changed.push(producer);
+        }
+    }
+
+    /// Calls `each` with the transport of every consumer of every producer that changed since the last
+    /// call; a transport may come several times.
+    pub fn take_turns(&mut self, mut each: impl FnMut(usize)) {
+        for key in self.changed.drain(..) {
+            let Some(producer) = self.producers.get_mut(key) else { continue };
+            producer.changed = false;
+            for &consumer in &producer.consumers {
+                let transport = self.consumers.get(consumer).and_then(|entry| entry.transport);
+                if let Some(transport) = transport {
+                    each(transport);
+                }
+            }
+        }
+    }
+
+    /// Whether any producer changed since the last turn.
+    pub fn has_turns(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Notes that a consumer's receiver cannot go on without a keyframe: its source is asked, or replays
+    /// what it has. Answers the source when it must be asked.
+    pub fn want_keyframe(&mut self, consumer: usize) -> Option<usize> {
+        let key = self.consumers.get(consumer)?.producer?;
+        self.producers.get_mut(key)?.keyframes.want();
+        Some(key)
+    }
+
+    /// Removes a consumer.
+    pub fn remove_consumer(&mut self, key: usize) -> Option<Consumer> {
+        self.connect(key, None);
+        self.consumers.try_remove(key)
+    }
+
+    /// Removes a producer; its consumers stay, with no source.
+    pub fn remove_producer(&mut self, key: usize) -> Option<Producer> {
+        let producer = self.producers.try_remove(key)?;
+        for &consumer in &producer.consumers {
+            if let Some(entry) = self.consumers.get_mut(consumer) {
+                entry.set_producer(None, None);
+            }
+        }
+        self.changed.retain(|changed| *changed != key);
+        Some(producer)
+    }
+}

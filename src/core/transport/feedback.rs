@@ -1,0 +1,308 @@
+//! RTCP of a WebRTC transport: what receivers and publishers tell us, and what they are told
+//! (RFC 3550 §6, RFC 4585, RFC 5104, REMB, transport-wide congestion control).
+//!
+//! | packet | from a receiver | from a publisher | made by us |
+//! |---|---|---|---|
+//! | SR | – | clock of its streams | for each consumer, at the join and each second |
+//! | RR | loss, round-trip time | – | for each producer, each second |
+//! | NACK | answered from the store | – | for gaps, where negotiated |
+//! | PLI, FIR | merged per producer | – | PLI once a window |
+//! | REMB | bounds what its sources are told | – | to publishers, where negotiated |
+//! | transport-cc | loss and rate, as REMB | – | to publishers, where negotiated |
+
+use std::time::Duration;
+
+use crate::core::capabilities::Kind;
+use crate::core::consumer::Output;
+use crate::core::producer::Input;
+use crate::core::router::Router;
+use crate::core::rtp::path::Path;
+use crate::core::rtp::rtcp::{Compound, Packet, ReportBlock, TransportFeedback, write};
+use crate::core::rtp::srtp::MAX_RTCP_OVERHEAD;
+use crate::core::time::{Epoch, MediaTime};
+use crate::core::transport::webrtc::{Received, WebRtcTransport};
+
+/// Between reports once a stream is established.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between the first few: a player aligns sound and picture by the first report it gets of each.
+const FIRST_INTERVAL: Duration = Duration::from_millis(200);
+const FIRST_REPORTS: u32 = 3;
+/// A compound stays below this, so that it fits any path.
+const MAX_COMPOUND: usize = 1100;
+/// Round trip assumed before one is known.
+const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// Estimates are made over this much feedback.
+const WINDOW_MICROS: i64 = 1_000_000;
+
+/// What receivers ask that concerns more than their transport.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Consumers whose receiver needs a keyframe.
+    pub keyframes: Vec<usize>,
+    /// Consumers with something to resend.
+    pub resend: bool,
+}
+
+/// Loss and rate over a second of transport-wide feedback.
+#[derive(Debug, Default)]
+pub struct FeedbackWindow {
+    started: Option<MediaTime>,
+    received: u32,
+    lost: u32,
+}
+
+impl FeedbackWindow {
+    /// Counts one feedback packet; at the end of a window answers the fraction lost.
+    fn add(&mut self, feedback: &TransportFeedback<'_>, now: MediaTime) -> Option<f64> {
+        for arrival in feedback.arrivals() {
+            match arrival.time {
+                Some(_) => self.received += 1,
+                None => self.lost += 1,
+            }
+        }
+        let started = *self.started.get_or_insert(now);
+        let total = self.received + self.lost;
+        if now.micros_since(started) < WINDOW_MICROS || total < 20 {
+            return None;
+        }
+        let lost = f64::from(self.lost) / f64::from(total);
+        *self = FeedbackWindow { started: Some(now), received: 0, lost: 0 };
+        Some(lost)
+    }
+}
+
+impl WebRtcTransport {
+    /// Takes one SRTCP packet.
+    pub fn receive_rtcp(
+        &mut self,
+        router: &mut Router,
+        now: MediaTime,
+        epoch: &Epoch,
+        data: &mut [u8],
+        asked: &mut Asked,
+    ) -> Received {
+        let Some(plain) = self.open_rtcp(data).and_then(|len| data.get(..len)) else {
+            return Received::Refused;
+        };
+        for packet in Compound::new(plain).map_while(Result::ok) {
+            self.take_rtcp(&packet, router, now, epoch, asked);
+        }
+        Received::Media
+    }
+
+    fn take_rtcp(
+        &mut self,
+        packet: &Packet<'_>,
+        router: &mut Router,
+        now: MediaTime,
+        epoch: &Epoch,
+        asked: &mut Asked,
+    ) {
+        match packet {
+            Packet::SenderReport(report) => {
+                let producer = self.producer_of(report.ssrc).and_then(|key| router.producers.get_mut(key));
+                if let Some(producer) = producer {
+                    producer.sender_report(&mut self.publisher, now, &report.info);
+                }
+                report.reports.for_each(|block| self.take_report(&block, router, now, epoch));
+            }
+            Packet::ReceiverReport(report) => {
+                report.reports.for_each(|block| self.take_report(&block, router, now, epoch));
+            }
+            Packet::Nack(nack) => {
+                let Some(key) = self.consumer_of(nack.media) else { return };
+                let Some(consumer) = router.consumers.get_mut(key) else { return };
+                let source = consumer.producer.and_then(|key| router.producers.get(key));
+                consumer.nack(nack.lost(), source);
+                asked.resend = true;
+            }
+            Packet::PictureLoss { media, .. } => asked.keyframes.extend(self.consumer_of(*media)),
+            Packet::FullIntraRequest(request) => {
+                let keys = request.entries().filter_map(|entry| self.consumer_of(entry.ssrc));
+                asked.keyframes.extend(keys);
+            }
+            Packet::Remb(remb) => self.reports.estimate = Some(remb.bitrate),
+            Packet::TransportFeedback(feedback) => {
+                if let Some(lost) = self.reports.feedback.add(feedback, now) {
+                    self.reports.estimate = estimate(self.reports.estimate, lost);
+                }
+            }
+            Packet::SourceDescription(_) | Packet::Goodbye(_) | Packet::Other { .. } => {}
+        }
+    }
+
+    fn take_report(&mut self, block: &ReportBlock, router: &mut Router, now: MediaTime, epoch: &Epoch) {
+        let ntp = epoch.ntp(now);
+        if let Some(micros) = block.round_trip(ntp) {
+            self.reports.round_trip = Some(Duration::from_micros(micros));
+        }
+        let key = self.consumer_of(block.ssrc);
+        if let Some(consumer) = key.and_then(|key| router.consumers.get_mut(key)) {
+            consumer.receiver_report(block, ntp);
+        }
+    }
+
+    /// When the transport itself has something to say.
+    pub fn next_due(&self, producers: &[usize], router: &Router) -> Option<MediaTime> {
+        if !self.can_send() || self.allowance == Some(0) {
+            return None;
+        }
+        let nacks = producers.iter().filter_map(|key| match &router.producers.get(*key)?.input {
+            Input::Rtp(input) => input.nack.as_ref()?.next_timeout(),
+            _ => None,
+        });
+        let recorder = self.recorder.as_ref().and_then(|recorder| recorder.next_timeout());
+        nacks.chain(recorder).chain(Some(self.reports.next.unwrap_or_default())).min()
+    }
+
+    /// Makes what is due of reports, NACKs, keyframe requests and estimates, as sealed datagrams. `limit`
+    /// is what a publisher may send at most, in bits per second.
+    pub fn report(
+        &mut self,
+        (producers, consumers): (&[usize], &[usize]),
+        router: &mut Router,
+        (now, epoch): (MediaTime, &Epoch),
+        limit: u64,
+        out: &mut impl FnMut(Path, Vec<u8>),
+    ) {
+        let Some(path) = self.path.filter(|_| self.keys.is_some() && self.allowance != Some(0)) else {
+            return;
+        };
+        let mut plain = Vec::new();
+        if self.reports.next.is_none_or(|at| now >= at) {
+            self.periodic(producers, consumers, router, now, epoch, limit, &mut plain);
+        }
+        self.repairs(producers, router, now, &mut plain);
+        if let Some(recorder) = &mut self.recorder {
+            let media = producers.iter().find_map(|key| match &router.producers.get(*key)?.input {
+                Input::Rtp(input) => input.ssrc,
+                _ => None,
+            });
+            recorder.poll(now, self.reports.ssrc, media.unwrap_or(0), &mut plain);
+        }
+        self.seal_compounds(&plain, path, out);
+    }
+
+    #[allow(clippy::too_many_arguments)] // one caller, and each is a borrow of its own
+    fn periodic(
+        &mut self,
+        producers: &[usize],
+        consumers: &[usize],
+        router: &mut Router,
+        now: MediaTime,
+        epoch: &Epoch,
+        limit: u64,
+        out: &mut Vec<u8>,
+    ) {
+        let mut spoke = false;
+        for consumer in consumers.iter().filter_map(|key| router.consumers.get(*key)) {
+            let Output::Rtp(output) = &consumer.output else { continue };
+            let Some(source) = consumer.producer.and_then(|key| router.producers.get(key)) else { continue };
+            if let Some(info) = output.sender_info(source, now, epoch) {
+                write::sender_report(out, output.ssrc(), &info, &[]);
+                let cname = consumer.parameters.rtcp.cname.as_deref().unwrap_or("viaduct");
+                write::cname(out, output.ssrc(), cname);
+                spoke = true;
+            }
+        }
+        let mut blocks = Vec::new();
+        let mut remb = Vec::new();
+        for key in producers {
+            let Some(producer) = router.producers.get_mut(*key) else { continue };
+            let wants_remb = producer.formats.iter().any(|format| format.codec.has_feedback("goog-remb", ""));
+            let Input::Rtp(input) = &mut producer.input else { continue };
+            let Some(ssrc) = input.ssrc.filter(|_| input.receive.packets() > 0) else { continue };
+            blocks.push(input.receive.report(now, ssrc));
+            if wants_remb && producer.kind == Kind::Video {
+                remb.push(ssrc);
+            }
+        }
+        if !blocks.is_empty() {
+            write::receiver_report(out, self.reports.ssrc, &blocks);
+            write::cname(out, self.reports.ssrc, "viaduct");
+            spoke = true;
+        }
+        if !remb.is_empty() {
+            write::remb(out, self.reports.ssrc, limit, &remb);
+        }
+        let interval = if self.reports.made < FIRST_REPORTS { FIRST_INTERVAL } else { REPORT_INTERVAL };
+        self.reports.next = Some(now + interval);
+        self.reports.made += u32::from(spoke);
+    }
+
+    /// NACKs and keyframe requests that are due.
+    fn repairs(&mut self, producers: &[usize], router: &mut Router, now: MediaTime, out: &mut Vec<u8>) {
+        let round_trip = self.reports.round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
+        let mut lost = Vec::new();
+        for key in producers {
+            let Some(producer) = router.producers.get_mut(*key) else { continue };
+            let Input::Rtp(input) = &mut producer.input else { continue };
+            let Some(ssrc) = input.ssrc else { continue };
+            if let Some(nack) = &mut input.nack {
+                let given_up = nack.poll(now, round_trip, &mut lost);
+                if !lost.is_empty() {
+                    write::nack(out, self.reports.ssrc, ssrc, &lost);
+                }
+                if given_up && producer.kind == Kind::Video && !producer.consumers.is_empty() {
+                    producer.keyframes.want();
+                }
+            }
+            if producer.kind == Kind::Video && producer.keyframes.take(now) {
+                write::picture_loss(out, self.reports.ssrc, ssrc);
+            }
+        }
+    }
+
+    /// Cuts the packets in `plain` into compounds and seals each. A packet that does not begin a compound
+    /// with a report is sent all the same (reduced size, RFC 5506).
+    fn seal_compounds(&mut self, plain: &[u8], path: Path, out: &mut impl FnMut(Path, Vec<u8>)) {
+        let Some(keys) = &mut self.keys else { return };
+        let mut rest = plain;
+        while !rest.is_empty() {
+            let mut end = 0;
+            while let Some(length) = rest.get(end + 2..end + 4) {
+                let size = 4 + 4 * usize::from(u16::from_be_bytes([length[0], length[1]]));
+                if end > 0 && end + size > MAX_COMPOUND {
+                    break;
+                }
+                end += size;
+            }
+            let Some((compound, later)) = rest.split_at_checked(end.max(4)) else { return };
+            let mut sealed = vec![0; compound.len() + MAX_RTCP_OVERHEAD];
+            if let Ok(len) = keys.sender.seal_rtcp(compound, &mut sealed) {
+                sealed.truncate(len);
+                out(path, sealed);
+            }
+            rest = later;
+        }
+    }
+}
+
+/// The receiver's capacity, read from a second of loss: down by half the loss above a tenth, up by a
+/// twentieth below two hundredths (the loss-based half of draft-ietf-rmcat-gcc-02 §6). Nothing is known
+/// before the first loss.
+fn estimate(known: Option<u64>, lost: f64) -> Option<u64> {
+    const START: f64 = 5_000_000.0;
+    let scaled = |factor: f64, from: f64| Some((from * factor).max(100_000.0) as u64);
+    match known {
+        None if lost > 0.1 => scaled(1.0 - lost / 2.0, START),
+        Some(known) if lost > 0.1 => scaled(1.0 - lost / 2.0, known as f64),
+        Some(known) if lost < 0.02 => scaled(1.05, known as f64),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_estimate_follows_loss() {
+        assert_eq!(estimate(None, 0.0), None);
+        assert_eq!(estimate(None, 0.2), Some(4_500_000));
+        assert_eq!(estimate(Some(1_000_000), 0.5), Some(750_000));
+        assert_eq!(estimate(Some(1_000_000), 0.05), Some(1_000_000));
+        assert_eq!(estimate(Some(1_000_000), 0.0), Some(1_050_000));
+        assert_eq!(estimate(Some(110_000), 0.9), Some(100_000), "never to nothing");
+    }
+}

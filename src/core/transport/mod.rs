@@ -1,0 +1,107 @@
+//! Transports: one media path of a peer each. [`webrtc`] demultiplexes and decrypts, seals and reports;
+//! [`stream`] takes the frames of a session (RTMP, a looped clip); a Direct transport joins a bridge job,
+//! a Pipe transport a router on another worker.
+
+mod feedback;
+pub mod stream;
+pub mod webrtc;
+
+pub use feedback::Asked;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::core::convert::{DirectIn, DirectOut};
+use crate::core::id::{ConnId, TransportId};
+use crate::core::lane::{Receiver, Sender};
+use crate::core::mail::PipeMessage;
+use crate::core::router::Router;
+use crate::core::time::MediaTime;
+use crate::core::transport::stream::StreamTransport;
+use crate::core::transport::webrtc::WebRtcTransport;
+
+/// The kinds of transport.
+pub enum TransportKind {
+    /// ICE, DTLS-SRTP.
+    WebRtc(Box<WebRtcTransport>),
+    /// A stream session.
+    Stream(Box<StreamTransport>),
+    /// A bridge job's lanes.
+    Direct {
+        /// What the job writes.
+        input: Receiver<DirectIn>,
+        /// What the job reads.
+        output: Arc<Sender<DirectOut>>,
+    },
+    /// Lanes to a router of another worker.
+    Pipe {
+        /// What the other router sends.
+        input: Receiver<PipeMessage>,
+        /// What goes there.
+        output: Arc<Sender<PipeMessage>>,
+    },
+}
+
+/// See the module.
+pub struct Transport {
+    /// Its id in the control protocol.
+    pub id: TransportId,
+    /// Whose it is.
+    pub conn: ConnId,
+    /// What it is.
+    pub kind: TransportKind,
+    /// Keys of its consumers within the router.
+    pub consumers: Vec<usize>,
+    /// Keys of its producers within the router.
+    pub producers: Vec<usize>,
+    /// It stands in the flush queue.
+    pub queued: bool,
+    /// When a consumer that is catching up gets its next portion.
+    pub pace: Option<MediaTime>,
+    /// The time it is entered with among the worker's timers.
+    pub deadline: Option<Instant>,
+}
+
+impl Transport {
+    /// A transport without tracks.
+    pub fn new(id: TransportId, conn: ConnId, kind: TransportKind) -> Self {
+        Transport {
+            id,
+            conn,
+            kind,
+            consumers: Vec::new(),
+            producers: Vec::new(),
+            queued: false,
+            pace: None,
+            deadline: None,
+        }
+    }
+
+    /// When something is due of what the transport does by itself (the session's timeout not included).
+    pub fn next_due(&self, router: &Router) -> Option<MediaTime> {
+        let keyframes = self.producers.iter().filter_map(|key| {
+            let requests = &router.producers.get(*key)?.keyframes;
+            requests.is_wanted().then(|| requests.next().unwrap_or_default())
+        });
+        let own = match &self.kind {
+            TransportKind::WebRtc(webrtc) => webrtc.next_due(&self.producers, router),
+            _ => None,
+        };
+        keyframes.chain(own).chain(self.pace).min()
+    }
+
+    /// `transport.dump`.
+    pub fn dump(&self, router: &Router) -> Value {
+        let mut dump = match &self.kind {
+            TransportKind::WebRtc(webrtc) => webrtc.dump(router),
+            TransportKind::Stream(stream) => json!({"x.kind": "stream", "x.session": stream.session.dump()}),
+            TransportKind::Direct { input, .. } => json!({"x.kind": "direct", "x.dropped": input.dropped()}),
+            TransportKind::Pipe { input, .. } => json!({"x.kind": "pipe", "x.dropped": input.dropped()}),
+        };
+        dump["transportId"] = json!(self.id);
+        dump["x.connId"] = json!(self.conn);
+        dump
+    }
+}

@@ -1,0 +1,355 @@
+//! Media of a WebRTC session: from its first decrypted packet to its producer, and from its consumers'
+//! stores to sealed datagrams (RFC 3550, RFC 3711, RFC 8843 §9.2 for whose packet one is).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::core::consumer::{Output, Progress, ReplayLimits, Sink};
+use crate::core::producer::Input as ProducerInput;
+use crate::core::router::Router;
+use crate::core::rtp::batch::SendBatch;
+use crate::core::rtp::clock::PublisherClock;
+use crate::core::rtp::extension::{ExtensionKind, ExtensionMap, abs_send_time};
+use crate::core::rtp::header::RtpView;
+use crate::core::rtp::keys::SrtpKeys;
+use crate::core::rtp::path::Path;
+use crate::core::rtp::receive::TransportCcRecorder;
+use crate::core::rtp::srtp::{SrtpError, SrtpReceiver, SrtpSender};
+use crate::core::session::Session;
+use crate::core::time::MediaTime;
+
+/// Distinct SSRCs one party may send; a browser with simulcast and RTX needs a dozen.
+const MAX_STREAMS: usize = 64;
+/// Remote addresses one party may have answered checks from.
+pub(crate) const MAX_PATHS: usize = 16;
+/// How often a party that uses transport-wide congestion control hears what arrived.
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// See the module.
+pub struct WebRtcTransport {
+    /// ICE and DTLS.
+    pub session: Box<dyn Session>,
+    /// Where media goes, once known.
+    pub path: Option<Path>,
+    /// Packets the path may get before it is proven.
+    pub allowance: Option<u32>,
+    /// Every path that is this transport's.
+    pub paths: Vec<Path>,
+    /// Route keys that are this transport's.
+    pub routes: Vec<String>,
+    /// When an authenticated packet last came, and from where.
+    pub proven: Option<(MediaTime, Path)>,
+    pub(super) keys: Option<Keys>,
+    pub(super) publisher: PublisherClock,
+    pub(super) recorder: Option<TransportCcRecorder>,
+    pub(super) reports: Reports,
+    incoming: HashMap<u32, (usize, bool)>,
+    outgoing: HashMap<u32, usize>,
+    mids: Vec<(Vec<u8>, usize)>,
+    extensions: ExtensionMap,
+    transport_sequence: u16,
+    counters: Counters,
+}
+
+/// SRTP in both directions.
+pub(super) struct Keys {
+    pub sender: SrtpSender,
+    pub receiver: SrtpReceiver,
+}
+
+/// When reports are due and what was heard in them.
+#[derive(Default)]
+pub(super) struct Reports {
+    /// Next compound of SR and RR.
+    pub next: Option<MediaTime>,
+    /// Reports made so far: the first few follow each other closely, for lip sync.
+    pub made: u32,
+    /// What the receiver can take, by its REMB or our reading of its feedback, in bits per second.
+    pub estimate: Option<u64>,
+    /// Round-trip time of the path.
+    pub round_trip: Option<Duration>,
+    /// Our own source in feedback messages.
+    pub ssrc: u32,
+    /// Loss in the receiver's transport-wide feedback since the last estimate.
+    pub feedback: super::feedback::FeedbackWindow,
+}
+
+#[derive(Default)]
+struct Counters {
+    received: u64,
+    sent: u64,
+    refused: u64,
+    unknown: u64,
+}
+
+/// What the worker does about a media datagram.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Received {
+    /// It was authenticated.
+    Media,
+    /// It was dropped.
+    Refused,
+}
+
+impl WebRtcTransport {
+    /// A transport around a fresh session; `ssrc` is our source in feedback messages.
+    pub fn new(session: Box<dyn Session>, ssrc: u32) -> Self {
+        WebRtcTransport {
+            session,
+            path: None,
+            allowance: None,
+            paths: Vec::new(),
+            routes: Vec::new(),
+            proven: None,
+            keys: None,
+            publisher: PublisherClock::default(),
+            recorder: None,
+            reports: Reports { ssrc, ..Reports::default() },
+            incoming: HashMap::new(),
+            outgoing: HashMap::new(),
+            mids: Vec::new(),
+            extensions: ExtensionMap::EMPTY,
+            transport_sequence: 1,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The handshake is done.
+    pub fn set_keys(&mut self, keys: &SrtpKeys) -> Result<(), SrtpError> {
+        let sender = SrtpSender::new(keys.profile, &keys.local)?;
+        let receiver = SrtpReceiver::new(keys.profile, &keys.remote, MAX_STREAMS)?;
+        self.keys = Some(Keys { sender, receiver });
+        Ok(())
+    }
+
+    /// A producer was added: its streams become known.
+    pub fn add_producer(&mut self, key: usize, router: &Router) {
+        let Some(producer) = router.producers.get(key) else { return };
+        let parameters = &producer.parameters;
+        for encoding in &parameters.encodings {
+            if let Some(ssrc) = encoding.ssrc {
+                self.incoming.insert(ssrc, (key, false));
+            }
+            if let Some(rtx) = &encoding.rtx {
+                self.incoming.insert(rtx.ssrc, (key, true));
+            }
+        }
+        if let Some(mid) = &parameters.mux_id {
+            self.mids.push((mid.clone().into_bytes(), key));
+        }
+        for extension in &parameters.header_extensions {
+            if let Some(kind) = ExtensionKind::from_uri(&extension.uri) {
+                self.extensions.set(kind, extension.id);
+            }
+        }
+        let feedback = parameters.codecs.iter().any(|codec| codec.has_feedback("transport-cc", ""));
+        if feedback && self.extensions.id(ExtensionKind::TransportCc).is_some() && self.recorder.is_none() {
+            self.recorder = Some(TransportCcRecorder::new(FEEDBACK_INTERVAL));
+        }
+    }
+
+    /// A producer is gone.
+    pub fn remove_producer(&mut self, key: usize) {
+        self.incoming.retain(|_, (producer, _)| *producer != key);
+        self.mids.retain(|(_, producer)| *producer != key);
+    }
+
+    /// A consumer was enabled: what its receiver says of its streams finds it.
+    pub fn add_consumer(&mut self, key: usize, router: &Router) -> Result<(), String> {
+        let Some(Output::Rtp(output)) = router.consumers.get(key).map(|consumer| &consumer.output) else {
+            return Ok(());
+        };
+        for ssrc in [Some(output.ssrc()), output.rtx_ssrc()].into_iter().flatten() {
+            if self.outgoing.insert(ssrc, key).is_some_and(|old| old != key) {
+                return Err(format!("ssrc {ssrc} is taken by another consumer of the transport"));
+            }
+        }
+        self.reports.next = None;
+        self.reports.made = 0;
+        Ok(())
+    }
+
+    /// A consumer is gone.
+    pub fn remove_consumer(&mut self, key: usize) {
+        self.outgoing.retain(|_, consumer| *consumer != key);
+    }
+
+    /// The consumer that sends `ssrc`.
+    pub fn consumer_of(&self, ssrc: u32) -> Option<usize> {
+        self.outgoing.get(&ssrc).copied()
+    }
+
+    /// The producer that comes as `ssrc`.
+    pub fn producer_of(&self, ssrc: u32) -> Option<usize> {
+        self.incoming.get(&ssrc).map(|(key, _)| *key)
+    }
+
+    /// Takes one SRTP packet.
+    pub fn receive_rtp(&mut self, router: &mut Router, now: MediaTime, data: &mut [u8]) -> Received {
+        let Some(keys) = &mut self.keys else { return Received::Refused };
+        let Ok((len, _)) = keys.receiver.open_rtp(data) else {
+            self.counters.refused += 1;
+            return Received::Refused;
+        };
+        let Some(Ok(view)) = data.get(..len).map(RtpView::parse) else { return Received::Refused };
+        self.counters.received += 1;
+        if let (Some(recorder), Some(id)) =
+            (&mut self.recorder, self.extensions.id(ExtensionKind::TransportCc))
+            && let Some((_, element)) = view.extensions().find(|(found, _)| *found == id)
+            && let Some(sequence) = element.first_chunk::<2>()
+        {
+            recorder.received(now, u16::from_be_bytes(*sequence));
+        }
+        let Some((key, rtx)) = self.owner(&view, router) else {
+            self.counters.unknown += 1;
+            return Received::Media;
+        };
+        if let Some(producer) = router.producers.get_mut(key)
+            && producer.receive(&view, rtx, &self.publisher, now)
+        {
+            router.note_changed(key);
+        }
+        Received::Media
+    }
+
+    /// Whose packet this is: by SSRC, then MID, then payload type if only one producer has it.
+    fn owner(&mut self, view: &RtpView<'_>, router: &mut Router) -> Option<(usize, bool)> {
+        if let Some(found) = self.incoming.get(&view.ssrc) {
+            return Some(*found);
+        }
+        if self.incoming.len() >= MAX_STREAMS {
+            return None;
+        }
+        let rtx_of = |key: usize| {
+            let formats = &router.producers.get(key)?.formats;
+            let media = formats.iter().any(|format| format.codec.payload_type == view.payload_type);
+            let rtx = formats.iter().any(|format| format.rtx_payload_type == Some(view.payload_type));
+            (media || rtx).then_some(!media)
+        };
+        let mid = self
+            .extensions
+            .id(ExtensionKind::Mid)
+            .and_then(|id| view.extensions().find(|(found, _)| *found == id).map(|(_, data)| data));
+        let by_mid =
+            mid.and_then(|mid| self.mids.iter().find(|(known, _)| known == mid)).map(|(_, key)| *key);
+        let key = by_mid.or_else(|| {
+            let mut fitting = self.mids.iter().map(|(_, key)| *key).filter(|key| rtx_of(*key).is_some());
+            fitting.next().filter(|_| fitting.next().is_none())
+        })?;
+        let rtx = rtx_of(key)?;
+        if let ProducerInput::Rtp(input) = &mut router.producers.get_mut(key)?.input {
+            let slot = if rtx { &mut input.rtx_ssrc } else { &mut input.ssrc };
+            // A party that changes its source (a restarted encoder) is followed; reports name the new one.
+            *slot = Some(view.ssrc);
+        }
+        self.incoming.insert(view.ssrc, (key, rtx));
+        Some((key, rtx))
+    }
+
+    /// Decrypts one SRTCP packet in place; its plain length.
+    pub(crate) fn open_rtcp(&mut self, data: &mut [u8]) -> Option<usize> {
+        let opened = self.keys.as_mut()?.receiver.open_rtcp(data);
+        if opened.is_err() {
+            self.counters.refused += 1;
+        }
+        opened.ok()
+    }
+
+    /// What the receiver can take, in bits per second, if it has said.
+    pub fn estimate(&self) -> Option<u64> {
+        self.reports.estimate
+    }
+
+    /// Whether media may flow out.
+    pub fn can_send(&self) -> bool {
+        self.keys.is_some() && self.path.is_some()
+    }
+
+    /// Lets each consumer send what waits. `Full`: come back with an empty batch.
+    pub fn flush(
+        &mut self,
+        consumers: &[usize],
+        router: &mut Router,
+        now: MediaTime,
+        limits: &ReplayLimits,
+        batch: &mut SendBatch,
+    ) -> Progress {
+        let (Some(keys), Some(path)) = (&mut self.keys, self.path) else { return Progress::Drained };
+        let before = batch.packets();
+        let mut sink = Sink {
+            path,
+            now,
+            srtp: &mut keys.sender,
+            batch,
+            send_time: abs_send_time(now),
+            transport_sequence: &mut self.transport_sequence,
+            allowance: &mut self.allowance,
+        };
+        let mut paced: Option<MediaTime> = None;
+        let mut full = false;
+        for &key in consumers {
+            let Some(consumer) = router.consumers.get_mut(key) else { continue };
+            let Some(source) = consumer.producer.and_then(|key| router.producers.get(key)) else { continue };
+            match consumer.advance(source, now, limits, Some(&mut sink)) {
+                Progress::Drained => {}
+                Progress::Paced(at) => paced = Some(paced.map_or(at, |other| other.min(at))),
+                Progress::Full => {
+                    full = true;
+                    break;
+                }
+            }
+        }
+        self.counters.sent += batch.packets() - before;
+        match (full, paced) {
+            (true, _) => Progress::Full,
+            (false, Some(at)) => Progress::Paced(at),
+            (false, None) => Progress::Drained,
+        }
+    }
+
+    /// `transport.dump`.
+    pub fn dump(&self, router: &Router) -> Value {
+        let mut dump = self.session.dump();
+        let producer_id = |key: &usize| router.producers.get(*key).map(|producer| producer.id);
+        let ssrcs: serde_json::Map<String, Value> = self
+            .incoming
+            .iter()
+            .map(|(ssrc, (key, _))| (ssrc.to_string(), json!(producer_id(key))))
+            .collect();
+        let mids: serde_json::Map<String, Value> = self
+            .mids
+            .iter()
+            .map(|(mid, key)| (String::from_utf8_lossy(mid).into_owned(), json!(producer_id(key))))
+            .collect();
+        let mut ids = serde_json::Map::new();
+        for (name, kind) in [("absSendTime", ExtensionKind::AbsSendTime), ("mid", ExtensionKind::Mid)] {
+            if let Some(id) = self.extensions.id(kind) {
+                ids.insert(name.into(), json!(id));
+            }
+        }
+        dump["headerExtensionIds"] = Value::Object(ids);
+        dump["rtpListener"] = json!({"ssrcTable": ssrcs, "muxIdTable": mids, "ridTable": {}});
+        dump
+    }
+
+    /// `transport.getStats`.
+    pub fn stats(&self, id: impl serde::Serialize, now: MediaTime) -> Value {
+        let dump = self.session.dump();
+        json!([{
+            "type": "transport",
+            "timestamp": now.as_micros() / 1000,
+            "id": id,
+            "iceSelectedTuple": dump.get("iceSelectedTuple"),
+            "dtlsState": dump.get("dtlsState"),
+            "iceConnectionState": dump.get("iceState"),
+            "remoteAvailableSendBw": {"bitrate": self.reports.estimate},
+            "x.packetsReceived": self.counters.received,
+            "x.packetsSent": self.counters.sent,
+            "x.packetsRefused": self.counters.refused,
+            "x.packetsUnknown": self.counters.unknown,
+            "x.roundTripTime": self.reports.round_trip.map(|rtt| rtt.as_secs_f64() * 1000.0),
+        }])
+    }
+}

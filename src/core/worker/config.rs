@@ -1,0 +1,72 @@
+//! Settings of a worker.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::core::consumer::ReplayLimits;
+use crate::core::id::WorkerId;
+use crate::core::rtp::store::StoreLimits;
+use crate::core::session::LocalCandidate;
+
+/// The cached group of pictures: what a new viewer sees at once.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct GopConfig {
+    /// Bytes of one producer's packets held at most, group and retransmission history together. A group
+    /// that grows beyond it is given up, and new viewers wait for the next keyframe. Default 16,777,216.
+    pub max_bytes: usize,
+    /// A group longer than this is given up, in milliseconds. Default 20,000.
+    pub max_ms: u64,
+    /// How much is kept for retransmission, in milliseconds. Default 1,000.
+    pub history_ms: u64,
+    /// Pace at which a group is sent to a viewer who joins, in bits per second. Default 50,000,000.
+    pub catchup_bitrate: u64,
+    /// Shortest time between two replays to a viewer whose picture broke while its source cannot be asked
+    /// for a keyframe, in milliseconds. Default 1,000.
+    pub replay_interval_ms: u64,
+}
+
+impl Default for GopConfig {
+    fn default() -> Self {
+        GopConfig {
+            max_bytes: 16 << 20,
+            max_ms: 20_000,
+            history_ms: 1_000,
+            catchup_bitrate: 50_000_000,
+            replay_interval_ms: 1_000,
+        }
+    }
+}
+
+/// Settings of one worker.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Which worker it is.
+    pub id: WorkerId,
+    /// Addresses its WebRTC transports offer.
+    pub candidates: Vec<LocalCandidate>,
+    /// The cached group of pictures.
+    pub gop: GopConfig,
+    /// What a publisher is told it may send at most, in bits per second.
+    pub max_publish_bitrate: u64,
+}
+
+impl WorkerConfig {
+    pub(super) fn store(&self, video: bool) -> StoreLimits {
+        let base = if video { StoreLimits::VIDEO } else { StoreLimits::AUDIO };
+        let history = Duration::from_millis(self.gop.history_ms);
+        if !video {
+            return StoreLimits { history, ..base };
+        }
+        let group_age = Duration::from_millis(self.gop.max_ms);
+        StoreLimits { history, group_age, max_bytes: self.gop.max_bytes, ..base }
+    }
+
+    pub(super) fn replay(&self) -> ReplayLimits {
+        ReplayLimits {
+            bitrate: self.gop.catchup_bitrate,
+            interval: Duration::from_millis(self.gop.replay_interval_ms),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What goes out: the flush, and all that happens because time has passed.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tracing::debug;
+
+use crate::core::consumer::{Output, Progress};
+use crate::core::convert::DirectOut;
+use crate::core::mail::PipeMessage;
+use crate::core::producer::Input as ProducerInput;
+use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
+use crate::core::session::Command;
+use crate::core::time::MediaTime;
+use crate::core::transport::TransportKind;
+use crate::core::worker::{Action, Place, Worker};
+
+/// How often stores let go of what nobody needs any more.
+const TRIM_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Worker {
+    /// Seals what waits into `batch`; `true`: the batch filled up, send it, clear it and call again.
+    pub fn flush(&mut self, now: Instant, batch: &mut SendBatch) -> bool {
+        while let Some((path, data)) = self.datagrams.pop_front() {
+            if data.len() <= MAX_DATAGRAM && !batch.push(path, &data) {
+                self.datagrams.push_front((path, data));
+                return true;
+            }
+        }
+        self.take_turns();
+        let media = self.epoch.media_time(now);
+        while let Some(&place) = self.flush.front() {
+            let progress = self.flush_transport(place, media, batch);
+            if progress == Progress::Full {
+                return true;
+            }
+            self.flush.pop_front();
+            self.end_turn(place, progress, media);
+        }
+        false
+    }
+
+    /// Queues the transports whose consumers have something new to read.
+    fn take_turns(&mut self) {
+        for (key, space) in &mut self.spaces {
+            if !space.router.has_turns() {
+                continue;
+            }
+            let (transports, flush) = (&mut space.transports, &mut self.flush);
+            space.router.take_turns(|at| {
+                if let Some(transport) = transports.get_mut(at)
+                    && !transport.queued
+                {
+                    transport.queued = true;
+                    flush.push_back((key, at));
+                }
+            });
+        }
+    }
+
+    fn flush_transport(&mut self, place: Place, now: MediaTime, batch: &mut SendBatch) -> Progress {
+        let limits = self.config.replay();
+        let Some(space) = self.spaces.get_mut(place.0) else { return Progress::Drained };
+        let Some(transport) = space.transports.get_mut(place.1) else { return Progress::Drained };
+        let router = &mut space.router;
+        if let TransportKind::WebRtc(webrtc) = &mut transport.kind {
+            return webrtc.flush(&transport.consumers, router, now, &limits, batch);
+        }
+        let mut paced: Option<MediaTime> = None;
+        for &key in &transport.consumers {
+            let Some(consumer) = router.consumers.get_mut(key) else { continue };
+            let Some(source) = consumer.producer.and_then(|key| router.producers.get(key)) else { continue };
+            if let Progress::Paced(at) = consumer.advance(source, now, &limits, None) {
+                paced = Some(paced.map_or(at, |other| other.min(at)));
+            }
+        }
+        paced.map_or(Progress::Drained, Progress::Paced)
+    }
+
+    /// A transport has sent what it may: note when to come back, and who needs a keyframe to go on.
+    fn end_turn(&mut self, place: Place, progress: Progress, now: MediaTime) {
+        let Some(space) = self.spaces.get_mut(place.0) else { return };
+        let Some(transport) = space.transports.get_mut(place.1) else { return };
+        transport.queued = false;
+        let pace = match progress {
+            Progress::Paced(at) => Some(at),
+            _ => None,
+        };
+        let changed = std::mem::replace(&mut transport.pace, pace) != pace;
+        let router = &mut space.router;
+        let mut asked = Vec::new();
+        for consumer in transport.consumers.iter().filter_map(|key| router.consumers.get(*key)) {
+            let Some(source) = consumer.producer.and_then(|key| router.producers.get_mut(key)) else {
+                continue;
+            };
+            if consumer.wants_keyframe(source) && !source.keyframes.is_wanted() {
+                source.keyframes.want();
+                asked.push(source.transport);
+            }
+        }
+        for transport in asked {
+            self.ask_keyframes((place.0, transport), now);
+            self.reschedule((place.0, transport));
+        }
+        if changed || pace.is_some() {
+            self.reschedule(place);
+        }
+    }
+
+    /// When [`Worker::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let trim = (!self.producers.is_empty()).then(|| self.epoch.instant(self.trim + TRIM_INTERVAL));
+        timer.into_iter().chain(trim).min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let media = self.epoch.media_time(now);
+        let mut due = Vec::new();
+        while let Some(&(at, place)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            if let Some(transport) =
+                self.spaces.get_mut(place.0).and_then(|space| space.transports.get_mut(place.1))
+            {
+                transport.deadline = None;
+                due.push(place);
+            }
+        }
+        for place in due {
+            self.session_timeout(now, place);
+            self.transport_timeout(place, media);
+            self.reschedule(place);
+        }
+        if media.micros_since(self.trim) >= TRIM_INTERVAL.as_micros() as i64 {
+            self.trim = media;
+            for (_, space) in &mut self.spaces {
+                space.router.producers.iter_mut().for_each(|(_, producer)| producer.store.trim(media));
+            }
+        }
+    }
+
+    fn transport_timeout(&mut self, place: Place, now: MediaTime) {
+        let transport = self.spaces.get(place.0).and_then(|space| space.transports.get(place.1));
+        if transport.is_some_and(|transport| transport.pace.is_some_and(|at| at <= now)) {
+            self.queue(place);
+        }
+        self.report(place, now);
+        self.ask_keyframes(place, now);
+    }
+
+    /// Sends the RTCP that is due.
+    fn report(&mut self, place: Place, now: MediaTime) {
+        let limit = self.publish_limit(place);
+        let Some(space) = self.spaces.get_mut(place.0) else { return };
+        let Some(transport) = space.transports.get_mut(place.1) else { return };
+        let TransportKind::WebRtc(webrtc) = &mut transport.kind else { return };
+        let due = webrtc.next_due(&transport.producers, &space.router).is_some_and(|at| at <= now);
+        let wanted = transport.producers.iter().any(|key| {
+            space.router.producers.get(*key).is_some_and(|producer| producer.keyframes.is_wanted())
+        });
+        if due || wanted {
+            let tracks = (&transport.producers[..], &transport.consumers[..]);
+            let datagrams = &mut self.datagrams;
+            webrtc.report(tracks, &mut space.router, (now, &self.epoch), limit, &mut |path, data| {
+                datagrams.push_back((path, data));
+            });
+        }
+    }
+
+    /// What a publisher is told it may send: no more than the best of its receivers can take, where every
+    /// one of them has said.
+    fn publish_limit(&self, place: Place) -> u64 {
+        let best = || {
+            let space = self.spaces.get(place.0)?;
+            let transport = space.transports.get(place.1)?;
+            let mut best = None;
+            for producer in transport.producers.iter().filter_map(|key| space.router.producers.get(*key)) {
+                for consumer in producer.consumers.iter().filter_map(|key| space.router.consumers.get(*key)) {
+                    let receiver = space.transports.get(consumer.transport?)?;
+                    let TransportKind::WebRtc(webrtc) = &receiver.kind else { return None };
+                    best = best.max(Some(webrtc.estimate()?));
+                }
+            }
+            best
+        };
+        let most = self.config.max_publish_bitrate;
+        best().map_or(most, |best: u64| best.min(most))
+    }
+
+    /// Asks the sources behind a transport for the keyframes that are wanted and due.
+    pub(super) fn ask_keyframes(&mut self, place: Place, now: MediaTime) {
+        let Some(space) = self.spaces.get_mut(place.0) else { return };
+        let Some(transport) = space.transports.get_mut(place.1) else { return };
+        if let TransportKind::WebRtc(_) = &transport.kind {
+            self.report(place, now);
+            return;
+        }
+        let mut tracks = Vec::new();
+        for key in &transport.producers {
+            let Some(producer) = space.router.producers.get_mut(*key) else { continue };
+            if !producer.keyframes.take(now) {
+                continue;
+            }
+            match (&transport.kind, &producer.input) {
+                (TransportKind::Stream(stream), _) => tracks.extend(stream.track_of(*key)),
+                (TransportKind::Direct { output, .. }, _) => {
+                    let _ = output.push(DirectOut::KeyframeRequest);
+                }
+                (TransportKind::Pipe { output, .. }, ProducerInput::Pipe { track }) => {
+                    let _ = output.send(PipeMessage::KeyframeRequest { track: *track });
+                }
+                _ => {}
+            }
+        }
+        let instant = self.epoch.instant(now);
+        for track in tracks {
+            // A session that cannot ask its party says so by doing nothing.
+            let _ = self.session_command(instant, place, Command::RequestKeyframe { track });
+        }
+    }
+
+    /// The transport's media can flow from now on.
+    pub(super) fn start_sending(&mut self, place: Place) {
+        let transport = self.spaces.get(place.0).and_then(|space| space.transports.get(place.1));
+        if transport.is_some_and(|transport| !transport.consumers.is_empty()) {
+            self.queue(place);
+        }
+        self.reschedule(place);
+    }
+
+    /// A consumer has a (new) source or receiver: lets it begin, with a keyframe if it needs one.
+    pub(super) fn start_consumer(&mut self, place: Place, now: MediaTime) {
+        let Some(space) = self.spaces.get_mut(place.0) else { return };
+        let Some(consumer) = space.router.consumers.get(place.1).filter(|entry| entry.is_active()) else {
+            return;
+        };
+        let transport = consumer.transport;
+        let wants = consumer.producer.and_then(|key| space.router.producers.get(key));
+        if wants.is_some_and(|source| consumer.wants_keyframe(source))
+            && let Some(source) = space.router.want_keyframe(place.1)
+            && let Some(source) = space.router.producers.get(source).map(|source| source.transport)
+        {
+            self.ask_keyframes((place.0, source), now);
+            self.reschedule((place.0, source));
+        }
+        if let Some(transport) = transport {
+            self.queue((place.0, transport));
+        }
+    }
+
+    /// Takes a transport away: its producers end, its consumers have no receiver any more, the dispatcher
+    /// is told.
+    pub(super) fn end_transport(&mut self, place: Place, reason: &str, clean: bool) {
+        let Some(space) = self.spaces.get_mut(place.0) else { return };
+        let Some(transport) = space.transports.try_remove(place.1) else { return };
+        debug!(conn = %transport.conn, reason, clean, "transport closed");
+        let id = transport.id.0;
+        self.transports.remove(&id);
+        if let Some(deadline) = transport.deadline {
+            self.timers.remove(&(deadline, place));
+        }
+        self.flush.retain(|queued| *queued != place);
+        self.lanes.retain(|lane| *lane != place);
+        match &transport.kind {
+            TransportKind::WebRtc(webrtc) => {
+                webrtc.routes.iter().for_each(|key| drop(self.routes.remove(key)));
+                for path in &webrtc.paths {
+                    if self.paths.get(path) == Some(&place) {
+                        self.paths.remove(path);
+                    }
+                    if let crate::core::rtp::path::Path::Tcp { stream, .. } = *path {
+                        self.actions.push_back(Action::Close { stream });
+                    }
+                }
+            }
+            TransportKind::Stream(stream) => {
+                if let Some(stream) = stream.stream {
+                    self.streams.remove(&stream);
+                    self.actions.push_back(Action::Close { stream });
+                }
+            }
+            TransportKind::Direct { .. } | TransportKind::Pipe { .. } => {}
+        }
+        for consumer in &transport.consumers {
+            if let Some(consumer) =
+                self.spaces.get_mut(place.0).and_then(|space| space.router.consumers.get_mut(*consumer))
+            {
+                (consumer.transport, consumer.output) = (None, Output::None);
+            }
+        }
+        for producer in &transport.producers {
+            self.end_producer((place.0, *producer));
+        }
+        self.notify(id, "close", json!({"reason": reason, "clean": clean}));
+    }
+}
