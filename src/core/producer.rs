@@ -239,7 +239,7 @@ impl Producer {
     pub fn receive_piped<'e>(
         &mut self,
         meta: PacketMeta,
-        extensions: impl IntoIterator<Item = (ExtensionKind, &'e [u8])>,
+        extensions: impl Iterator<Item = (ExtensionKind, &'e [u8])> + Clone,
         payload: &[u8],
     ) {
         if meta.has(KEYFRAME) {
