@@ -1,35 +1,125 @@
 //! The bridge: everything that needs a codec runs here, on its own few threads, never on a worker. Conversions
 //! of one track into another ([`Bridge`], asked for by the core through [`Converter`]) and the built-in
 //! source ([`clip::ClipSession`]).
+//!
+//! | from | to | when |
+//! |---|---|---|
+//! | AAC-LC, mono or stereo | Opus, else G.711 | a viewer listens to an RTMP publisher |
+//! | H.264 with B-frames | H.264 constrained baseline | a viewer watches such a publisher |
 
+mod aac_to_opus;
+mod asc;
 pub mod clip;
 pub mod config;
+mod h264_reorder;
+mod io;
+mod jobs;
+mod pcm;
+mod picture_encoder;
+mod rate;
+mod sound_encoder;
+mod target;
+#[cfg(test)]
+mod tests;
 pub mod vclip;
 
-use crate::core::capabilities::RtpCodec;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::convert::{Converter, Format, Job, Refusal};
+use crate::core::payload::Codec;
+
+use aac_to_opus::AacToOpus;
+use h264_reorder::H264Reorder;
+use io::{Slot, Threads};
+use jobs::RunningJob;
 
 pub use config::BridgeConfig;
 
 /// The converter with its threads.
-pub struct Bridge {}
+pub struct Bridge {
+    config: BridgeConfig,
+    threads: Threads,
+    sounds: Arc<AtomicUsize>,
+    pictures: Arc<AtomicUsize>,
+}
 
 impl Bridge {
     /// Starts the bridge's threads.
     pub fn start(config: BridgeConfig) -> std::io::Result<Bridge> {
-        let _ = config;
-        todo!()
+        let threads = Threads::start(config.threads)?;
+        Ok(Bridge { config, threads, sounds: Arc::default(), pictures: Arc::default() })
     }
+
+    fn start_sound(&self, job: Job) -> Result<(), Refusal> {
+        let slot = Slot::take(&self.sounds, self.config.audio_transcodes).ok_or_else(|| {
+            busy("The server already converts the sound of as many streams as it may; there is no sound for now.")
+        })?;
+        let convert = AacToOpus::new(&job.from, &job.to, &self.config).map_err(|reason| {
+            tracing::info!(conn = %job.conn, "the sound cannot be converted: {reason}");
+            unsupported(&job)
+        })?;
+        tracing::info!(
+            conn = %job.conn,
+            "somebody listens: the sound is converted from AAC to {}",
+            name(&job.to.codec)
+        );
+        let running = RunningJob::new(job, "the conversion of the sound", Box::new(convert));
+        self.threads.run_sound(running, slot).map_err(|error| busy(&error.to_string()))
+    }
+
+    fn start_picture(&self, job: Job) -> Result<(), Refusal> {
+        let limit = self.config.video_transcodes;
+        let slot = Slot::take(&self.pictures, limit).ok_or_else(|| {
+            tracing::info!(
+                conn = %job.conn,
+                "a viewer is refused: the picture has B-frames and {limit} others are being re-encoded already \
+                 (bridge.video_transcodes); turn B-frames off in the encoder"
+            );
+            busy(
+                "This stream has B-frames, which browsers cannot show, and the server is already re-encoding as many \
+                 streams as it may. Try again later, or ask the publisher to turn B-frames off.",
+            )
+        })?;
+        let convert = H264Reorder::new(&self.config).map_err(|reason| {
+            tracing::warn!(conn = %job.conn, "the picture cannot be re-encoded: {reason}");
+            unsupported(&job)
+        })?;
+        tracing::info!(
+            conn = %job.conn,
+            "somebody watches: the picture has B-frames, which browsers cannot show, and is re-encoded without them \
+             while it is watched. To save the server's time and some quality, turn B-frames off in the encoder: OBS \
+             with x264: \"bframes=0\" under x264 options or tune \"zerolatency\"; OBS with a hardware encoder: \
+             B-frames 0; ffmpeg: -bf 0"
+        );
+        let running = RunningJob::new(job, "the re-encoding of the picture", Box::new(convert));
+        self.threads.run_picture(running, slot).map_err(|error| busy(&error.to_string()))
+    }
+}
+
+fn busy(text: &str) -> Refusal {
+    Refusal::Busy(text.to_owned())
+}
+
+fn name(codec: &RtpCodec) -> &str {
+    codec.mime_type.split_once('/').map_or(codec.mime_type.as_str(), |(_, name)| name)
+}
+
+fn unsupported(job: &Job) -> Refusal {
+    Refusal::Unsupported { from: job.from.codec.mime_type.clone(), to: job.to.codec.mime_type.clone() }
 }
 
 impl Converter for Bridge {
     fn target(&self, from: &Format, accepted: &[RtpCodec]) -> Option<Format> {
-        let _ = (from, accepted);
-        todo!()
+        target::target(from, accepted)
     }
 
     fn start(&self, job: Job) -> Result<(), Refusal> {
-        let _ = job;
-        todo!()
+        match (job.from.kind, Codec::from_mime(&job.from.codec.mime_type)) {
+            (Kind::Audio, Codec::Aac) => self.start_sound(job),
+            (Kind::Video, Codec::H264) => self.start_picture(job),
+            _ => Err(unsupported(&job)),
+        }
     }
 }
