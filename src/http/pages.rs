@@ -60,15 +60,15 @@ pub(super) fn router() -> Router {
 }
 
 async fn watch(Path(room): Path<String>, headers: HeaderMap) -> Response {
-    check(&room).map_or_else(|refusal| refusal, |()| page(&headers, WATCH, FRAMED))
+    refusal(&room).unwrap_or_else(|| page(&headers, WATCH, FRAMED))
 }
 
 async fn publish(Path(room): Path<String>, headers: HeaderMap) -> Response {
-    check(&room).map_or_else(|refusal| refusal, |()| page(&headers, PUBLISH, UNFRAMED))
+    refusal(&room).unwrap_or_else(|| page(&headers, PUBLISH, UNFRAMED))
 }
 
 async fn slash(Path(room): Path<String>) -> Response {
-    check(&room).map_or_else(|refusal| refusal, |()| Redirect::permanent(&format!("/{room}")).into_response())
+    refusal(&room).unwrap_or_else(|| Redirect::permanent(&format!("/{room}")).into_response())
 }
 
 async fn icon(headers: HeaderMap) -> Response {
@@ -82,12 +82,10 @@ async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     }
 }
 
-/// Whether a room can be called so; if not, the page that says why.
-fn check(room: &str) -> Result<(), Response> {
-    match RoomName::new(room, RESERVED) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(problem("Not a room", &format!("The address is no room: {error}."))),
-    }
+/// Why no room can be called so, as a page.
+fn refusal(room: &str) -> Option<Response> {
+    let error = RoomName::new(room, RESERVED).err()?;
+    Some(problem("Not a room", &format!("The address is no room: {error}.")))
 }
 
 /// A page that says in words what is wrong.

@@ -1,1 +1,360 @@
-//! Tests.
+//! Pages and API in memory; the listener on real sockets, since limits and TLS are what it is for.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request};
+use axum::routing::get;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tower::ServiceExt;
+
+use super::{Config, Facts, RESERVED, RoomIndex, TlsFiles};
+
+struct Two;
+
+impl RoomIndex for Two {
+    fn rooms(&self, token: Option<&str>) -> Vec<Value> {
+        let open = json!({"name": "demo", "live": true});
+        let closed = (token == Some("t")).then(|| json!({"name": "vault"}));
+        [open].into_iter().chain(closed).collect()
+    }
+
+    fn room(&self, name: &str, _token: Option<&str>) -> Option<Value> {
+        (name == "demo").then(|| json!({"name": "demo", "live": true}))
+    }
+}
+
+async fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap, String) {
+    let facts = Facts { rtmp_port: Some(1935), ..Facts::default() };
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::empty()).unwrap();
+    let (parts, body) = super::router(facts, Two).oneshot(request).await.unwrap().into_parts();
+    let body = to_bytes(body, 1 << 20).await.unwrap();
+    (parts.status.as_u16(), parts.headers, String::from_utf8(body.into()).unwrap())
+}
+
+#[tokio::test]
+async fn pages_are_whole_and_ask_nothing_of_third_parties() {
+    for path in ["/", "/demo", "/demo/publish"] {
+        let (status, headers, html) = ask("GET", path, &[]).await;
+        assert_eq!(status, 200, "{path}");
+        assert_eq!(headers["content-type"], "text/html; charset=utf-8");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["referrer-policy"], "no-referrer");
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
+        assert!(!html.contains("http://") && !html.contains("https://"), "{path} names a host");
+        // Every file a page names is there.
+        for part in html.split('"').filter(|part| part.starts_with("/assets/")) {
+            assert_eq!(ask("GET", part, &[]).await.0, 200, "{part} of {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn scripts_import_what_is_there() {
+    for script in ["home.js", "watch.js", "publish.js"] {
+        let (_, headers, text) = ask("GET", &format!("/assets/{script}"), &[]).await;
+        assert_eq!(headers["content-type"], "text/javascript; charset=utf-8");
+        let imports: Vec<_> = text.lines().filter_map(|line| line.split("from \"./").nth(1)).collect();
+        assert!(!imports.is_empty(), "{script}");
+        for import in imports {
+            let file = import.trim_end_matches("\";");
+            assert_eq!(ask("GET", &format!("/assets/{file}"), &[]).await.0, 200, "{file}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_the_browser_has_is_not_sent_again() {
+    let (_, headers, _) = ask("GET", "/demo", &[]).await;
+    let tag = headers["etag"].to_str().unwrap();
+    let (status, _, body) = ask("GET", "/demo", &[("if-none-match", tag)]).await;
+    assert_eq!((status, body.as_str()), (304, ""));
+    assert_eq!(ask("GET", "/demo", &[("if-none-match", "\"old\"")]).await.0, 200);
+}
+
+#[tokio::test]
+async fn what_is_no_room_is_said_in_words() {
+    // Below /assets/ there are files, not rooms.
+    for name in RESERVED.iter().filter(|name| **name != "assets") {
+        for path in [format!("/{}/publish", name.to_uppercase()), format!("/{name}/publish")] {
+            let (status, headers, html) = ask("GET", &path, &[]).await;
+            assert_eq!(status, 404, "{path}");
+            assert!(headers["content-type"].to_str().unwrap().starts_with("text/html"));
+            assert!(html.contains("choose another room name"), "{path}: {html}");
+        }
+    }
+    for path in ["/.git", "/a%20b", "/%3Cscript%3E", &format!("/{}", "x".repeat(65)), "/a/b/c"] {
+        let (status, _, html) = ask("GET", path, &[]).await;
+        assert_eq!(status, 404, "{path}");
+        assert!(!html.contains("{{") && !html.contains("<script>"), "{path}: {html}");
+    }
+}
+
+#[tokio::test]
+async fn a_slash_too_many_is_forgiven() {
+    let (status, headers, _) = ask("GET", "/demo/", &[]).await;
+    assert_eq!((status, headers["location"].to_str().unwrap()), (308, "/demo"));
+}
+
+#[tokio::test]
+async fn the_api_tells_what_the_bearer_may_see() {
+    let (status, headers, body) = ask("GET", "/api/rooms", &[]).await;
+    assert_eq!((status, headers["content-type"].to_str().unwrap()), (200, "application/json"));
+    assert_eq!(headers["cache-control"], "no-store");
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!([{"name": "demo", "live": true}]));
+    let (_, _, body) = ask("GET", "/api/rooms", &[("authorization", "Bearer t")]).await;
+    assert!(body.contains("vault"));
+    assert_eq!(ask("GET", "/api/rooms/demo", &[]).await.0, 200);
+    assert_eq!(ask("GET", "/api/rooms/none", &[]).await.0, 404);
+    let (_, _, body) = ask("GET", "/api/server", &[]).await;
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["rtmp_port"], 1935);
+    assert_eq!(ask("GET", "/healthz", &[]).await.0, 200);
+}
+
+// ---- the listener ----
+
+/// A listener on a free port with `config`, stopped when dropped.
+struct Listening {
+    address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Listening {
+    fn start(config: Config, tls: Option<TlsFiles>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let who = get(|ConnectInfo(remote): ConnectInfo<SocketAddr>| async move { remote.ip().to_string() });
+        let slow = get(|| async { std::future::pending::<&str>().await });
+        let router =
+            Router::new().route("/who", who.post(|body: String| async { body })).route("/slow", slow);
+        runtime.spawn(super::io::serve(vec![listener], router, tls, config, async {
+            let _ = stopped.await;
+        }));
+        Listening { address, _stop: stop, runtime: Some(runtime) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    }
+
+    /// Sends `request`, reads to the end.
+    fn ask(&self, request: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        rest(&mut stream)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Everything until the end, a reset being an end, too.
+fn rest(stream: &mut impl Read) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => text.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                panic!("the connection was left open after {:?}", String::from_utf8_lossy(&text))
+            }
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(text).unwrap()
+}
+
+const CLOSE: &str = "Host: localhost\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn an_answer_has_its_length_and_knows_who_asked() {
+    let server = Listening::start(Config::default(), None);
+    let answer = server.ask(&format!("GET /who HTTP/1.1\r\n{CLOSE}"));
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.to_lowercase().contains("content-length: 9\r\n"), "{answer}");
+    assert!(answer.ends_with("127.0.0.1"), "{answer}");
+}
+
+#[test]
+fn heads_and_bodies_are_bounded() {
+    let server = Listening::start(Config::default(), None);
+    let filler = "x".repeat(20_000);
+    let answer = server.ask(&format!("GET /who HTTP/1.1\r\nX-Filler: {filler}\r\n{CLOSE}"));
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let many: String = (0..100).map(|number| format!("X-{number}: y\r\n")).collect();
+    let answer = server.ask(&format!("GET /who HTTP/1.1\r\n{many}{CLOSE}"));
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let answer = server.ask(&format!("POST /who HTTP/1.1\r\nContent-Length: 65537\r\n{CLOSE}"));
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let chunk = format!("{:x}\r\n{filler}\r\n", filler.len()).repeat(4);
+    let answer =
+        server.ask(&format!("POST /who HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{CLOSE}{chunk}0\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let answer = server.ask("\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[test]
+fn who_dawdles_is_cut_off() {
+    let config = Config { header_timeout_ms: 200, request_timeout_ms: 200, ..Config::default() };
+    let server = Listening::start(config, None);
+    let begun = Instant::now();
+    let mut half = server.connect();
+    half.write_all(b"GET /who HTTP/1.1\r\nHost: lo").unwrap();
+    rest(&mut half);
+    let mut silent = server.connect();
+    rest(&mut silent);
+    let mut idle = server.connect();
+    idle.write_all(b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert!(rest(&mut idle).starts_with("HTTP/1.1 200 "));
+    let answer = server.ask("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let mut half = server.connect();
+    half.write_all(b"POST /who HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc").unwrap();
+    assert!(rest(&mut half).starts_with("HTTP/1.1 408 "));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn there_is_a_bound_to_connections_and_room_again_after() {
+    let server = Listening::start(Config { max_connections: 2, ..Config::default() }, None);
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            stream
+        })
+        .collect();
+    let mut refused = server.connect();
+    let answer = rest(&mut refused);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After"), "{answer}");
+    drop(held);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !server.ask(&format!("GET /who HTTP/1.1\r\n{CLOSE}")).starts_with("HTTP/1.1 200 ") {
+        assert!(Instant::now() < deadline, "no room again");
+    }
+}
+
+// ---- TLS ----
+
+/// A directory of its own with a certificate in it.
+struct Certificates(std::path::PathBuf);
+
+impl Certificates {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("viaduct-http-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let made = Certificates(folder);
+        made.renew();
+        made
+    }
+
+    fn renew(&self) -> Vec<u8> {
+        let made = super::tls::self_signed(&["localhost".to_owned()]).unwrap();
+        std::fs::write(self.0.join("cert.pem"), &made.certificate).unwrap();
+        std::fs::write(self.0.join("key.pem"), made.key).unwrap();
+        made.certificate.into_bytes()
+    }
+
+    fn files(&self) -> TlsFiles {
+        TlsFiles { certificate: self.0.join("cert.pem"), key: self.0.join("key.pem") }
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Asks `/who` over TLS, trusting only the certificate in `pem`.
+fn ask_tls(server: &Listening, pem: &[u8]) -> std::io::Result<String> {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let mut tls = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let mut socket = server.connect();
+    let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+    stream.write_all(format!("GET /who HTTP/1.1\r\n{CLOSE}").as_bytes())?;
+    Ok(rest(&mut stream))
+}
+
+#[test]
+fn https_works_and_plain_http_on_its_port_is_told_so() {
+    let certificates = Certificates::new("plain");
+    let server = Listening::start(Config::default(), Some(certificates.files()));
+    let pem = std::fs::read(certificates.files().certificate).unwrap();
+    assert!(ask_tls(&server, &pem).unwrap().starts_with("HTTP/1.1 200 "));
+    let host = format!("Host: {}\r\nConnection: close\r\n\r\n", server.address);
+    let answer = server.ask(&format!("GET /demo?x=1 HTTP/1.1\r\n{host}"));
+    assert!(answer.starts_with("HTTP/1.1 307 "), "{answer}");
+    let place = format!("location: https://{}/demo?x=1\r\n", server.address);
+    assert!(answer.to_lowercase().contains(&place), "{answer}");
+    let answer = server.ask(&format!("POST /demo/whip HTTP/1.1\r\nContent-Length: 0\r\n{host}"));
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains(&format!("Use https://{}/demo/whip", server.address)), "{answer}");
+}
+
+#[test]
+fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
+    let certificates = Certificates::new("renew");
+    let config = Config { tls_reload_ms: 100, ..Config::default() };
+    let server = Listening::start(config, Some(certificates.files()));
+    let first = std::fs::read(certificates.files().certificate).unwrap();
+    assert!(ask_tls(&server, &first).is_ok());
+    std::fs::write(certificates.files().certificate, "half a file").unwrap();
+    for _ in 0..10 {
+        assert!(ask_tls(&server, &first).is_ok(), "the old one stays");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    let second = certificates.renew();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ask_tls(&server, &second).is_err() {
+        assert!(Instant::now() < deadline, "the new certificate was not picked up");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(ask_tls(&server, &first).is_err());
+}
+
+#[tokio::test]
+async fn a_key_of_another_certificate_is_refused_at_the_start() {
+    let (one, two) = (Certificates::new("one"), Certificates::new("two"));
+    let files = TlsFiles { certificate: one.files().certificate, key: two.files().key };
+    let listening = super::io::serve(vec![], Router::new(), Some(files), Config::default(), async {});
+    let error = listening.await.unwrap_err().to_string();
+    assert!(error.contains("cert.pem"), "{error}");
+    let files = TlsFiles { certificate: "/nowhere/c.pem".into(), key: two.files().key };
+    let listening = super::io::serve(vec![], Router::new(), Some(files), Config::default(), async {});
+    assert!(listening.await.unwrap_err().to_string().contains("/nowhere/c.pem"));
+}

@@ -49,17 +49,19 @@ pub(super) async fn patch<D: Doors>(
         .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the fragment is not text"))?;
     let fragment = Fragment::parse(text)?;
     let conn = session.member.conn();
+    let current = &session.negotiated.remote_ice;
     // A fragment of candidates names the credentials it belongs to, which is no restart.
-    if !fragment.restarts(&session.negotiated.remote_ice) {
+    if !fragment.restarts(current) {
+        if fragment.ufrag.is_some_and(|ufrag| ufrag != current.0) {
+            let text = "the fragment is about an ICE session that is not the current one, \
+                        and has no ice-pwd to start another";
+            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text));
+        }
         debug!(%conn, candidates = fragment.candidates.len(), "late candidates");
         return Ok(Patched::Trickle);
     }
-    let (Some(ufrag), Some(pwd)) = (fragment.ufrag, fragment.pwd) else {
-        let text = "the fragment is about an ICE session that is not the current one, \
-                    and has not both ice-ufrag and ice-pwd to start another";
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text));
-    };
-    io::detached(restart(gate, secret, session, (ufrag, pwd))).await.ok_or_else(Refusal::internal)?
+    let remote = fragment.ufrag.zip(fragment.pwd).ok_or_else(Refusal::internal)?;
+    io::detached(restart(gate, secret, session, remote)).await.ok_or_else(Refusal::internal)?
 }
 
 async fn restart<D: Doors>(
