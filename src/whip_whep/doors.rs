@@ -85,9 +85,11 @@ impl Member for Peer {
     async fn restart_ice(
         &self,
         transport: TransportId,
-        _remote: (String, String),
+        (ufrag, pwd): (String, String),
     ) -> Result<IceParameters, ControlError> {
-        Peer::restart_ice(self, transport).await
+        let ours = Peer::restart_ice(self, transport).await?;
+        self.set_remote_ice(transport, ufrag, pwd).await?;
+        Ok(ours)
     }
 
     async fn produce(
