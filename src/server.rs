@@ -1,13 +1,15 @@
 //! Builds, starts and stops everything; the only file that names everybody.
 //!
 //! Ports are bound before anything runs, so that a port already taken stops the start and nothing is half
-//! there. The end comes in the other order: doors closed, peers told, workers and bridge ended.
+//! there. The end comes in the other order: peers told, doors closed, workers ended.
 
 mod banner;
 mod bind;
 mod demo;
 mod doors;
+mod idle;
 mod state;
+mod tls;
 
 use std::future::Future;
 use std::io::IsTerminal;
@@ -23,12 +25,14 @@ use crate::bridge::Bridge;
 use crate::config::{Config, LogConfig};
 use crate::core::auth::Authority;
 use crate::core::control::Rooms;
-use crate::core::io::{addresses, clock};
+use crate::core::io::{PoolEvent, WorkerPool, addresses, clock};
 use crate::core::peer::CloseReason;
+use crate::core::session::LocalCandidate;
 use crate::core::time::Epoch;
 use crate::http::{self, Facts, TlsFiles};
 use crate::rtmp;
 use crate::webrtc::Factory;
+use crate::whip_whep;
 use banner::{Banner, DEMO};
 use doors::{RtmpPublish, VisibleRooms};
 use state::StateDir;
@@ -41,10 +45,14 @@ pub fn with_runtime(log: &LogConfig, server: impl Future<Output = anyhow::Result
     // Several TLS back ends may be compiled in by dependencies; say which one is ours.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(server)
+    let runtime = runtime.context("cannot start the runtime")?;
+    let ended = runtime.block_on(server);
+    // What still runs (a slow name look-up, say) is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
-/// The gateway.
+/// The gateway, with every port bound.
 pub struct Server {
     config: Config,
     epoch: Epoch,
@@ -54,6 +62,8 @@ pub struct Server {
     tls: Option<TlsFiles>,
     http: Vec<TcpListener>,
     rtmp: Vec<rtmp::io::Listener>,
+    media: Vec<LocalCandidate>,
+    pool: WorkerPool,
     rooms: Rooms,
 }
 
@@ -62,16 +72,15 @@ impl Server {
     pub async fn run(config: Config, dev: bool) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+        let stop = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
         let server = Server::start(config, dev)?;
         print!("{}", server.banner());
-        server
-            .serve(async {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            })
-            .await
+        server.serve(stop).await
     }
 
     fn start(config: Config, dev: bool) -> anyhow::Result<Self> {
@@ -80,66 +89,83 @@ impl Server {
         let host = config.webrtc.announced_addresses.iter().chain(&own).copied().next();
         let http = config.http.listen.iter().map(|address| bind::tcp(*address)).collect::<Result<_, _>>()?;
         let state = StateDir::open(&config.state_dir)?;
-        let authority = Arc::new(Authority::new(&config.auth, Some(&state.publish_key()?))?);
         let tls = match config.http.tls.clone() {
             None if dev => Some(state.dev_tls(&own)?),
             files => files,
         };
-        let rtmp = rtmp_listeners(&config)?;
-        let factory = Factory::new(config.webrtc.session.clone(), state.certificate()?)?;
-        let bridge =
-            Arc::new(Bridge::start(config.bridge.clone()).context("cannot start the bridge's threads")?);
-        let rooms = Rooms::new(config.rooms.clone(), epoch, Some(bridge));
-        let _ = factory;
+        let rtmp = rtmp_listeners(&config, tls.as_ref())?;
+        let authority = Arc::new(Authority::new(&config.auth, Some(&state.publish_key()?))?);
+        let bridge = Bridge::start(config.bridge.clone()).context("cannot start the bridge's threads")?;
+        let rooms = Rooms::new(config.rooms.clone(), epoch, Some(Arc::new(bridge)));
+        let factory = Arc::new(Factory::new(config.webrtc.session.clone(), state.certificate()?)?);
+        let (pool, ports) = WorkerPool::start(config.io(), epoch, factory, |_seat| idle::Idle)?;
+        let mut media = Vec::new();
+        for port in ports {
+            media.extend(port.candidates.iter().cloned());
+            rooms.attach_worker(port).context("cannot reach a worker")?;
+        }
         let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Server { config, epoch, state, host, authority, tls, http, rtmp, rooms })
+        Ok(Server { config, epoch, state, host, authority, tls, http, rtmp, media, pool, rooms })
     }
 
     fn banner(&self) -> Banner {
-        let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port()).ok();
-        let http: Vec<u16> = self.http.iter().filter_map(port).collect();
-        let rtmp: Vec<u16> = self.rtmp.iter().filter_map(|listener| port(&listener.socket)).collect();
-        let scheme = if self.tls.is_some() { "HTTPS" } else { "HTTP" };
-        let mut ports: Vec<(u16, &'static str, String)> =
-            http.iter().map(|port| (*port, "tcp", format!("pages, WHIP and WHEP ({scheme})"))).collect();
-        for (listener, port) in self.rtmp.iter().zip(&rtmp) {
-            let purpose =
-                if listener.tls.is_some() { "RTMP over TLS, publishing" } else { "RTMP, publishing" };
-            ports.push((*port, "tcp", purpose.into()));
-        }
-        let key_file = self.state.publish_key_file();
+        let port = |listener: &TcpListener| listener.local_addr().map_or(0, |address| address.port());
+        let http = self.http.first().map(port);
+        let rtmp = self.rtmp.iter().find(|listener| listener.tls.is_none());
         let key = match self.state.publish_key() {
             Ok(key) if std::io::stdout().is_terminal() => key.reveal().to_string(),
-            _ => format!("the line in {}", key_file.display()),
+            _ => format!("(in the file {})", self.state.publish_key_file().display()),
         };
         Banner {
             tls: self.tls.is_some(),
             host: self.host,
-            http: http.first().copied(),
-            rtmp: self
-                .rtmp
-                .iter()
-                .zip(&rtmp)
-                .find(|(listener, _)| listener.tls.is_none())
-                .map(|(_, port)| *port),
+            http,
+            rtmp: rtmp.map(|listener| port(&listener.socket)),
             key,
             demo: self.config.demo,
-            ports,
+            ports: self.ports(),
         }
+    }
+
+    /// Every listening port and what it is for.
+    fn ports(&self) -> Vec<(u16, &'static str, String)> {
+        let mut ports = Vec::new();
+        let mut add = |port: u16, protocol: &'static str, purpose: &str| {
+            if !ports.iter().any(|(known, of, _)| (*known, *of) == (port, protocol)) {
+                ports.push((port, protocol, purpose.to_string()));
+            }
+        };
+        let port = |listener: &TcpListener| listener.local_addr().map_or(0, |address| address.port());
+        let pages =
+            if self.tls.is_some() { "pages, WHIP and WHEP (HTTPS)" } else { "pages, WHIP and WHEP (HTTP)" };
+        for listener in &self.http {
+            add(port(listener), "tcp", pages);
+        }
+        for listener in &self.rtmp {
+            let purpose =
+                if listener.tls.is_some() { "publishing over RTMPS" } else { "publishing over RTMP" };
+            add(port(&listener.socket), "tcp", purpose);
+        }
+        for candidate in &self.media {
+            let (protocol, purpose) = match candidate.tcp {
+                true => ("tcp", "WebRTC media where UDP is blocked"),
+                false => ("udp", "WebRTC media"),
+            };
+            add(candidate.address.port(), protocol, purpose);
+        }
+        ports
     }
 
     fn facts(&self) -> Facts {
         let banner = self.banner();
         let (http_port, https_port) = if banner.tls { (None, banner.http) } else { (banner.http, None) };
+        let file = self.state.publish_key_file();
         Facts {
             version: env!("CARGO_PKG_VERSION").into(),
             rtmp_port: banner.rtmp,
             https_port,
             http_port,
-            key_hint: format!(
-                "printed when the server starts in a terminal, and kept in {}",
-                self.state.publish_key_file().display()
-            ),
+            key_hint: format!("printed when the server starts in a terminal, and kept in {}", file.display()),
             demo_room: self.config.demo.then(|| DEMO.into()),
         }
     }
@@ -147,8 +173,15 @@ impl Server {
     /// Runs until `stop` resolves, then tells everybody.
     async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let index = VisibleRooms { authority: self.authority.clone(), rooms: self.rooms.clone() };
-        let router = http::router(self.facts(), index);
-        let door = RtmpPublish { authority: self.authority.clone(), rooms: self.rooms.clone() };
+        let doors = whip_whep::router(
+            self.rooms.clone(),
+            self.authority.clone(),
+            self.config.whip_whep.clone(),
+            self.config.webrtc.session.sdp.clone(),
+            http::RESERVED,
+        )?;
+        let router = http::router(self.facts(), index).merge(doors);
+        let door = RtmpPublish { authority: self.authority, rooms: self.rooms.clone() };
         let (close, closing) = tokio::sync::oneshot::channel::<()>();
         let closed = async { closing.await.unwrap_or_default() };
         let pages = http::io::serve(self.http, router, self.tls, self.config.http, closed);
@@ -156,30 +189,50 @@ impl Server {
         let rtmp = rtmp::io::serve(self.rtmp, Arc::new(self.config.rtmp), self.epoch, Arc::new(door));
         let rtmp = tokio::spawn(rtmp);
         let clip = self.config.demo.then(|| tokio::spawn(demo::play(self.rooms.clone(), self.epoch)));
+        let mut pool = self.pool;
         tokio::select! {
             () = stop => {}
             ended = &mut pages => return Ok(ended.context("the HTTP listener failed")??),
+            () = replace_workers(&mut pool, &self.rooms) => anyhow::bail!("no worker is left"),
         }
         tracing::info!("stopping");
         rtmp.abort();
         if let Some(clip) = clip {
             clip.abort();
         }
-        let limit = Duration::from_millis(self.config.limits.shutdown_ms);
         let goodbye = async {
             self.rooms.close_all(CloseReason::shutdown()).await;
             let _ = close.send(());
             let _ = pages.await;
         };
+        let limit = Duration::from_millis(self.config.limits.shutdown_ms);
         if tokio::time::timeout(limit, goodbye).await.is_err() {
             tracing::warn!("not everybody could be told in time");
         }
+        pool.shutdown();
         Ok(())
     }
 }
 
-fn rtmp_listeners(config: &Config) -> anyhow::Result<Vec<rtmp::io::Listener>> {
-    let plain = config.rtmp.listen.map(|address| bind::tcp(address));
-    let plain = plain.transpose()?.map(|socket| rtmp::io::Listener { socket, tls: None });
-    Ok(plain.into_iter().collect())
+/// Puts each replacement of a worker that panicked to use; returns when none is left.
+async fn replace_workers(pool: &mut WorkerPool, rooms: &Rooms) {
+    while let Some(PoolEvent::Replaced { worker, port }) = pool.next_event().await {
+        tracing::warn!(%worker, "a worker failed and was replaced; its rooms can be joined again");
+        if let Err(error) = rooms.attach_worker(port) {
+            tracing::error!(%worker, %error, "cannot reach the new worker");
+        }
+    }
+}
+
+fn rtmp_listeners(config: &Config, tls: Option<&TlsFiles>) -> anyhow::Result<Vec<rtmp::io::Listener>> {
+    let mut listeners = Vec::new();
+    if let Some(address) = config.rtmp.listen {
+        listeners.push(rtmp::io::Listener { socket: bind::tcp(address)?, tls: None });
+    }
+    if let Some(address) = config.rtmp.tls_listen {
+        let files = tls.context("rtmp.tls_listen needs http.tls (or --dev)")?;
+        let tls = Some(tls::provider(files.clone())?);
+        listeners.push(rtmp::io::Listener { socket: bind::tcp(address)?, tls });
+    }
+    Ok(listeners)
 }
