@@ -172,6 +172,11 @@ impl<R, T: Clone> Dispatcher<R, T> {
         self.subscribers.remove(&id);
     }
 
+    /// How many entities somebody is subscribed to.
+    pub fn subscriptions(&self) -> usize {
+        self.subscribers.len()
+    }
+
     /// Queues a request. `patient`: refuse it at the bound; otherwise take it up to twice the bound.
     pub fn request(
         &mut self,

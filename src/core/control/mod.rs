@@ -15,6 +15,8 @@ mod publish;
 mod rooms;
 mod spread;
 mod state;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use crate::core::message::{DtlsParameters, IceCandidate, IceParameters, WebRtcTransport};

@@ -200,7 +200,6 @@ impl State {
 
     /// Asks again now.
     pub fn retry_refused(&mut self) {
-        self.retry_set = false;
         let waiting: Vec<(ConnId, ConsumerId)> = self
             .members
             .values()

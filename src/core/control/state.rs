@@ -300,9 +300,13 @@ impl State {
             Timer::Job(job, idled) => self.job_idle(job, idled),
             Timer::Piped(room, router, producer, idled) => self.piped_idle(&room, router, producer, idled),
             Timer::Seat(room, router, emptied) => self.seat_idle(&room, router, emptied),
-            Timer::Retry => self.retry_refused(),
+            Timer::Retry => {
+                self.retry_set = false;
+                self.retry_refused();
+            }
             Timer::Forgive(producer) => {
                 self.failures.remove(&producer);
+                self.retry_refused();
             }
         }
     }

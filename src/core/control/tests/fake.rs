@@ -1,0 +1,525 @@
+//! A worker that answers at once by the protocol and forwards nothing, a converter that converts nothing,
+//! and a clock moved by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::core::auth::Principal;
+use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
+use crate::core::control::dispatcher::Link;
+use crate::core::control::{ControlError, Join, JoinError, Peer, Rooms, RoomsConfig};
+use crate::core::convert::{Converter, Format, Job, Refusal};
+use crate::core::id::{ConsumerId, ProducerId, TransportId, WorkerId};
+use crate::core::lane::{Closed, Wake};
+use crate::core::mail::{Mail, Mailbox};
+use crate::core::message::{FromWorker, Method, Notification, Request, Response};
+use crate::core::peer::{CloseReason, PeerKind};
+use crate::core::room::RoomName;
+use crate::core::session::{Command, Input, Output, Session};
+use crate::core::time::Epoch;
+
+#[derive(Clone, Default)]
+pub struct Post(Arc<Mutex<Vec<Mail>>>);
+
+impl Wake for Post {
+    fn wake(&self) {}
+}
+
+impl Mailbox for Post {
+    fn send(&self, mail: Mail) -> Result<(), Mail> {
+        self.0.lock().expect("a lock").push(mail);
+        Ok(())
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Post {
+    fn take(&self, wanted: u64) -> Option<Mail> {
+        let mut mails = self.0.lock().expect("a lock");
+        let at = mails.iter().position(|mail| match mail {
+            Mail::Stream { attach, .. } | Mail::Direct { attach, .. } | Mail::Pipe { attach, .. } => {
+                u64::from(*attach) == wanted
+            }
+        })?;
+        Some(mails.remove(at))
+    }
+}
+
+pub struct Transport {
+    router: u32,
+    #[allow(dead_code, reason = "dropping it closes the lanes, as a worker would")]
+    mail: Option<Mail>,
+}
+
+pub struct Producer {
+    router: u32,
+    transport: u32,
+    pub data: Value,
+}
+
+pub struct Consumer {
+    router: u32,
+    pub source: Option<u32>,
+    follows: bool,
+    transport: Option<u32>,
+}
+
+pub struct Worker {
+    id: WorkerId,
+    pub link: Option<Link>,
+    post: Post,
+    pub silent: bool,
+    pub routers: BTreeSet<u32>,
+    pub transports: BTreeMap<u32, Transport>,
+    pub producers: BTreeMap<u32, Producer>,
+    pub consumers: BTreeMap<u32, Consumer>,
+    pub log: Vec<Request>,
+    pub refusals: Vec<String>,
+    pub refuse: Option<Method>,
+}
+
+type Done = Result<Value, String>;
+
+impl Worker {
+    pub fn count(&self, method: Method) -> usize {
+        self.log.iter().filter(|request| request.method() == Some(method)).count()
+    }
+
+    fn handle(&mut self, request: &Request) -> Done {
+        let method = request.method().ok_or("unknown method")?;
+        if self.refuse == Some(method) {
+            return Err("refused on purpose".into());
+        }
+        let internal = request.internal;
+        if let Some(router) = internal.router_id
+            && method != Method::WorkerCreateRouter
+            && !self.routers.contains(&router)
+        {
+            return Err("Router does not exist".into());
+        }
+        let router = internal.router_id.unwrap_or_default();
+        let data = &request.data;
+        match method {
+            Method::WorkerUpdateSettings => {}
+            Method::WorkerCreateRouter => insist(self.routers.insert(router), "Router already exists")?,
+            Method::RouterClose => self.close_router(router),
+            Method::RouterCreateWebRtcTransport
+            | Method::XRouterCreateStreamTransport
+            | Method::XRouterCreateDirectTransport
+            | Method::XRouterCreatePipeTransport => {
+                return self.create_transport(method, router, internal.transport_id, data);
+            }
+            Method::TransportSetRemoteDtlsParameters => return Ok(json!({"role": "server"})),
+            Method::XTransportSetRemoteIce => {}
+            Method::TransportChangeUfragPwd => {
+                return Ok(json!({"usernameFragment": "new", "password": "secret"}));
+            }
+            Method::TransportClose => self.close_transport(internal.transport_id)?,
+            Method::RouterCreateProducer => {
+                let transport = internal.transport_id.ok_or("missing transportId")?;
+                insist(self.transports.contains_key(&transport), "transport not found")?;
+                let id = internal.producer_id.ok_or("missing producerId")?;
+                let producer = Producer { router, transport, data: data.clone() };
+                insist(self.producers.insert(id, producer).is_none(), "Producer already exists")?;
+            }
+            Method::ProducerClose => {
+                self.close_producer(internal.producer_id.ok_or("missing producerId")?)?
+            }
+            Method::RouterCreateConsumer => {
+                let id = internal.consumer_id.ok_or("missing consumerId")?;
+                if let Some(producer) = internal.producer_id {
+                    self.check_producer(router, producer)?;
+                }
+                let follows = internal.producer_id.is_none();
+                let consumer = Consumer { router, source: internal.producer_id, follows, transport: None };
+                insist(self.consumers.insert(id, consumer).is_none(), "Consumer already exists")?;
+            }
+            Method::ConsumerEnable => {
+                let transport = internal.transport_id.ok_or("missing transportId")?;
+                insist(self.transports.contains_key(&transport), "transport not found")?;
+                insist(data["rtpParameters"]["encodings"][0]["ssrc"].is_u64(), "no ssrc")?;
+                self.consumer(internal.consumer_id)?.transport = Some(transport);
+            }
+            Method::ConsumerClose => {
+                let id = internal.consumer_id.ok_or("missing consumerId")?;
+                insist(self.consumers.remove(&id).is_some(), "Consumer not found")?;
+            }
+            Method::XConsumerSetProducer => {
+                let source = data["producerId"].as_u64().map(|id| id as u32);
+                if let Some(producer) = source {
+                    self.check_producer(router, producer)?;
+                }
+                self.consumer(internal.consumer_id)?.source = source;
+            }
+            other => return Err(format!("the fake worker knows no {}", other.as_str())),
+        }
+        Ok(Value::Null)
+    }
+
+    fn consumer(&mut self, id: Option<u32>) -> Result<&mut Consumer, String> {
+        id.and_then(|id| self.consumers.get_mut(&id)).ok_or("Consumer not found".into())
+    }
+
+    fn check_producer(&self, router: u32, id: u32) -> Result<(), String> {
+        insist(self.producers.get(&id).is_some_and(|p| p.router == router), "Producer not found")
+    }
+
+    fn create_transport(&mut self, method: Method, router: u32, id: Option<u32>, data: &Value) -> Done {
+        let id = id.ok_or("missing transportId")?;
+        let mail = match method {
+            Method::RouterCreateWebRtcTransport => None,
+            _ => Some(data["attach"].as_u64().and_then(|n| self.post.take(n)).ok_or("no such mail")?),
+        };
+        insist(self.transports.insert(id, Transport { router, mail }).is_none(), "Transport already exists")?;
+        Ok(json!({
+            "transportId": id,
+            "iceLocalParameters": {"usernameFragment": "u", "password": "p", "iceLite": true},
+            "iceLocalCandidates": [],
+            "dtlsLocalParameters": {"role": "auto", "fingerprints": []},
+        }))
+    }
+
+    fn close_transport(&mut self, id: Option<u32>) -> Result<(), String> {
+        let id = id.ok_or("missing transportId")?;
+        insist(self.transports.remove(&id).is_some(), "transport not found")?;
+        let producers: Vec<u32> =
+            self.producers.iter().filter(|(_, p)| p.transport == id).map(|(id, _)| *id).collect();
+        for producer in producers {
+            self.close_producer(producer)?;
+        }
+        for consumer in self.consumers.values_mut().filter(|c| c.transport == Some(id)) {
+            consumer.transport = None;
+        }
+        Ok(())
+    }
+
+    fn close_producer(&mut self, id: u32) -> Result<(), String> {
+        insist(self.producers.remove(&id).is_some(), "Producer not found")?;
+        self.consumers.retain(|_, c| c.follows || c.source != Some(id));
+        for consumer in self.consumers.values_mut().filter(|c| c.source == Some(id)) {
+            consumer.source = None;
+        }
+        Ok(())
+    }
+
+    fn close_router(&mut self, router: u32) {
+        self.routers.remove(&router);
+        self.transports.retain(|_, t| t.router != router);
+        self.producers.retain(|_, p| p.router != router);
+        self.consumers.retain(|_, c| c.router != router);
+    }
+
+    pub fn is_bare(&self) -> bool {
+        self.routers.is_empty()
+            && self.transports.is_empty()
+            && self.producers.is_empty()
+            && self.consumers.is_empty()
+    }
+}
+
+fn insist(holds: bool, reason: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(reason.to_owned()) }
+}
+
+/// Turns AAC into Opus and reordered H.264 into ordered, as often at once as it is told.
+pub struct Stub {
+    pub jobs: Mutex<Vec<Job>>,
+    pub limit: Mutex<usize>,
+}
+
+impl Stub {
+    /// Jobs whose lanes are open.
+    pub fn running(&self) -> usize {
+        let jobs = self.jobs.lock().expect("a lock");
+        jobs.iter().filter(|job| !matches!(job.input.pop(), Err(Closed))).count()
+    }
+
+    pub fn started(&self) -> usize {
+        self.jobs.lock().expect("a lock").len()
+    }
+}
+
+impl Converter for Stub {
+    fn target(&self, from: &Format, accepted: &[RtpCodec]) -> Option<Format> {
+        let wanted = match () {
+            () if from.codec.is("audio/mpeg4-generic") => "audio/opus",
+            () if from.codec.is("video/H264") => "video/H264",
+            () => return None,
+        };
+        let codec = accepted.iter().find(|codec| codec.is(wanted))?.clone();
+        Some(Format { kind: from.kind, codec, config: Vec::new(), reordered: false })
+    }
+
+    fn start(&self, job: Job) -> Result<(), Refusal> {
+        if self.running() >= *self.limit.lock().expect("a lock") {
+            return Err(Refusal::Busy("all converters are busy".into()));
+        }
+        self.jobs.lock().expect("a lock").push(job);
+        Ok(())
+    }
+}
+
+/// A stream session that says nothing.
+pub struct Mute;
+
+impl Session for Mute {
+    fn handle_input(&mut self, _: Instant, _: Input<'_>) {}
+    fn command(&mut self, _: Instant, _: Command) -> Result<Value, String> {
+        Ok(Value::Null)
+    }
+    fn handle_timeout(&mut self, _: Instant) {}
+    fn poll_output(&mut self) -> Option<Output> {
+        None
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+    fn dump(&self) -> Value {
+        Value::Null
+    }
+}
+
+pub struct Net {
+    pub rooms: Rooms,
+    pub workers: Vec<Worker>,
+    pub stub: Arc<Stub>,
+    now: Instant,
+}
+
+impl Net {
+    pub fn new(workers: u16, change: impl FnOnce(&mut RoomsConfig)) -> Self {
+        let mut config = RoomsConfig::default();
+        change(&mut config);
+        let now = Instant::now();
+        let stub = Arc::new(Stub { jobs: Mutex::default(), limit: Mutex::new(10) });
+        let epoch = Epoch { instant: now, unix: Duration::ZERO };
+        let rooms = Rooms::new(config, epoch, Some(stub.clone()));
+        let mut net = Net { rooms, workers: Vec::new(), stub, now };
+        for id in 0..workers {
+            let post = Post::default();
+            let link = Some(net.rooms.worker_up(WorkerId(id), Arc::new(post.clone())));
+            net.workers.push(new_worker(WorkerId(id), link, post));
+        }
+        net
+    }
+
+    /// Handles what waits for the workers until nothing does.
+    pub fn pump(&mut self) {
+        self.rooms.handle_time(self.now);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut again = true;
+        while again {
+            again = false;
+            for worker in &mut self.workers {
+                let Some(link) = worker.link else { continue };
+                while let Poll::Ready(Some(json)) = self.rooms.poll_send(link, &mut cx) {
+                    again = true;
+                    let request = Request::parse(&json).expect("a request");
+                    if !worker.silent {
+                        let answer = match worker.handle(&request) {
+                            Ok(data) => Response::accepted(request.id, data),
+                            Err(reason) => {
+                                worker.refusals.push(format!("{reason}: {request:?}"));
+                                Response::rejected(request.id, reason)
+                            }
+                        };
+                        assert!(FromWorker::parse(&answer.to_json()).is_some());
+                        self.rooms.receive(link, &answer.to_json());
+                    }
+                    worker.log.push(request);
+                }
+            }
+        }
+    }
+
+    /// Runs `future` to its end while the workers do their part.
+    pub fn run<F: Future>(&mut self, future: F) -> F::Output {
+        self.poll(future).expect("the workers answered all, and yet it waits")
+    }
+
+    /// Polls `future`, lets the workers do their part, and polls it once more.
+    pub fn poll<F: Future>(&mut self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let mut cx = Context::from_waker(Waker::noop());
+        let first = future.as_mut().poll(&mut cx);
+        self.pump();
+        match first {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => match future.poll(&mut cx) {
+                Poll::Ready(output) => Some(output),
+                Poll::Pending => None,
+            },
+        }
+    }
+
+    pub fn advance(&mut self, millis: u64) {
+        self.pump();
+        self.now += Duration::from_millis(millis);
+        self.pump();
+    }
+
+    pub fn event(&mut self, worker: usize, target: TransportId, event: &str, data: Value) {
+        let link = self.workers[worker].link.expect("a live worker");
+        self.rooms.receive(link, &Notification::new(target.0, event, data).to_json());
+        self.pump();
+    }
+
+    pub fn kill(&mut self, worker: usize) {
+        let id = self.workers[worker].id;
+        if let Some(link) = self.workers[worker].link.take() {
+            self.rooms.worker_lost(link);
+        }
+        self.workers[worker] = new_worker(id, None, Post::default());
+    }
+
+    pub fn revive(&mut self, worker: usize) {
+        let dead = &mut self.workers[worker];
+        dead.link = Some(self.rooms.worker_up(dead.id, Arc::new(dead.post.clone())));
+    }
+
+    pub fn try_join(&mut self, publishes: bool, change: impl FnOnce(&mut Join)) -> Result<Peer, JoinError> {
+        let mut join = Join {
+            room: RoomName::new("room", &[]).expect("a name"),
+            kind: if publishes { PeerKind::Whip } else { PeerKind::Whep },
+            name: None,
+            principal: Principal::anonymous(),
+            remote: None,
+            watch: None,
+            publishes,
+        };
+        change(&mut join);
+        let rooms = self.rooms.clone();
+        self.run(rooms.join(join))
+    }
+
+    pub fn join_publisher(&mut self, name: &str) -> Peer {
+        self.try_join(true, |join| join.name = Some(name.into())).expect("let in")
+    }
+
+    /// A WHIP publisher with the given codecs; returns its producers in their order.
+    pub fn publish(&mut self, name: &str, codecs: &[RtpCodec]) -> (Peer, Vec<ProducerId>) {
+        let peer = self.join_publisher(name);
+        let transport = self.run(peer.create_webrtc_transport()).expect("a transport").id;
+        let producers = codecs.iter().map(|codec| self.produce(&peer, transport, codec)).collect();
+        (peer, producers)
+    }
+
+    pub fn produce(&mut self, peer: &Peer, transport: TransportId, codec: &RtpCodec) -> ProducerId {
+        self.run(peer.produce(transport, kind_of(codec), one(codec, 1), None)).expect("a producer")
+    }
+
+    /// A stream session's peer and transport.
+    pub fn stream(&mut self, name: &str) -> (Peer, TransportId) {
+        let kind = PeerKind::Rtmp;
+        let change = |join: &mut Join| (join.name, join.kind) = (Some(name.to_owned()), kind);
+        let peer = self.try_join(true, change).expect("let in");
+        let transport = self.run(peer.adopt(Box::new(Mute), None)).expect("adopted");
+        (peer, transport)
+    }
+
+    /// A WHEP viewer of the program with one consumer a codec.
+    pub fn view(&mut self, codecs: &[RtpCodec]) -> (Peer, Vec<ConsumerId>) {
+        self.view_of(None, codecs)
+    }
+
+    pub fn view_of(&mut self, watch: Option<&str>, codecs: &[RtpCodec]) -> (Peer, Vec<ConsumerId>) {
+        let peer = self.try_join(false, |join| join.watch = watch.map(Into::into)).expect("let in");
+        let transport = self.run(peer.create_webrtc_transport()).expect("a transport").id;
+        let consume = |codec: &RtpCodec| {
+            let pending = peer.consume_program(transport, kind_of(codec), one(codec, 7));
+            self.run(pending).expect("a consumer")
+        };
+        let consumers = codecs.iter().map(consume).collect();
+        (peer, consumers)
+    }
+
+    pub fn leave(&mut self, peer: &Peer) {
+        self.run(peer.close(CloseReason::left()));
+    }
+
+    /// The producer a consumer is fed from, as its worker sees it.
+    pub fn source(&self, consumer: ConsumerId) -> Option<ProducerId> {
+        let found = self.workers.iter().find_map(|worker| worker.consumers.get(&consumer.0));
+        found.expect("a consumer of that number").source.map(ProducerId)
+    }
+
+    pub fn closed(&mut self, peer: &Peer) -> Option<CloseReason> {
+        self.poll(peer.closed())
+    }
+
+    pub fn error<T: std::fmt::Debug>(result: Result<T, ControlError>) -> ControlError {
+        result.expect_err("it should have failed")
+    }
+
+    /// Nobody is left and nothing of anybody; no worker had a reason to refuse anything.
+    pub fn assert_clean(&mut self) {
+        self.pump();
+        assert!(self.rooms.summaries().is_empty());
+        for worker in &self.workers {
+            assert_eq!(worker.refusals, Vec::<String>::new());
+            assert!(worker.is_bare(), "something is left on {:?}", worker.id);
+            assert!(worker.post.0.lock().expect("a lock").is_empty(), "mail is left");
+        }
+        assert_eq!(self.stub.running(), 0);
+        assert_eq!(self.rooms.step(|state| (state.members.len(), state.jobs.len())), (0, 0));
+        assert_eq!(self.rooms.step(|state| state.dispatcher.subscriptions()), 0);
+    }
+}
+
+fn new_worker(id: WorkerId, link: Option<Link>, post: Post) -> Worker {
+    Worker {
+        id,
+        link,
+        post,
+        silent: false,
+        routers: BTreeSet::new(),
+        transports: BTreeMap::new(),
+        producers: BTreeMap::new(),
+        consumers: BTreeMap::new(),
+        log: Vec::new(),
+        refusals: Vec::new(),
+        refuse: None,
+    }
+}
+
+fn kind_of(codec: &RtpCodec) -> Kind {
+    if codec.mime_type.starts_with("audio/") { Kind::Audio } else { Kind::Video }
+}
+
+pub fn codec(mime_type: &str, clock_rate: u32) -> RtpCodec {
+    let json = json!({"mimeType": mime_type, "payloadType": 100, "clockRate": clock_rate});
+    serde_json::from_value(json).expect("a codec")
+}
+
+pub fn opus() -> RtpCodec {
+    RtpCodec { channels: Some(2), ..codec("audio/opus", 48_000) }
+}
+
+pub fn aac() -> RtpCodec {
+    RtpCodec { channels: Some(2), ..codec("audio/mpeg4-generic", 44_100) }
+}
+
+pub fn h264() -> RtpCodec {
+    codec("video/H264", 90_000)
+}
+
+pub fn vp8() -> RtpCodec {
+    codec("video/VP8", 90_000)
+}
+
+pub fn one(codec: &RtpCodec, ssrc: u32) -> RtpParameters {
+    RtpParameters {
+        codecs: vec![codec.clone()],
+        encodings: vec![Encoding { ssrc: Some(ssrc), ..Encoding::default() }],
+        ..RtpParameters::default()
+    }
+}
