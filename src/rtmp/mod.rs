@@ -29,3 +29,6 @@ pub use demux::{PublishRequest, Target, resolve};
 pub use error::{Reject, RtmpError};
 pub use session::RtmpSession;
 pub use session::tls::TlsSession;
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ impl RtmpSession {
             "FCUnpublish" => {
                 let info = status("status", "NetStream.Unpublish.Success", "stopped publishing");
                 self.send_command(&[Value::text("onFCUnpublish"), Value::Number(0.0), Value::Null, info]);
+                // Encoders that say it close before deleteStream is sure to arrive.
+                self.unpublish();
             }
             "closeStream" | "deleteStream" => self.unpublish(),
             "releaseStream" | "getStreamLength" => self.answer(transaction, Value::Null, Value::Null),

@@ -129,6 +129,12 @@ impl RtmpSession {
         self.reader.partial_bytes().saturating_add(self.pending.len())
     }
 
+    /// As if so much had come and been acknowledged.
+    #[cfg(test)]
+    pub(in crate::rtmp) fn pretend_received(&mut self, bytes: u64) {
+        (self.received, self.acknowledged) = (bytes, bytes);
+    }
+
     /// Ends the session over a fault below it.
     pub(in crate::rtmp) fn fail(&mut self, error: &RtmpError) {
         self.end(&error.to_string(), false);
