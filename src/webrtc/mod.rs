@@ -12,6 +12,8 @@ pub mod config;
 pub mod error;
 pub mod sdp;
 pub mod session;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use config::{DtlsPolicy, SdpLimits, SessionConfig};

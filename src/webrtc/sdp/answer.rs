@@ -112,16 +112,15 @@ fn accepted_attributes(section: &Section, accepted: &Accepted, local: &LocalTran
     if accepted.rtcp_rsize {
         flag("rtcp-rsize");
     }
-    flag(if accepted.stream.is_some() { "sendonly" } else { "recvonly" });
+    let direction = if accepted.stream.is_some() { "sendonly" } else { "recvonly" };
+    flag(direction);
     attributes.extend(ice_attributes(local));
     attributes.extend(dtls_attributes(local));
-    attributes.extend(
-        accepted
-            .rtp
-            .header_extensions
-            .iter()
-            .map(|extension| Attribute::with_value("extmap", format!("{} {}", extension.id, extension.uri))),
-    );
+    attributes.extend(accepted.rtp.header_extensions.iter().map(|extension| {
+        let one_way = accepted.one_way.contains(&extension.id);
+        let suffix = if one_way { format!("/{direction}") } else { String::new() };
+        Attribute::with_value("extmap", format!("{}{suffix} {}", extension.id, extension.uri))
+    }));
     attributes.extend(codec_attributes(accepted));
     attributes.extend(layer_attributes(accepted));
     attributes.extend(stream_attributes(section, accepted));

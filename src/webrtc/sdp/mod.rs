@@ -17,7 +17,7 @@ mod offer;
 
 pub use fragment::Fragment;
 pub use negotiate::{negotiate_play, negotiate_publish};
-pub use offer::{Direction, MediaOffer, Offer, OfferedCodec, OfferedSsrc, Setup};
+pub use offer::{Direction, MediaOffer, Offer, OfferedCodec, OfferedExtension, OfferedSsrc, Setup};
 
 /// What we are willing to do.
 #[derive(Clone, Debug)]
@@ -90,6 +90,8 @@ struct Accepted {
     /// Simulcast layers we take.
     layers: Vec<String>,
     rtcp_rsize: bool,
+    /// Ids of extensions that were offered for one direction only.
+    one_way: Vec<u8>,
     /// The media stream we send, where we send.
     stream: Option<String>,
 }
@@ -106,7 +108,13 @@ impl Accepted {
             .iter()
             .filter_map(|offered| Some((offered.codec.payload_type, offered.fmtp.clone()?)))
             .collect();
-        Accepted { rtp, fmtp, layers, rtcp_rsize: media.rtcp_rsize, stream }
+        let one_way = media
+            .extensions
+            .iter()
+            .filter(|offered| offered.direction != Direction::SendRecv)
+            .map(|offered| offered.extension.id)
+            .collect();
+        Accepted { rtp, fmtp, layers, rtcp_rsize: media.rtcp_rsize, one_way, stream }
     }
 }
 

@@ -5,11 +5,9 @@
 //! (GStreamer's whepclientsrc) is taken as it is and gets FU-A all the same: nothing is packetized anew on
 //! the way, and every depayloader of that kind known to us reads FU-A whatever the mode says.
 
-use super::offer::{MediaOffer, Offer, OfferedCodec, Setup};
+use super::offer::{Direction, MediaOffer, Offer, OfferedCodec, OfferedExtension, Setup};
 use super::{Accepted, Negotiated, NegotiatedTrack, Policy, Section};
-use crate::core::capabilities::{
-    Encoding, HeaderExtension, Kind, RtcpParameters, RtpCodec, RtpParameters, RtxEncoding, ext,
-};
+use crate::core::capabilities::{Encoding, Kind, RtcpParameters, RtpCodec, RtpParameters, RtxEncoding, ext};
 use crate::core::session::DtlsRole;
 use crate::webrtc::SdpError;
 
@@ -47,7 +45,7 @@ const LAYER_EXTENSIONS: [&str; 2] = [ext::RID, ext::REPAIRED_RID];
 pub fn negotiate_publish(offer: &Offer, policy: &Policy) -> Result<Negotiated, SdpError> {
     let mut accept = |media: &MediaOffer, codecs: Vec<OfferedCodec>| {
         let layers = if policy.simulcast { media.simulcast.clone() } else { Vec::new() };
-        let mut rtp = parameters(media, &codecs, policy, !layers.is_empty());
+        let mut rtp = parameters(media, &codecs, policy, Side::Publish, !layers.is_empty());
         rtp.encodings = sent_encodings(media, &layers);
         rtp.rtcp.cname = media.ssrcs.iter().find_map(|ssrc| ssrc.cname.clone());
         Accepted::new(media, &codecs, rtp, layers, None)
@@ -65,7 +63,7 @@ pub fn negotiate_play(
     let cname = format!("{:016x}", random());
     let mut taken = Vec::new();
     let mut accept = |media: &MediaOffer, codecs: Vec<OfferedCodec>| {
-        let mut rtp = parameters(media, &codecs, policy, false);
+        let mut rtp = parameters(media, &codecs, policy, Side::Play, false);
         let mut ssrc = || fresh_ssrc(&mut taken, random);
         let has_rtx = rtp.codecs.iter().any(|codec| codec.apt().is_some());
         let encoding = Encoding {
@@ -84,6 +82,16 @@ pub fn negotiate_play(
 enum Side {
     Publish,
     Play,
+}
+
+impl Side {
+    /// Whether media (or an extension) of this direction goes our way.
+    fn fits(self, direction: Direction) -> bool {
+        match self {
+            Side::Publish => direction.sends(),
+            Side::Play => direction.receives(),
+        }
+    }
 }
 
 type Accept<'a> = dyn FnMut(&MediaOffer, Vec<OfferedCodec>) -> Accepted + 'a;
@@ -128,12 +136,11 @@ fn negotiate(
 
 /// The sections we answer: the first of each kind that goes our way, all on one transport.
 fn wanted(offer: &Offer, side: Side) -> Result<Vec<usize>, SdpError> {
-    let fits = |media: &MediaOffer| match side {
-        Side::Publish => media.direction.sends(),
-        Side::Play => media.direction.receives(),
-    };
     let of_kind = |kind: Kind| {
-        offer.media.iter().position(|media| media.kind() == Some(kind) && media.is_usable() && fits(media))
+        offer
+            .media
+            .iter()
+            .position(|media| media.kind() == Some(kind) && media.is_usable() && side.fits(media.direction))
     };
     let mut wanted: Vec<usize> = [Kind::Audio, Kind::Video].into_iter().filter_map(of_kind).collect();
     wanted.sort_unstable();
@@ -224,18 +231,26 @@ fn forwardable(media: &MediaOffer, policy: &Policy) -> Vec<OfferedCodec> {
     codecs
 }
 
-fn parameters(media: &MediaOffer, codecs: &[OfferedCodec], policy: &Policy, layers: bool) -> RtpParameters {
-    let knows = |extension: &&HeaderExtension| {
-        let uri = extension.uri.as_str();
+fn parameters(
+    media: &MediaOffer,
+    codecs: &[OfferedCodec],
+    policy: &Policy,
+    side: Side,
+    layers: bool,
+) -> RtpParameters {
+    let knows = |offered: &&OfferedExtension| {
+        let uri = offered.extension.uri.as_str();
         let known = EXTENSIONS.contains(&uri) && (policy.transport_cc || uri != ext::TRANSPORT_CC);
-        // Identifiers beyond 14 need the two-byte form, which nobody has to offer in a smaller set.
-        (1..=14).contains(&extension.id) && (known || (layers && LAYER_EXTENSIONS.contains(&uri)))
+        // Ids beyond 14 need the two-byte form, which not every receiver reads.
+        let id_fits = (1..=14).contains(&offered.extension.id);
+        id_fits && side.fits(offered.direction) && (known || (layers && LAYER_EXTENSIONS.contains(&uri)))
     };
+    let extensions = media.extensions.iter().filter(knows).map(|offered| offered.extension.clone());
     RtpParameters {
         mux_id: media.mid.clone(),
         codecs: codecs.iter().map(|offered| offered.codec.clone()).collect(),
         encodings: Vec::new(),
-        header_extensions: media.extensions.iter().filter(knows).cloned().collect(),
+        header_extensions: extensions.collect(),
         rtcp: RtcpParameters::default(),
     }
 }

@@ -32,6 +32,16 @@ pub enum Direction {
 }
 
 impl Direction {
+    fn read(word: &str) -> Option<Direction> {
+        match word {
+            "sendrecv" => Some(Direction::SendRecv),
+            "sendonly" => Some(Direction::SendOnly),
+            "recvonly" => Some(Direction::RecvOnly),
+            "inactive" => Some(Direction::Inactive),
+            _ => None,
+        }
+    }
+
     /// Whether the offerer would send.
     pub fn sends(self) -> bool {
         matches!(self, Direction::SendRecv | Direction::SendOnly)
@@ -63,6 +73,15 @@ pub struct OfferedCodec {
     pub fmtp: Option<String>,
 }
 
+/// A header extension as a section lists it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OfferedExtension {
+    /// URI and id.
+    pub extension: HeaderExtension,
+    /// Which way the offerer would use it (`a=extmap:1/sendonly`, RFC 8285 §5).
+    pub direction: Direction,
+}
+
 /// One SSRC of a section.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OfferedSsrc {
@@ -90,7 +109,7 @@ pub struct MediaOffer {
     /// Codecs in the order of preference.
     pub codecs: Vec<OfferedCodec>,
     /// Header extensions.
-    pub extensions: Vec<HeaderExtension>,
+    pub extensions: Vec<OfferedExtension>,
     /// SSRCs in order of appearance.
     pub ssrcs: Vec<OfferedSsrc>,
     /// `a=ssrc-group:FID` pairs: a stream and its retransmissions.
@@ -203,13 +222,7 @@ impl<'a> Attributes<'a> {
     }
 
     fn direction(&self) -> Option<Direction> {
-        self.0.iter().find_map(|attribute| match attribute.attribute.as_str() {
-            "sendrecv" => Some(Direction::SendRecv),
-            "sendonly" => Some(Direction::SendOnly),
-            "recvonly" => Some(Direction::RecvOnly),
-            "inactive" => Some(Direction::Inactive),
-            _ => None,
-        })
+        self.0.iter().find_map(|attribute| Direction::read(&attribute.attribute))
     }
 
     fn ice(&self) -> Option<(String, String)> {
@@ -239,12 +252,13 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    fn extensions(&self) -> Vec<HeaderExtension> {
+    fn extensions(&self) -> Vec<OfferedExtension> {
         let read = |text: &str| {
             let (id, rest) = text.split_once(' ')?;
-            let id = id.split('/').next()?.parse().ok()?;
+            let (id, direction) = id.split_once('/').unwrap_or((id, "sendrecv"));
             let uri = rest.split_ascii_whitespace().next()?.to_owned();
-            Some(HeaderExtension { uri, id })
+            let extension = HeaderExtension { uri, id: id.parse().ok()? };
+            Some(OfferedExtension { extension, direction: Direction::read(direction)? })
         };
         self.values("extmap").filter_map(read).collect()
     }

@@ -1,8 +1,8 @@
 //! The DTLS handshake (RFC 6347, RFC 9147) of one session on `dimpl`, from which nothing else of it is
 //! seen: datagrams and time in; datagrams, keys and the end out.
 //!
-//! As a server that prefers GCM we speak 1.2 first (see [`DtlsPolicy`]); a party that has only 1.3 makes the
-//! 1.2 engine refuse its ClientHello, and a 1.3 engine is then given the same datagrams.
+//! The library's own choice between versions is 1.3 whenever it is offered. As a server that prefers GCM we
+//! want 1.2 (see [`DtlsPolicy`]), so the ClientHello is looked into first, and the engine made to suit it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use dimpl::{Dtls, Output};
 use super::certificate::{self, Certificate};
 use crate::core::rtp::keys::{KeyingMaterial, SrtpKeys, SrtpProfile};
 use crate::core::session::Fingerprint;
+use crate::webrtc::wire::hello::HelloReader;
 use crate::webrtc::{DtlsPolicy, SessionConfig, WebRtcError};
 
-/// Datagrams of a first flight that are kept for the other version.
-const MAX_REPLAY: usize = 8;
+/// Datagrams that are kept until a ClientHello is complete; with more the engine has to cope.
+const MAX_HELLO_DATAGRAMS: usize = 16;
 /// The engine says "never" with a time years away.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -45,21 +46,27 @@ impl DtlsContext {
         self.certificate.fingerprints()
     }
 
-    fn engine(&self, now: Instant, client: bool, fallback: bool) -> Dtls {
+    /// An engine for `version` in our role.
+    fn engine(&self, now: Instant, client: bool, version: Version) -> Dtls {
         let config = Arc::clone(&self.config);
         let certificate = self.certificate.to_dtls();
-        let mut dtls = match (self.policy, client) {
-            (DtlsPolicy::V12, _) => Dtls::new_12(config, certificate, now),
-            (DtlsPolicy::V13, _) => Dtls::new_13(config, certificate, now),
-            (DtlsPolicy::PreferGcm, false) if fallback => Dtls::new_13(config, certificate, now),
-            (DtlsPolicy::PreferGcm, false) => Dtls::new_12(config, certificate, now),
-            (DtlsPolicy::PreferGcm | DtlsPolicy::Auto, _) => Dtls::new_auto(config, certificate, now),
+        let mut dtls = match version {
+            Version::V12 => Dtls::new_12(config, certificate, now),
+            Version::V13 => Dtls::new_13(config, certificate, now),
+            Version::Either => Dtls::new_auto(config, certificate, now),
         };
         if client {
             dtls.set_active(true);
         }
         dtls
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    V12,
+    V13,
+    Either,
 }
 
 /// What a handshake yields.
@@ -76,8 +83,8 @@ pub(super) struct Handshake {
     dtls: Option<Dtls>,
     client: bool,
     fingerprints: Vec<Fingerprint>,
-    /// Datagrams of the first flight, while another version may still be tried.
-    replay: Option<Vec<Vec<u8>>>,
+    /// The ClientHello and its datagrams, while the version is open.
+    hello: Option<(HelloReader, Vec<Vec<u8>>)>,
     verified: bool,
     connected: bool,
     keys: Option<SrtpKeys>,
@@ -93,14 +100,22 @@ impl Handshake {
         client: bool,
         fingerprints: Vec<Fingerprint>,
     ) -> Result<Handshake, WebRtcError> {
-        let dtls = guard(|| Ok(context.engine(now, client, false)))?;
-        let two_versions = context.policy == DtlsPolicy::PreferGcm && !client;
+        let version = match context.policy {
+            DtlsPolicy::V12 => Some(Version::V12),
+            DtlsPolicy::V13 => Some(Version::V13),
+            DtlsPolicy::PreferGcm if !client => None,
+            DtlsPolicy::PreferGcm | DtlsPolicy::Auto => Some(Version::Either),
+        };
+        let dtls = match version {
+            Some(version) => Some(guard(|| Ok(context.engine(now, client, version)))?),
+            None => None,
+        };
         Ok(Handshake {
             context,
-            dtls: Some(dtls),
+            hello: dtls.is_none().then(Default::default),
+            dtls,
             client,
             fingerprints,
-            replay: two_versions.then(Vec::new),
             verified: false,
             connected: false,
             keys: None,
@@ -132,17 +147,24 @@ impl Handshake {
         packet: &[u8],
         out: &mut Vec<DtlsOutput>,
     ) -> Result<(), WebRtcError> {
+        let Some((reader, datagrams)) = &mut self.hello else {
+            return self.take(now, packet, out);
+        };
+        datagrams.push(packet.to_vec());
+        let version = match reader.push(packet) {
+            Some(offered) if offered.v13 && !offered.v12 => Version::V13,
+            None if datagrams.len() < MAX_HELLO_DATAGRAMS => return Ok(()),
+            _ => Version::V12,
+        };
+        let context = Arc::clone(&self.context);
+        self.dtls = Some(guard(|| Ok(context.engine(now, false, version)))?);
+        let (_, datagrams) = self.hello.take().unwrap_or_default();
+        datagrams.iter().try_for_each(|datagram| self.take(now, datagram, out))
+    }
+
+    fn take(&mut self, now: Instant, packet: &[u8], out: &mut Vec<DtlsOutput>) -> Result<(), WebRtcError> {
         self.step(now, out, |dtls| dtls.handle_timeout(now))?;
-        if let Some(replay) = self.replay.as_mut().filter(|replay| replay.len() < MAX_REPLAY) {
-            replay.push(packet.to_vec());
-        }
-        match self.step(now, out, |dtls| dtls.handle_packet(packet)) {
-            Err(refused) => match self.replay.take() {
-                Some(replay) => self.fall_back(now, replay, out).map_err(|_| refused),
-                None => Err(refused),
-            },
-            Ok(()) => Ok(()),
-        }
+        self.step(now, out, |dtls| dtls.handle_packet(packet))
     }
 
     /// Says good-bye, if there is anybody to say it to.
@@ -153,20 +175,6 @@ impl Handshake {
         }
         self.dtls = None;
         self.wake = None;
-    }
-
-    fn fall_back(
-        &mut self,
-        now: Instant,
-        replay: Vec<Vec<u8>>,
-        out: &mut Vec<DtlsOutput>,
-    ) -> Result<(), WebRtcError> {
-        let context = Arc::clone(&self.context);
-        self.dtls = Some(guard(|| Ok(context.engine(now, false, true)))?);
-        for packet in replay {
-            self.step(now, out, |dtls| dtls.handle_packet(&packet))?;
-        }
-        Ok(())
     }
 
     fn step(
@@ -186,10 +194,7 @@ impl Handshake {
         let mut buffer = vec![0; 2048];
         loop {
             match dtls.poll_output(&mut buffer) {
-                Output::Packet(packet) => {
-                    self.replay = None;
-                    out.push(DtlsOutput::Packet(packet.to_vec()));
-                }
+                Output::Packet(packet) => out.push(DtlsOutput::Packet(packet.to_vec())),
                 Output::BufferTooSmall { needed } if needed <= 65_536 => buffer.resize(needed, 0),
                 Output::PeerCert(certificate) => {
                     if !certificate::matches(certificate, &self.fingerprints) {

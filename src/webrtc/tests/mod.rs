@@ -1,0 +1,7 @@
+//! Tests of this module: no sockets, no sleeping, time moved by hand.
+
+mod certificate;
+mod link;
+mod sdp;
+mod session;
+mod stun;
