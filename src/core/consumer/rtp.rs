@@ -116,7 +116,7 @@ impl RtpOutput {
             timeline: Timeline::new(random as u32),
             // Kept in the lower half so that the first minutes of a stream have no rollover.
             sequence: Sequence::new((random >> 32) as u16 & 0x7fff),
-            rtx_sequence: (1 << 16) | ((random >> 48) & 0x7fff),
+            rtx_sequence: (random >> 48) & 0x7fff,
             history: History::new(history),
             resends: Vec::new(),
             round_trip: None,
@@ -342,7 +342,7 @@ impl RtpOutput {
                 // The newest number with these low 16 bits.
                 let newest = self.sequence.next().saturating_sub(1);
                 let back = (newest as u16).wrapping_sub(sequence);
-                self.seal(&fields, newest - u64::from(back), &packet, packet.payload, sink)
+                self.seal(&fields, newest.saturating_sub(u64::from(back)), &packet, packet.payload, sink)
             }
         };
         self.sent.resent += u64::from(done);

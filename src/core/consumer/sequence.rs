@@ -14,8 +14,8 @@ pub struct Sequence {
 impl Sequence {
     /// A stream whose first packet gets number `first`.
     pub fn new(first: u16) -> Self {
-        // One round up, so that nothing is ever below zero.
-        Sequence { next: (1 << 16) | u64::from(first), shift: 0, floor: u64::MAX }
+        // SRTP counts rollovers from the stream's first packet (RFC 3711 §3.3.1).
+        Sequence { next: u64::from(first), shift: 0, floor: u64::MAX }
     }
 
     /// The next packet comes from another source (or place) and is numbered `input` there.

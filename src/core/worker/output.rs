@@ -10,6 +10,7 @@ use crate::core::convert::DirectOut;
 use crate::core::mail::PipeMessage;
 use crate::core::producer::Input as ProducerInput;
 use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
+use crate::core::rtp::path::Path;
 use crate::core::session::Command;
 use crate::core::time::MediaTime;
 use crate::core::transport::TransportKind;
@@ -266,12 +267,12 @@ impl Worker {
         self.lanes.retain(|lane| *lane != place);
         match &transport.kind {
             TransportKind::WebRtc(webrtc) => {
-                webrtc.routes.iter().for_each(|key| drop(self.routes.remove(key)));
+                self.routes.retain(|_, owner| *owner != place);
                 for path in &webrtc.paths {
                     if self.paths.get(path) == Some(&place) {
                         self.paths.remove(path);
                     }
-                    if let crate::core::rtp::path::Path::Tcp { stream, .. } = *path {
+                    if let Path::Tcp { stream, .. } = *path {
                         self.actions.push_back(Action::Close { stream });
                     }
                 }
