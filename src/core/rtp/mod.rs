@@ -14,3 +14,4 @@ pub mod rtcp;
 pub mod sequence;
 pub mod srtp;
 pub mod store;
+mod window;

@@ -18,7 +18,8 @@ impl<'a> Nack<'a> {
     pub fn lost(&self) -> impl Iterator<Item = u16> + use<'a> {
         words(self.entries).flat_map(|entry| {
             let (first, mask) = ((entry >> 16) as u16, entry & 0xffff);
-            let others = (1u16..=16).filter(move |bit| mask & 1u32.wrapping_shl(u32::from(*bit) - 1) != 0);
+            let others =
+                (1u16..=16).filter(move |bit| mask.wrapping_shl(1).wrapping_shr(u32::from(*bit)) & 1 == 1);
             std::iter::once(first).chain(others.map(move |bit| first.wrapping_add(bit)))
         })
     }

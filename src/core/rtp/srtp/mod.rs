@@ -12,7 +12,6 @@ mod counter;
 mod derive;
 mod gcm;
 mod receiver;
-mod replay;
 mod sender;
 mod suite;
 #[cfg(test)]

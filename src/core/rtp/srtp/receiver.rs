@@ -2,10 +2,10 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::SrtpError;
-use super::replay::ReplayWindow;
 use super::suite::{ENCRYPTED, Suite, rtcp_ssrc};
 use crate::core::rtp::header::header_length;
 use crate::core::rtp::keys::{KeyingMaterial, SrtpProfile};
+use crate::core::rtp::window::SequenceWindow;
 
 /// Opens all streams of one transport: roll-over counter and replay window per SSRC, at most `max_streams`
 /// of them. A stream is remembered only once a packet of it was authentic.
@@ -19,7 +19,7 @@ pub struct SrtpReceiver {
 
 struct Stream {
     ssrc: u32,
-    window: ReplayWindow,
+    window: SequenceWindow,
 }
 
 impl SrtpReceiver {
@@ -60,7 +60,7 @@ impl SrtpReceiver {
                     return Err(SrtpError::TooManyStreams);
                 }
                 let len = self.rtp.open_rtp(packet, header_len, index, ssrc)?;
-                self.rtp_streams.push(Stream { ssrc, window: ReplayWindow::starting_at(index) });
+                self.rtp_streams.push(Stream { ssrc, window: SequenceWindow::starting_at(index) });
                 Ok((len, index))
             }
         }
@@ -89,7 +89,7 @@ impl SrtpReceiver {
                     return Err(SrtpError::TooManyStreams);
                 }
                 let len = self.rtcp.open_rtcp(packet, word, ssrc)?;
-                self.rtcp_streams.push(Stream { ssrc, window: ReplayWindow::starting_at(index) });
+                self.rtcp_streams.push(Stream { ssrc, window: SequenceWindow::starting_at(index) });
                 Ok(len)
             }
         }

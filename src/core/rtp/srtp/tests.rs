@@ -169,7 +169,11 @@ fn replay_is_refused_and_reordering_is_not() {
             assert_eq!(receiver.open_rtp(&mut packet.clone()).map(|(_, index)| index), Ok(*index));
         }
         for (index, packet) in packets.iter().rev().filter(|(index, _)| index % 2 == 0) {
-            let expected = if 2199 - index < replay::WINDOW { Ok(*index) } else { Err(SrtpError::Replay) };
+            let expected = if 2199 - index < crate::core::rtp::window::WINDOW {
+                Ok(*index)
+            } else {
+                Err(SrtpError::Replay)
+            };
             assert_eq!(receiver.open_rtp(&mut packet.clone()).map(|(_, index)| index), expected);
         }
         for (_, packet) in &packets {

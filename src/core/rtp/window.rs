@@ -1,5 +1,5 @@
-//! Replay protection (RFC 3711 §3.3.2): a window of indices below the newest. It is wide, because a
-//! retransmission without RTX comes under its old index up to a second late.
+//! A window of sequence numbers below the newest: replay protection (RFC 3711 §3.3.2) and the guard against
+//! duplicates. It is wide, because a retransmission without RTX comes under its old number up to a second late.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 const WORDS: usize = 16;
@@ -8,15 +8,15 @@ pub(super) const WINDOW: u64 = 64 * 15;
 
 /// Which of the last [`WINDOW`] indices were seen.
 #[derive(Clone, Debug)]
-pub(super) struct ReplayWindow {
+pub(super) struct SequenceWindow {
     newest: u64,
     seen: [u64; WORDS],
 }
 
-impl ReplayWindow {
+impl SequenceWindow {
     /// A window that has seen `first`.
     pub(super) fn starting_at(first: u64) -> Self {
-        let mut window = ReplayWindow { newest: first, seen: [0; WORDS] };
+        let mut window = SequenceWindow { newest: first, seen: [0; WORDS] };
         window.set(first);
         window
     }
@@ -66,4 +66,29 @@ fn place(word: u64) -> usize {
 
 fn bit(index: u64) -> u64 {
     1u64.wrapping_shl((index & 63) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_set(steps in prop::collection::vec(-1500i64..200, 1..600)) {
+            let mut window = SequenceWindow::starting_at(100_000);
+            let mut seen = std::collections::BTreeSet::from([100_000u64]);
+            for step in steps {
+                let index = window.newest().saturating_add_signed(step);
+                let newest = seen.last().copied().unwrap_or(0);
+                let new = !seen.contains(&index) && (index > newest || newest - index < WINDOW);
+                prop_assert_eq!(window.is_new(index), new);
+                if new {
+                    window.note(index);
+                    seen.insert(index);
+                }
+            }
+        }
+    }
 }
