@@ -155,7 +155,7 @@ impl Producer {
 
     /// Takes a decrypted RTP packet; `rtx` when it came on the retransmission stream. Answers whether it is
     /// new.
-    pub fn receive(&mut self, view: &RtpView<'_>, rtx: bool, clock: &PublisherClock, now: MediaTime) -> bool {
+    pub fn receive(&mut self, view: &RtpView<'_>, rtx: bool, now: MediaTime) -> bool {
         let Input::Rtp(input) = &mut self.input else { return false };
         let by = |format: &&Format| match rtx {
             true => format.rtx_payload_type == Some(view.payload_type),
@@ -178,7 +178,7 @@ impl Producer {
         if !rtx {
             input.receive.packet(now, sequence, view.timestamp, payload.len());
         }
-        let (timestamp, time) = input.clock.map(clock, now, view.timestamp);
+        let (timestamp, time) = input.clock.map(now, view.timestamp);
         let facts = inspect(self.formats[tag].kind, payload, view.marker);
         let meta = PacketMeta {
             sequence,

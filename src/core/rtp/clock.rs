@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn report(wall_ms: u64, rtp: u32) -> SenderInfo {
-        let ntp = (wall_ms / 1000) << 32 | ((wall_ms % 1000) << 32) / 1000 + 1;
+        let ntp = ((wall_ms / 1000) << 32) | (((wall_ms % 1000) << 32) / 1000 + 1);
         SenderInfo { ntp, rtp, ..Default::default() }
     }
 

@@ -116,3 +116,44 @@ pub fn abs_send_time(time: MediaTime) -> [u8; 3] {
 pub fn audio_level(element: &[u8]) -> Option<(bool, u8)> {
     element.first().map(|byte| (byte & 0x80 != 0, byte & 0x7f))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_numbers_and_uris_agree() {
+        for (number, kind) in ExtensionKind::ALL.iter().enumerate() {
+            assert_eq!(*kind as usize, number);
+            assert_eq!(ExtensionKind::from_number(number as u8), Some(*kind));
+            assert_eq!(ExtensionKind::from_uri(kind.uri()), Some(*kind));
+        }
+        assert_eq!(ExtensionKind::from_number(KINDS as u8), None);
+        assert_eq!(ExtensionKind::from_uri("urn:nobody"), None);
+    }
+
+    #[test]
+    fn the_map_goes_both_ways() {
+        let uris =
+            [(ExtensionKind::Mid.uri(), 4), ("urn:nobody", 5), (ExtensionKind::TransportCc.uri(), 200)];
+        let mut map = ExtensionMap::from_uris(uris);
+        assert_eq!((map.id(ExtensionKind::Mid), map.id(ExtensionKind::Rid)), (Some(4), None));
+        assert_eq!((map.kind(200), map.kind(5), map.kind(0)), (Some(ExtensionKind::TransportCc), None, None));
+        map.set(ExtensionKind::Mid, 0);
+        assert_eq!(map.kind(4), None);
+    }
+
+    #[test]
+    fn send_times_have_18_bits_of_fraction_and_wrap_at_64_seconds() {
+        assert_eq!(abs_send_time(MediaTime::from_millis(1500)), [0x06, 0, 0]);
+        assert_eq!(abs_send_time(MediaTime::from_millis(64_500)), [0x02, 0, 0]);
+        assert_eq!(abs_send_time(MediaTime::from_millis(-500)), [0xfe, 0, 0]);
+    }
+
+    #[test]
+    fn audio_levels() {
+        assert_eq!(audio_level(&[0x80 | 30]), Some((true, 30)));
+        assert_eq!(audio_level(&[127]), Some((false, 127)));
+        assert_eq!(audio_level(&[]), None);
+    }
+}

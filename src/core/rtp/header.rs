@@ -248,3 +248,126 @@ fn read_u16(data: &[u8], at: usize) -> Option<u16> {
 fn read_u32(data: &[u8], at: usize) -> Option<u32> {
     data.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields() -> HeaderFields {
+        HeaderFields {
+            marker: true,
+            padding: false,
+            payload_type: 111,
+            sequence: 65_535,
+            timestamp: 0xdead_beef,
+            ssrc: 0x1234_5678,
+        }
+    }
+
+    fn written(fields: &HeaderFields, extensions: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
+        let mut out = vec![0xaa; 2000];
+        let len = write_header(&mut out, fields, extensions).unwrap();
+        out.truncate(len);
+        out.extend_from_slice(payload);
+        out
+    }
+
+    #[test]
+    fn a_plain_header_comes_back() {
+        let packet = written(&fields(), &[], b"payload");
+        assert_eq!(packet.len(), FIXED_HEADER + 7);
+        let view = RtpView::parse(&packet).unwrap();
+        assert!(view.marker);
+        assert_eq!((view.payload_type, view.sequence), (111, 65_535));
+        assert_eq!((view.timestamp, view.ssrc), (0xdead_beef, 0x1234_5678));
+        assert_eq!((view.header_len, view.payload, view.padding), (12, &b"payload"[..], 0));
+        assert_eq!(view.extensions().count(), 0);
+    }
+
+    #[test]
+    fn one_and_two_byte_forms() {
+        let short: &[(u8, &[u8])] = &[(1, b"abc"), (0, b"left out"), (14, b"0123456789abcdef"), (2, b"x")];
+        let packet = written(&fields(), short, b"p");
+        assert_eq!(packet[12..14], [0xbe, 0xde]);
+        assert_eq!(header_length(&packet), Ok(packet.len() - 1));
+        let view = RtpView::parse(&packet).unwrap();
+        let expected: Vec<_> = short.iter().copied().filter(|(id, _)| *id != 0).collect();
+        assert_eq!(view.extensions().collect::<Vec<_>>(), expected);
+        assert_eq!(view.payload, b"p");
+
+        for long in [&[(15u8, &b"x"[..]), (1, b"y")][..], &[(1, b"")], &[(1, b"0123456789abcdefg"), (3, b"")]]
+        {
+            let packet = written(&fields(), long, b"p");
+            assert_eq!(packet[12..14], [0x10, 0x00]);
+            let view = RtpView::parse(&packet).unwrap();
+            assert_eq!(view.extensions().collect::<Vec<_>>(), long);
+            assert_eq!(view.payload, b"p");
+        }
+    }
+
+    #[test]
+    fn padding_between_elements_csrcs_and_unknown_profiles() {
+        // Two CSRCs; id 3 of one byte, two bytes of padding, id 5 of two bytes.
+        let mut packet = vec![0x92, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 1, 1, 1, 1, 2, 2, 2, 2];
+        packet.extend_from_slice(&[0xbe, 0xde, 0, 2, 0x30, 9, 0, 0, 0x51, 7, 8, 0, b'!']);
+        let view = RtpView::parse(&packet).unwrap();
+        assert_eq!(view.extensions().collect::<Vec<_>>(), [(3, &[9][..]), (5, &[7, 8])]);
+        assert_eq!((view.header_len, view.payload), (32, &b"!"[..]));
+        // Id 15 ends the one-byte form; a length beyond the block does too.
+        packet[24] = 0xf0;
+        assert_eq!(RtpView::parse(&packet).unwrap().extensions().count(), 0);
+        packet[24] = 0x3f;
+        assert_eq!(RtpView::parse(&packet).unwrap().extensions().count(), 0);
+        packet[20] = 0x55;
+        assert_eq!(RtpView::parse(&packet).unwrap().extensions().count(), 0);
+    }
+
+    #[test]
+    fn rtp_padding() {
+        let mut packet = written(&HeaderFields { padding: true, ..fields() }, &[], b"payload....");
+        let len = packet.len();
+        write_padding(&mut packet[len - 4..]);
+        let view = RtpView::parse(&packet).unwrap();
+        assert_eq!((view.payload, view.padding), (&b"payload"[..], 4));
+        *packet.last_mut().unwrap() = 12;
+        assert_eq!(RtpView::parse(&packet).err(), Some(RtpError::Padding));
+        *packet.last_mut().unwrap() = 0;
+        assert_eq!(RtpView::parse(&packet).err(), Some(RtpError::Padding));
+        // Nothing but padding is a legal probe.
+        *packet.last_mut().unwrap() = 11;
+        assert_eq!(RtpView::parse(&packet).unwrap().payload, b"");
+    }
+
+    #[test]
+    fn what_is_cut_or_foreign_is_refused() {
+        let packet = written(&fields(), &[(1, b"abc")], b"");
+        for len in 0..packet.len() {
+            assert_eq!(RtpView::parse(&packet[..len]).err(), Some(RtpError::Short));
+        }
+        assert_eq!(RtpView::parse(&[0x40; 20]).err(), Some(RtpError::Version));
+        let mut small = [0; 19];
+        assert_eq!(write_header(&mut small, &fields(), &[(1, b"abcd")]), Err(RtpError::NoRoom));
+        assert_eq!(write_header(&mut small[..11], &fields(), &[]), Err(RtpError::NoRoom));
+    }
+
+    #[test]
+    fn rtcp_is_told_from_rtp() {
+        assert!(is_rtcp(&[0x80, 200]) && is_rtcp(&[0x80, 206]));
+        assert!(!is_rtcp(&[0x80, 96]) && !is_rtcp(&[0x80, 0x80 | 111]) && !is_rtcp(&[0x80]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(view) = RtpView::parse(&bytes) {
+                prop_assert_eq!(
+                    view.header_len + view.payload.len() + usize::from(view.padding), bytes.len());
+                let total: usize = view.extensions().map(|(_, data)| data.len()).sum();
+                prop_assert!(total <= bytes.len());
+            }
+        }
+    }
+}

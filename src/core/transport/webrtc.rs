@@ -207,7 +207,7 @@ impl WebRtcTransport {
             return Received::Media;
         };
         if let Some(producer) = router.producers.get_mut(key)
-            && producer.receive(&view, rtx, &self.publisher, now)
+            && producer.receive(&view, rtx, now)
         {
             router.note_changed(key);
         }
