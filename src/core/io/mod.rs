@@ -26,6 +26,8 @@ pub mod eventfd;
 mod framing;
 mod listener;
 mod load;
+#[cfg(test)]
+mod measure;
 pub mod pool;
 pub mod port_owner;
 mod ports;
