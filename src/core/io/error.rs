@@ -18,6 +18,9 @@ pub enum IoError {
         /// How many are needed.
         workers: u16,
     },
+    /// The configuration names no address to listen on.
+    #[error("no address to listen on for media")]
+    NothingToListenOn,
     /// The system refused something else.
     #[error("{what}: {source}")]
     System {

@@ -61,6 +61,7 @@ impl Ports {
                 tracing::debug!(ip = %address.ip(), "this host has no such IPv6 address, going without");
                 Ok(ports)
             }
+            None if ports.udp.is_empty() => Err(IoError::NothingToListenOn),
             None => Ok(ports),
         }
     }
@@ -100,6 +101,12 @@ mod tests {
         let number = ports.udp[0].address.port();
         assert!(ports.udp.iter().all(|socket| socket.address.port() == number));
         assert!(ports.tcp.iter().all(|tcp| tcp.address().expect("bound").port() == number));
+    }
+
+    #[test]
+    fn a_worker_that_hears_nobody_does_not_start() {
+        let error = Ports::bind(&IoConfig { listen: Vec::new(), ..IoConfig::default() }, 0, 1).map(drop);
+        assert!(matches!(error, Err(IoError::NothingToListenOn)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Once;
 
 use crate::core::io::config::IoConfig;
 use crate::core::io::sys;
@@ -46,6 +47,7 @@ impl UdpSocket {
         let _ = sys::set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
         let gso = config.gso && sys::get_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         sys::bind(socket, &address)?;
+        warn_of_small_buffer(socket, receive);
         let address = sys::local_address(socket)?;
         let any_address = address.ip().is_unspecified();
         Ok(UdpSocket { fd, address, any_address, gso, strikes: 0, overflow: 0 })
@@ -90,6 +92,22 @@ fn set_buffer(socket: BorrowedFd<'_>, force: i32, plain: i32, bytes: usize) -> i
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
     sys::set_option(socket, libc::SOL_SOCKET, force, bytes)
         .or_else(|_| sys::set_option(socket, libc::SOL_SOCKET, plain, bytes))
+}
+
+/// Says once that the system holds the receive buffer below what bursts of many publishers need.
+fn warn_of_small_buffer(socket: BorrowedFd<'_>, wanted: usize) {
+    static SAID: Once = Once::new();
+    // The kernel doubles what it is asked for, to account for its own overhead.
+    let got = sys::get_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF).unwrap_or(0) / 2;
+    if usize::try_from(got).is_ok_and(|got| got < wanted.min(1 << 20)) {
+        SAID.call_once(|| {
+            tracing::info!(
+                got,
+                wanted,
+                "small socket buffers; raise net.core.rmem_max and wmem_max for many streams"
+            );
+        });
+    }
 }
 
 #[cfg(test)]

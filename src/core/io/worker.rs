@@ -139,14 +139,16 @@ impl<'a, E: Engine> Loop<'a, E> {
         self.began = now;
         // 1. Control bytes are read before the mailbox is emptied and handled after, so that a request
         //    finds the mail it speaks of.
-        if !self.control.read() {
+        let readable = |ready: Ready| ready.token == CONTROL && ready.read;
+        let asked = (0..events).filter_map(|index| self.epoll.ready(index)).any(readable);
+        if asked && !self.control.read() {
             self.exit.get_or_insert(Exit::ControlClosed);
         }
         // 2. Mail.
         while let Ok(Some(mail)) = self.mail.pop() {
             self.take_mail(now, mail);
         }
-        if !self.control.deliver(now, &mut self.engine) {
+        if asked && !self.control.deliver(now, &mut self.engine) {
             self.exit.get_or_insert(Exit::ControlClosed);
         }
         // 3. Lanes.
@@ -313,7 +315,7 @@ impl<'a, E: Engine> Loop<'a, E> {
     fn flush(&mut self) {
         let now = clock::now();
         loop {
-            let more = self.engine.flush(now, &mut self.batch);
+            let more = self.engine.flush(now, &mut self.batch) && !self.batch.is_empty();
             if !self.batch.is_empty() {
                 // Split so that TCP frames can be queued while the batch's datagrams are sent.
                 let (mut frames, streams) = (IoCounters::default(), &mut self.streams);
