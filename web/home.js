@@ -2,13 +2,16 @@
 
 import { $, ask, copyable, el, hostWith, isRoomName } from "./common.js";
 
-const DOORS = { whip: "WHIP", rtmp: "RTMP", clip: "built-in picture", whep: "WHEP" };
+const DOORS = { whip: "WHIP", rtmp: "RTMP", clip: "Built-in picture", whep: "WHEP" };
 const REFRESH = 3000;
 const shown = new Map();
 let facts = {};
 
+const CODECS = { h264: "H.264", h265: "H.265", opus: "Opus", "mpeg4-generic": "AAC", pcmu: "G.711", pcma: "G.711" };
+
 const describe = (publisher) => {
-  const codecs = [...new Set(publisher.tracks.map((track) => (track.codec.split("/")[1] ?? track.codec).replace(/^mpeg4-generic$/i, "AAC")))];
+  const name = (mime) => mime.split("/")[1] ?? mime;
+  const codecs = [...new Set(publisher.tracks.map((track) => CODECS[name(track.codec).toLowerCase()] ?? name(track.codec)))];
   return [DOORS[publisher.kind] ?? publisher.kind, codecs.join(" + ")].filter(Boolean).join(" · ");
 };
 
@@ -28,7 +31,7 @@ function card(name) {
       el("div", { class: "room-head" }, el("h2", {}, el("a", { href: `/${name}` }, name)), parts.badge, el("span", { class: "grow" }), parts.viewers),
       parts.detail,
       el("div", { class: "actions" },
-        el("a", { class: "button primary", href: `/${name}`, "aria-label": `Watch ${name}` }, "Watch"),
+        el("a", { class: "button watch", href: `/${name}`, "aria-label": `Watch ${name}` }, "Watch"),
         el("a", { class: "button", href: `/${name}/publish`, "aria-label": `Publish to ${name}` }, "Publish"))));
   return parts;
 }
@@ -133,7 +136,7 @@ refresh();
 facts = (await ask("/api/server")) ?? {};
 $("version").textContent = facts.version ? `Version ${facts.version}` : "";
 for (const key of document.querySelectorAll(".key")) {
-  key.textContent = `The publish key ${facts.key_hint || "was printed when the server started"}.`;
+  key.textContent = `The publish key: ${facts.key_hint || "printed when the server started"}.`;
 }
 if (!facts.rtmp_port) {
   $("tab-rtmp").hidden = true;

@@ -141,6 +141,8 @@ async function start(camera, microphone) {
   const before = stream;
   stream = fresh;
   $("preview").srcObject = fresh;
+  // A mirror is what people expect of the camera that looks at them; others see it the right way round.
+  $("preview").classList.toggle("mirror", fresh.getVideoTracks()[0]?.getSettings().facingMode !== "environment");
   if (session && !session.ended) {
     for (const sender of session.pc.getSenders()) {
       const kind = sender.track?.kind ?? sender.kind;
@@ -344,4 +346,4 @@ if (!window.isSecureContext || !navigator.mediaDevices?.getUserMedia) {
   if (states.every((state) => state?.state === "granted")) start();
 }
 const facts = (await ask("/api/server")) ?? {};
-$("key-hint").textContent = `The key ${facts.key_hint || "was printed when the server started"}. It stays in this tab.`;
+$("key-hint").textContent = `The key: ${facts.key_hint || "printed when the server started"}. What you type stays in this tab.`;

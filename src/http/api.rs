@@ -27,8 +27,8 @@ pub struct Facts {
     pub https_port: Option<u16>,
     /// Port of the listener that speaks plain HTTP, if one does.
     pub http_port: Option<u16>,
-    /// Where the operator finds the publish key, in words that go after "The key": "was printed in the
-    /// terminal when the server started", or "is in the file ... on the server". Never the key.
+    /// Where the operator finds the publish key, in words after "The key:" ("printed when the server
+    /// starts"). Never the key.
     pub key_hint: String,
     /// The room with the built-in picture, if it plays.
     pub demo_room: Option<String>,
