@@ -236,10 +236,6 @@ impl State {
                 Ok(track) => self.session_track(conn, TransportId(target), track),
                 Err(error) => warn!(%conn, %error, "a track's event was not understood"),
             },
-            (Target::Transport(conn), "x.notice") => {
-                let text = data.get("text").and_then(Value::as_str).unwrap_or_default();
-                info!(%conn, "{text}");
-            }
             (Target::Transport(conn), _) => debug!(%conn, event, %data, "transport"),
             (Target::Feed(conn), _) => debug!(%conn, consumer = target, event, "consumer"),
             (Target::Job(job), "close") => {

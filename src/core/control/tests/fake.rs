@@ -1,5 +1,5 @@
 //! A worker that answers at once by the protocol and forwards nothing, a converter that converts nothing,
-//! and a clock moved by hand.
+//! and a clock moved by hand. The real worker runs beside the fake one; see `mirror`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
 use crate::core::control::dispatcher::Link;
+use crate::core::control::tests::mirror::{Mirror, Script};
 use crate::core::control::{ControlError, Join, JoinError, Peer, Rooms, RoomsConfig};
-use crate::core::convert::{Converter, Format, Job, Refusal};
+use crate::core::convert::{Converter, DirectIn, Format, Job, Refusal};
 use crate::core::id::{ConsumerId, ProducerId, TransportId, WorkerId};
 use crate::core::lane::{Closed, Wake};
 use crate::core::mail::{Mail, Mailbox};
-use crate::core::message::{FromWorker, Method, Notification, Request, Response};
+use crate::core::message::{FromWorker, Internal, Method, Notification, Request, Response};
 use crate::core::peer::{CloseReason, PeerKind};
 use crate::core::room::RoomName;
-use crate::core::session::{Command, Input, Output, Session};
 use crate::core::time::Epoch;
 
 #[derive(Clone, Default)]
@@ -56,7 +56,6 @@ impl Post {
 
 pub struct Transport {
     router: u32,
-    #[allow(dead_code, reason = "dropping it closes the lanes, as a worker would")]
     mail: Option<Mail>,
 }
 
@@ -85,6 +84,7 @@ pub struct Worker {
     pub log: Vec<Request>,
     pub refusals: Vec<String>,
     pub refuse: Option<Method>,
+    pub mirror: Mirror,
 }
 
 type Done = Result<Value, String>;
@@ -218,6 +218,36 @@ impl Worker {
         self.consumers.retain(|_, c| c.router != router);
     }
 
+    /// Gives a request to the fake and to the real worker; answers with the real one's answer and events.
+    fn answer(&mut self, now: Instant, request: &Request) -> Vec<Vec<u8>> {
+        let result = self.handle(request);
+        let accepted = result.is_ok();
+        if let Err(reason) = &result {
+            self.refusals.push(format!("{reason}: {request:?}"));
+            if self.refuse.is_some() && self.refuse == request.method() {
+                return vec![Response::rejected(request.id, reason.as_str()).to_json()];
+            }
+        }
+        let transport = request.internal.transport_id.and_then(|id| self.transports.get_mut(&id));
+        let mail = transport.and_then(|transport| transport.mail.take());
+        let outcome = self.mirror.request(now, request, mail);
+        let answer = outcome.answer.expect("the real worker answers");
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert_eq!(outcome.accepted, accepted, "{request:?}: {result:?} here, {text} there");
+        let events = outcome.events.iter().map(Notification::to_json);
+        std::iter::once(answer).chain(events).collect()
+    }
+
+    /// Events of the real worker: what it ended by itself ends here too.
+    fn follow(&mut self, events: Vec<Notification>) -> Vec<Vec<u8>> {
+        for event in events.iter().filter(|event| event.event == "close") {
+            if self.transports.contains_key(&event.target_id) {
+                self.close_transport(Some(event.target_id)).expect("a transport");
+            }
+        }
+        events.iter().map(Notification::to_json).collect()
+    }
+
     pub fn is_bare(&self) -> bool {
         self.routers.is_empty()
             && self.transports.is_empty()
@@ -240,7 +270,14 @@ impl Stub {
     /// Jobs whose lanes are open.
     pub fn running(&self) -> usize {
         let jobs = self.jobs.lock().expect("a lock");
-        jobs.iter().filter(|job| !matches!(job.input.pop(), Err(Closed))).count()
+        let open = |job: &&Job| loop {
+            match job.input.pop() {
+                Ok(Some(_)) => {}
+                Ok(None) => break true,
+                Err(Closed) => break false,
+            }
+        };
+        jobs.iter().filter(open).count()
     }
 
     pub fn started(&self) -> usize {
@@ -268,31 +305,13 @@ impl Converter for Stub {
     }
 }
 
-/// A stream session that says nothing.
-pub struct Mute;
-
-impl Session for Mute {
-    fn handle_input(&mut self, _: Instant, _: Input<'_>) {}
-    fn command(&mut self, _: Instant, _: Command) -> Result<Value, String> {
-        Ok(Value::Null)
-    }
-    fn handle_timeout(&mut self, _: Instant) {}
-    fn poll_output(&mut self) -> Option<Output> {
-        None
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-    fn dump(&self) -> Value {
-        Value::Null
-    }
-}
-
 pub struct Net {
     pub rooms: Rooms,
     pub workers: Vec<Worker>,
     pub stub: Arc<Stub>,
     now: Instant,
+    epoch: Epoch,
+    ssrc: u32,
 }
 
 impl Net {
@@ -303,11 +322,11 @@ impl Net {
         let stub = Arc::new(Stub { jobs: Mutex::default(), limit: Mutex::new(10) });
         let epoch = Epoch { instant: now, unix: Duration::ZERO };
         let rooms = Rooms::new(config, epoch, Some(stub.clone()));
-        let mut net = Net { rooms, workers: Vec::new(), stub, now };
+        let mut net = Net { rooms, workers: Vec::new(), stub, now, epoch, ssrc: 0 };
         for id in 0..workers {
             let post = Post::default();
             let link = Some(net.rooms.worker_up(WorkerId(id), Arc::new(post.clone())));
-            net.workers.push(new_worker(WorkerId(id), link, post));
+            net.workers.push(new_worker(WorkerId(id), link, post, epoch));
         }
         net
     }
@@ -325,15 +344,10 @@ impl Net {
                     again = true;
                     let request = Request::parse(&json).expect("a request");
                     if !worker.silent {
-                        let answer = match worker.handle(&request) {
-                            Ok(data) => Response::accepted(request.id, data),
-                            Err(reason) => {
-                                worker.refusals.push(format!("{reason}: {request:?}"));
-                                Response::rejected(request.id, reason)
-                            }
-                        };
-                        assert!(FromWorker::parse(&answer.to_json()).is_some());
-                        self.rooms.receive(link, &answer.to_json());
+                        for message in worker.answer(self.now, &request) {
+                            assert!(FromWorker::parse(&message).is_some());
+                            self.rooms.receive(link, &message);
+                        }
                     }
                     worker.log.push(request);
                 }
@@ -367,9 +381,28 @@ impl Net {
         self.pump();
     }
 
+    /// The session behind a transport says something.
     pub fn event(&mut self, worker: usize, target: TransportId, event: &str, data: Value) {
-        let link = self.workers[worker].link.expect("a live worker");
-        self.rooms.receive(link, &Notification::new(target.0, event, data).to_json());
+        let worker = &mut self.workers[worker];
+        let events = worker.mirror.say(self.now, target.0, event, data);
+        let link = worker.link.expect("a live worker");
+        for message in worker.follow(events) {
+            self.rooms.receive(link, &message);
+        }
+        self.pump();
+    }
+
+    /// The newest conversion breaks.
+    pub fn break_conversion(&mut self, worker: usize, reason: &str) {
+        let failed = DirectIn::Failed(reason.into());
+        let sent = self.stub.jobs.lock().expect("a lock").last().expect("a job").output.send(failed);
+        assert!(sent.is_ok());
+        let worker = &mut self.workers[worker];
+        let events = worker.mirror.lanes(self.now);
+        let link = worker.link.expect("a live worker");
+        for message in worker.follow(events) {
+            self.rooms.receive(link, &message);
+        }
         self.pump();
     }
 
@@ -378,7 +411,7 @@ impl Net {
         if let Some(link) = self.workers[worker].link.take() {
             self.rooms.worker_lost(link);
         }
-        self.workers[worker] = new_worker(id, None, Post::default());
+        self.workers[worker] = new_worker(id, None, Post::default(), self.epoch);
     }
 
     pub fn revive(&mut self, worker: usize) {
@@ -414,7 +447,9 @@ impl Net {
     }
 
     pub fn produce(&mut self, peer: &Peer, transport: TransportId, codec: &RtpCodec) -> ProducerId {
-        self.run(peer.produce(transport, kind_of(codec), one(codec, 1), None)).expect("a producer")
+        self.ssrc += 1;
+        let rtp = one(codec, self.ssrc);
+        self.run(peer.produce(transport, kind_of(codec), rtp, None)).expect("a producer")
     }
 
     /// A stream session's peer and transport.
@@ -422,7 +457,15 @@ impl Net {
         let kind = PeerKind::Rtmp;
         let change = |join: &mut Join| (join.name, join.kind) = (Some(name.to_owned()), kind);
         let peer = self.try_join(true, change).expect("let in");
-        let transport = self.run(peer.adopt(Box::new(Mute), None)).expect("adopted");
+        let script = Script::default();
+        let transport = self.run(peer.adopt(Box::new(script.clone()), None)).expect("adopted");
+        for worker in &mut self.workers {
+            if let Some(here) = worker.transports.get(&transport.0) {
+                let router_id = Some(here.router);
+                let internal = Internal { router_id, transport_id: Some(transport.0), ..Internal::default() };
+                worker.mirror.note(script.clone(), internal);
+            }
+        }
         (peer, transport)
     }
 
@@ -435,7 +478,8 @@ impl Net {
         let peer = self.try_join(false, |join| join.watch = watch.map(Into::into)).expect("let in");
         let transport = self.run(peer.create_webrtc_transport()).expect("a transport").id;
         let consume = |codec: &RtpCodec| {
-            let pending = peer.consume_program(transport, kind_of(codec), one(codec, 7));
+            self.ssrc += 1;
+            let pending = peer.consume_program(transport, kind_of(codec), one(codec, self.ssrc));
             self.run(pending).expect("a consumer")
         };
         let consumers = codecs.iter().map(consume).collect();
@@ -475,7 +519,7 @@ impl Net {
     }
 }
 
-fn new_worker(id: WorkerId, link: Option<Link>, post: Post) -> Worker {
+fn new_worker(id: WorkerId, link: Option<Link>, post: Post, epoch: Epoch) -> Worker {
     Worker {
         id,
         link,
@@ -488,6 +532,7 @@ fn new_worker(id: WorkerId, link: Option<Link>, post: Post) -> Worker {
         log: Vec::new(),
         refusals: Vec::new(),
         refuse: None,
+        mirror: Mirror::new(id, epoch),
     }
 }
 
@@ -496,7 +541,8 @@ fn kind_of(codec: &RtpCodec) -> Kind {
 }
 
 pub fn codec(mime_type: &str, clock_rate: u32) -> RtpCodec {
-    let json = json!({"mimeType": mime_type, "payloadType": 100, "clockRate": clock_rate});
+    let payload_type = 96 + mime_type.len();
+    let json = json!({"mimeType": mime_type, "payloadType": payload_type, "clockRate": clock_rate});
     serde_json::from_value(json).expect("a codec")
 }
 

@@ -1,6 +1,8 @@
-//! Rooms against workers that answer by the protocol, in no time.
+//! Rooms against workers that answer by the protocol, in no time: a fake one that shows what it was asked,
+//! and the real one.
 
 mod fake;
+mod mirror;
 mod random;
 
 use serde_json::json;
@@ -213,13 +215,7 @@ fn a_conversion_that_breaks_is_left_alone_for_a_while() {
     let (publisher, transport) = net.stream("live");
     net.event(0, transport, "x.track", track(0, &aac(), false));
     let (viewer, consumers) = net.view(&[opus()]);
-    let is_direct = |request: &&crate::core::message::Request| {
-        request.method() == Some(Method::XRouterCreateDirectTransport)
-    };
-    let direct = net.workers[0].log.iter().find(is_direct).expect("a direct transport");
-    let direct = crate::core::id::TransportId(direct.internal.transport_id.expect("an id"));
-    net.workers[0].transports.remove(&direct.0);
-    net.event(0, direct, "close", json!({"reason": "broken frames", "clean": false}));
+    net.break_conversion(0, "broken frames");
     assert_eq!((net.stub.started(), net.source(consumers[0])), (1, None));
     assert!(viewer.notices()[0].contains("broken frames"));
     net.advance(5_000);
@@ -227,7 +223,6 @@ fn a_conversion_that_breaks_is_left_alone_for_a_while() {
     net.advance(7_500);
     assert_eq!(net.stub.started(), 2);
     assert!(net.source(consumers[0]).is_some());
-    net.workers[0].refusals.clear();
     net.leave(&publisher);
     net.leave(&viewer);
 }
@@ -394,7 +389,6 @@ fn limits_hold() {
 fn endings_are_told_with_their_cause() {
     let mut net = one_worker();
     let (rtmp, transport) = net.stream("live");
-    net.workers[0].transports.clear();
     net.event(0, transport, "close", json!({"reason": "end of stream", "clean": true}));
     assert_eq!(net.closed(&rtmp), Some(CloseReason::new("left", "end of stream")));
     let idle = net.join_publisher("live");
@@ -402,8 +396,6 @@ fn endings_are_told_with_their_cause() {
     assert_eq!(net.closed(&idle).map(|reason| reason.code), Some("timeout"));
     let (whip, _) = net.publish("live", &[opus()]);
     let transport = net.workers[0].transports.keys().copied().next().expect("a transport");
-    net.workers[0].transports.clear();
-    net.workers[0].producers.clear();
     let lost = json!({"reason": "ICE consent lost", "clean": false});
     net.event(0, crate::core::id::TransportId(transport), "close", lost);
     assert_eq!(net.closed(&whip).map(|reason| reason.code), Some("timeout"));
