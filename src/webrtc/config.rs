@@ -15,9 +15,9 @@ pub struct SessionConfig {
     pub ice_timeout_ms: u64,
     /// Milliseconds from the first valid connectivity check until DTLS is through. Default 15000.
     pub dtls_timeout_ms: u64,
-    /// Milliseconds until a DTLS flight is sent again the first time; doubled each time. Default 200.
+    /// Milliseconds until a DTLS flight is sent again the first time; doubled each time. Default 100.
     pub dtls_retransmit_ms: u64,
-    /// How often a DTLS flight is sent again. Default 7.
+    /// How often a DTLS flight is sent again. Default 8.
     pub dtls_retries: usize,
     /// Bytes of the largest DTLS datagram we send. Default 1200.
     pub dtls_mtu: usize,
@@ -43,8 +43,8 @@ impl Default for SessionConfig {
             dtls: DtlsPolicy::default(),
             ice_timeout_ms: 15_000,
             dtls_timeout_ms: 15_000,
-            dtls_retransmit_ms: 200,
-            dtls_retries: 7,
+            dtls_retransmit_ms: 100,
+            dtls_retries: 8,
             dtls_mtu: 1_200,
             consent_timeout_ms: 30_000,
             lost_timeout_ms: 30_000,
