@@ -7,7 +7,6 @@ mod banner;
 mod bind;
 mod demo;
 mod doors;
-mod idle;
 mod state;
 mod tls;
 
@@ -25,10 +24,11 @@ use crate::bridge::Bridge;
 use crate::config::{Config, LogConfig};
 use crate::core::auth::Authority;
 use crate::core::control::Rooms;
-use crate::core::io::{PoolEvent, WorkerPool, addresses, clock};
+use crate::core::io::{PoolEvent, Seat, WorkerPool, addresses, clock};
 use crate::core::peer::CloseReason;
 use crate::core::session::LocalCandidate;
 use crate::core::time::Epoch;
+use crate::core::worker::{Worker, WorkerConfig};
 use crate::http::{self, Facts, TlsFiles};
 use crate::rtmp;
 use crate::webrtc::Factory;
@@ -98,7 +98,12 @@ impl Server {
         let bridge = Bridge::start(config.bridge.clone()).context("cannot start the bridge's threads")?;
         let rooms = Rooms::new(config.rooms.clone(), epoch, Some(Arc::new(bridge)));
         let factory = Arc::new(Factory::new(config.webrtc.session.clone(), state.certificate()?)?);
-        let (pool, ports) = WorkerPool::start(config.io(), epoch, factory, |_seat| idle::Idle)?;
+        let (gop, max_publish_bitrate) = (config.gop.clone(), config.webrtc.max_publish_bitrate);
+        let (pool, ports) = WorkerPool::start(config.io(), epoch, factory, move |seat| {
+            let Seat { id, epoch, factory, candidates, seed } = seat;
+            let gop = gop.clone();
+            Worker::new(WorkerConfig { id, candidates, gop, max_publish_bitrate }, epoch, factory, seed)
+        })?;
         let mut media = Vec::new();
         for port in ports {
             media.extend(port.candidates.iter().cloned());

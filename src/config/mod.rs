@@ -24,6 +24,7 @@ use crate::bridge::BridgeConfig;
 use crate::core::auth::{AuthConfig, Authority, Secret};
 use crate::core::control::RoomsConfig;
 use crate::core::io::IoConfig;
+use crate::core::worker::GopConfig;
 use crate::http;
 use crate::rtmp::RtmpConfig;
 use crate::webrtc::SessionConfig;
@@ -52,6 +53,8 @@ pub struct Config {
     pub rtmp: RtmpConfig,
     /// Bounds of rooms.
     pub rooms: RoomsConfig,
+    /// What a new viewer sees at once: the cached group of pictures.
+    pub gop: GopConfig,
     /// Conversions.
     pub bridge: BridgeConfig,
     /// Keys, and rooms closed to strangers.
@@ -72,6 +75,7 @@ impl Default for Config {
             webrtc: WebRtcConfig::default(),
             rtmp: RtmpConfig::default(),
             rooms: RoomsConfig::default(),
+            gop: GopConfig::default(),
             bridge: BridgeConfig::default(),
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
@@ -109,6 +113,8 @@ pub struct WebRtcConfig {
     pub announce_loopback: bool,
     /// Accept ICE-TCP on the same port numbers. Default: true.
     pub tcp: bool,
+    /// What a publisher is told it may send at most, in bits per second. Default: 20000000.
+    pub max_publish_bitrate: u64,
     /// DTLS, time-outs and bounds of one party.
     pub session: SessionConfig,
 }
@@ -122,6 +128,7 @@ impl Default for WebRtcConfig {
             announced_addresses: io.announced_addresses,
             announce_loopback: io.announce_loopback,
             tcp: io.tcp,
+            max_publish_bitrate: 20_000_000,
             session: SessionConfig::default(),
         }
     }
