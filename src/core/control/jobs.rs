@@ -2,7 +2,7 @@
 //! consumes its output and a little longer.
 
 use serde_json::json;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::core::capabilities::{Encoding, RtpCodec, RtpParameters};
 use crate::core::control::publish::same_codec;
@@ -160,7 +160,7 @@ impl State {
 
     fn end_job(&mut self, id: u32) {
         let Some(job) = self.jobs.remove(&id) else { return };
-        debug!(room = %job.room, to = job.to.codec.mime_type, "conversion ends");
+        info!(room = %job.room, to = job.to.codec.mime_type, "conversion ends");
         self.unpipe_everywhere(&job.room, job.output);
         self.dispatcher.unsubscribe(job.transport.0);
         let internal = on_consumer(job.router, job.consumer);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use serde_json::Value;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::core::control::config::RoomsConfig;
 use crate::core::control::dispatcher::{Dispatcher, Incoming, Link};
