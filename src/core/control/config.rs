@@ -27,7 +27,8 @@ pub struct RoomsConfig {
     pub convert_linger_ms: u64,
     /// How long a track stays piped to a worker where nobody watches it any more, in milliseconds. Default 5,000.
     pub pipe_linger_ms: u64,
-    /// How often a refused conversion is asked for again, in milliseconds. Default 2,000.
+    /// How often a refused conversion is asked for again while no other has ended, in milliseconds; when one
+    /// ends, half a second later. Default 10,000.
     pub convert_retry_ms: u64,
     /// How long a conversion that failed is left alone, in milliseconds. Default 10,000.
     pub convert_failure_ms: u64,
@@ -58,7 +59,7 @@ impl Default for RoomsConfig {
             takeover_wait_ms: 3_000,
             convert_linger_ms: 5_000,
             pipe_linger_ms: 5_000,
-            convert_retry_ms: 2_000,
+            convert_retry_ms: 10_000,
             convert_failure_ms: 10_000,
             join_timeout_ms: 15_000,
             request_timeout_ms: 20_000,

@@ -1,6 +1,8 @@
 //! Conversions: at most one job for each pair of a track and a wanted format, alive while somebody
 //! consumes its output and a little longer.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -14,6 +16,9 @@ use crate::core::mail::Mail;
 use crate::core::message::{Internal, Method};
 use crate::core::peer::Refused;
 use crate::core::room::{Room, RoomName};
+
+/// How long after a conversion's end its place is surely free.
+const SLOT_FREED: Duration = Duration::from_millis(500);
 
 /// A running conversion.
 pub(super) struct Conversion {
@@ -46,7 +51,8 @@ impl State {
         from: &Format,
         accepts: &[RtpCodec],
     ) -> Result<u32, Refused> {
-        if let Some(text) = self.failures.get(&origin) {
+        // One refusal answers for all viewers until the next round.
+        if let Some(text) = self.failures.get(&origin).or_else(|| self.busy.get(&origin)) {
             return Err(Refused { text: text.clone(), passing: true });
         }
         let converter = self.converter.clone();
@@ -84,7 +90,12 @@ impl State {
         let (job_output, frames_out) = lane(self.config.convert_lane, Some(mailbox.waker()));
         let job =
             Job { conn: owner, from: from.clone(), to: to.clone(), input: job_input, output: job_output };
-        converter.start(job).map_err(refused)?;
+        if let Err(refusal) = converter.start(job) {
+            if let Refusal::Busy(text) = &refusal {
+                self.busy.insert(origin, text.clone());
+            }
+            return Err(refused(refusal));
+        }
         let id = self.dispatcher.allocate();
         // Dropping refused mail closes the lanes, and with them the job ends.
         let mail = Mail::Direct { attach: id, input: frames_out, output: frames_in };
@@ -147,6 +158,7 @@ impl State {
         self.end_jobs_of(origin);
         self.unpipe_everywhere(room, origin);
         self.failures.remove(&origin);
+        self.busy.remove(&origin);
     }
 
     /// Ends the jobs of a track.
@@ -167,14 +179,9 @@ impl State {
         self.tell(job.worker, Method::ConsumerClose, internal, json!({}));
         let internal = on_transport(job.router, job.transport);
         self.tell(job.worker, Method::TransportClose, internal, json!({}));
-        if self.anybody_waits() {
-            self.set_retry();
+        if !self.busy.is_empty() {
+            self.timers.set(SLOT_FREED, Timer::Retry);
         }
-    }
-
-    fn anybody_waits(&self) -> bool {
-        let mut feeds = self.members.values().flat_map(|entry| &entry.peer.feeds);
-        feeds.any(|feed| feed.refusal.as_ref().is_some_and(|refused| refused.passing))
     }
 }
 

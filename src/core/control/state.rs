@@ -97,6 +97,8 @@ pub(super) struct State {
     pub jobs: HashMap<u32, Conversion>,
     /// Conversions that failed lately, by the track they were of.
     pub failures: HashMap<ProducerId, String>,
+    /// Conversions that found no place lately, by the track they would be of.
+    pub busy: HashMap<ProducerId, String>,
     pub retry_set: bool,
     pub clock_claimed: bool,
     /// Counts publishers as they go live.
@@ -116,6 +118,7 @@ impl State {
             members: HashMap::new(),
             jobs: HashMap::new(),
             failures: HashMap::new(),
+            busy: HashMap::new(),
             retry_set: false,
             clock_claimed: false,
             lives: 0,
@@ -298,6 +301,7 @@ impl State {
             Timer::Seat(room, router, emptied) => self.seat_idle(&room, router, emptied),
             Timer::Retry => {
                 self.retry_set = false;
+                self.busy.clear();
                 self.retry_refused();
             }
             Timer::Forgive(producer) => {

@@ -264,6 +264,7 @@ fn insist(holds: bool, reason: &str) -> Result<(), String> {
 pub struct Stub {
     pub jobs: Mutex<Vec<Job>>,
     pub limit: Mutex<usize>,
+    refused: Mutex<usize>,
 }
 
 impl Stub {
@@ -278,6 +279,11 @@ impl Stub {
             }
         };
         jobs.iter().filter(open).count()
+    }
+
+    /// How often it had no place.
+    pub fn refused(&self) -> usize {
+        *self.refused.lock().expect("a lock")
     }
 
     pub fn started(&self) -> usize {
@@ -298,6 +304,7 @@ impl Converter for Stub {
 
     fn start(&self, job: Job) -> Result<(), Refusal> {
         if self.running() >= *self.limit.lock().expect("a lock") {
+            *self.refused.lock().expect("a lock") += 1;
             return Err(Refusal::Busy("all converters are busy".into()));
         }
         self.jobs.lock().expect("a lock").push(job);
@@ -319,7 +326,8 @@ impl Net {
         let mut config = RoomsConfig::default();
         change(&mut config);
         let now = Instant::now();
-        let stub = Arc::new(Stub { jobs: Mutex::default(), limit: Mutex::new(10) });
+        let stub =
+            Arc::new(Stub { jobs: Mutex::default(), limit: Mutex::new(10), refused: Mutex::default() });
         let epoch = Epoch { instant: now, unix: Duration::ZERO };
         let rooms = Rooms::new(config, epoch, Some(stub.clone()));
         let mut net = Net { rooms, workers: Vec::new(), stub, now, epoch, ssrc: 0 };

@@ -194,8 +194,13 @@ fn a_refused_conversion_is_told_and_retried() {
     assert_eq!(viewer.notices(), ["all converters are busy"]);
     let summary = net.rooms.summary(viewer.room()).expect("a room");
     assert_eq!(summary.notices, ["all converters are busy"]);
+    let (crowd, _) = net.view(&[opus()]);
+    net.advance(10_100);
+    net.leave(&crowd);
+    // One refusal answers for all viewers: one attempt at first, one at the retry.
+    assert_eq!(net.stub.refused(), 2);
     *net.stub.limit.lock().expect("a lock") = 1;
-    net.advance(2_100);
+    net.advance(10_100);
     assert!(net.source(consumers[0]).is_some());
     assert_eq!(viewer.notices(), Vec::<String>::new());
 
@@ -210,6 +215,25 @@ fn a_refused_conversion_is_told_and_retried() {
 }
 
 #[test]
+fn a_place_that_falls_free_is_taken_soon() {
+    let mut net = one_worker();
+    *net.stub.limit.lock().expect("a lock") = 1;
+    let (publisher, transport) = net.stream("live");
+    net.event(0, transport, "x.track", track(0, &aac(), false));
+    net.event(0, transport, "x.track", track(1, &h264(), true));
+    let (listener, _) = net.view(&[opus()]);
+    let (watcher, consumers) = net.view(&[h264()]);
+    assert_eq!(watcher.notices(), ["all converters are busy"]);
+    net.leave(&listener);
+    net.advance(5_000);
+    net.advance(600);
+    assert!(net.source(consumers[0]).is_some());
+    net.leave(&publisher);
+    net.leave(&watcher);
+    net.assert_clean();
+}
+
+#[test]
 fn a_conversion_that_breaks_is_left_alone_for_a_while() {
     let mut net = one_worker();
     let (publisher, transport) = net.stream("live");
@@ -220,7 +244,7 @@ fn a_conversion_that_breaks_is_left_alone_for_a_while() {
     assert!(viewer.notices()[0].contains("broken frames"));
     net.advance(5_000);
     assert_eq!(net.stub.started(), 1);
-    net.advance(7_500);
+    net.advance(5_100);
     assert_eq!(net.stub.started(), 2);
     assert!(net.source(consumers[0]).is_some());
     net.leave(&publisher);
