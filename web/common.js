@@ -31,14 +31,14 @@ export const tokens = {
   },
 };
 
-/** Asks the API; null when it says no or cannot be reached. */
+/** Asks the API; null when it says no, undefined when it cannot be reached. */
 export async function ask(path, token) {
   try {
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const answer = await fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
     return answer.ok ? await answer.json() : null;
   } catch {
-    return null;
+    return undefined;
   }
 }
 

@@ -65,7 +65,7 @@ function show(rooms) {
 async function refresh() {
   if (!document.hidden) {
     const rooms = await ask("/api/rooms");
-    document.body.classList.toggle("stale", rooms === null);
+    document.body.classList.toggle("stale", !rooms);
     if (rooms) show(rooms);
     else $("summary").textContent = "The server does not answer; asking again…";
   }

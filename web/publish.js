@@ -8,6 +8,9 @@ const backoff = new Backoff(500, 5000);
 /** Lines of the picture: width, and the most bits a second to spend on it. */
 const QUALITY = { 1080: [1920, 4_500_000], 720: [1280, 2_500_000], 480: [854, 1_000_000] };
 
+/** Milliseconds without a report of the server after which it is asked whether it still knows us. */
+const SILENT = 6000;
+
 let stream = null;
 let session = null;
 /** Whether the person wants to be live; a lost session is then opened again. */
@@ -235,6 +238,7 @@ async function attempt() {
   const why = await over;
   if (!wanted) return null;
   pill("Reconnecting", "warn");
+  $("stats").hidden = true;
   if (why === "unreachable") {
     problem("The server answers, but its media port cannot be reached from here: a firewall, or an address the server does not announce. Trying again…");
     return backoff.wait();
@@ -292,6 +296,8 @@ async function tick() {
   const mine = session;
   if (!live || !mine || mine.ended || mine.pc.connectionState !== "connected") return;
   last = await measure(mine.pc, last);
+  // Nothing heard of the server for a while, though it reports every second or so.
+  if (last.heard && last.heard < Date.now() - SILENT) mine.check();
   const lines = {
     Picture: last.width ? `${last.width}×${last.height}, ${(last.fps ?? 0).toFixed(0)} fps` : "–",
     Sending: bitrate(last.bitrate),

@@ -43,6 +43,7 @@ export class Session {
     }
     const place = answer.headers.get("Location");
     this.resource = place && new URL(place, answer.url).href;
+    this.tag = answer.headers.get("ETag") ?? "*";
     if (this.ended) {
       this.#remove();
       throw new DOMException("closed meanwhile", "AbortError");
@@ -62,11 +63,28 @@ export class Session {
     this.#remove();
   }
 
+  /** Asks whether the server still has the session, which a restarted one has not; if not, it is lost. */
+  async check() {
+    if (this.ended || !this.resource) return;
+    const body = "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=end-of-candidates\r\n";
+    const headers = { "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": this.tag, ...this.#authorization() };
+    try {
+      const answer = await fetch(this.resource, { method: "PATCH", headers, body, signal: AbortSignal.timeout(4000) });
+      if (answer.status === 404) this.#lost("gone");
+    } catch {
+      this.#lost("gone");
+    }
+  }
+
   #watch() {
     const state = this.pc.connectionState;
     clearTimeout(this.grace);
+    if (state === "connected") clearTimeout(this.patience);
     if (state === "failed" || state === "closed") this.#lost("broken");
-    if (state === "disconnected") this.grace = setTimeout(() => this.#lost("broken"), 3000);
+    if (state === "disconnected") {
+      this.grace = setTimeout(() => this.#lost("broken"), 4000);
+      this.check();
+    }
   }
 
   #lost(why) {
@@ -126,6 +144,7 @@ export async function measure(pc, before) {
       }
     } else if (stat.type === "remote-inbound-rtp") {
       now.lost += stat.packetsLost ?? 0;
+      now.heard = Math.max(now.heard ?? 0, stat.timestamp);
     } else if (stat.type === "candidate-pair" && stat.nominated && stat.state === "succeeded") {
       now.rtt = stat.currentRoundTripTime;
       now.path = byId(stat.localCandidateId)?.protocol;

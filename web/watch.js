@@ -83,7 +83,6 @@ async function attempt() {
   mine.pc.addEventListener("connectionstatechange", () => {
     if (mine.pc.connectionState === "connected" && !everPlayed) pill("Buffering");
   });
-  if (!everPlayed && $("cover-title").textContent === "") cover("Connecting…", "", { busy: true });
   try {
     // Without this word Chromium mixes stereo down to one channel.
     await mine.open((sdp) => sdp.replace(/(a=fmtp:\d+ minptime=10;useinbandfec=1)/g, "$1;stereo=1"));
@@ -192,12 +191,15 @@ async function tick() {
 
 /** Connected, and nothing comes: says why. */
 async function stalled(mine) {
+  await mine.check();
+  if (mine.ended) return;
   const summary = await ask(`/api/rooms/${room}`, mine.token);
   if (mine !== session || mine.ended || still === 0) return;
-  if (!summary || !summary.live) return waiting();
-  const why = summary.notices?.[0];
-  if (why) cover("No picture for this browser", why, { actions: true });
+  const why = summary?.notices?.[0];
+  if (summary === null || summary?.live === false) waiting();
+  else if (why) cover("No picture for this browser", why, { actions: true });
   else if (!everPlayed) cover("Waiting for a picture…", "Somebody publishes; the next key picture will show.", { busy: true });
+  video.requestVideoFrameCallback?.(() => { if (mine === session && !mine.ended) playing(); });
 }
 
 async function people() {
