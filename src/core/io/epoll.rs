@@ -96,7 +96,7 @@ impl Epoll {
         let mask: *const libc::sigset_t = ptr::null();
         // SAFETY: `events` has `room` entries; the timeout is null or live; a null mask changes nothing.
         let count =
-            unsafe { libc::syscall(libc::SYS_epoll_pwait2, fd, events, room as i32, timeout, mask, 0) };
+            unsafe { libc::syscall(libc::SYS_epoll_pwait2, fd, events, room as i32, timeout, mask, 0usize) };
         sys::check(count as i32)
     }
 
