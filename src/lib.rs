@@ -3,6 +3,7 @@
 pub mod bridge;
 pub mod config;
 pub mod core;
+pub mod fuzzing;
 pub mod http;
 pub mod rtmp;
 pub mod server;

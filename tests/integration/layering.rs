@@ -15,6 +15,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("moq", &["core"]),
     ("http", &["core"]),
     ("whip_whep", &["core", "webrtc"]),
+    ("bench", &["core", "webrtc"]),
+    ("fuzzing", &["core", "webrtc", "rtmp"]),
     ("config", &["core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "whip_whep"]),
     ("server", &["config", "core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "whip_whep"]),
 ];

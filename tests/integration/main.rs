@@ -1,3 +1,4 @@
 //! Integration tests, one binary: the shape of the code, and whole pieces of the program together.
 
+mod fuzz_seeds;
 mod layering;

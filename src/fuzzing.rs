@@ -1,0 +1,205 @@
+//! What the fuzz targets run: one function a target, each taking any bytes and panicking where a reader breaks
+//! its promise. The targets under `fuzz/` only call these; a test replays their seeds through [`TARGETS`].
+
+use crate::core::rtp::header::{HeaderFields, RtpView, header_length, write_header};
+use crate::core::rtp::keys::{KeyingMaterial, SrtpProfile};
+use crate::core::rtp::rtcp::{Compound, Packet, write};
+use crate::core::rtp::srtp::{SrtpReceiver, SrtpSender};
+use crate::rtmp::wire::amf0::{AmfLimits, Reader, write_all};
+use crate::rtmp::wire::chunk::{ChunkLimits, ChunkReader};
+use crate::rtmp::wire::{flv, kind};
+use crate::webrtc::SdpLimits;
+use crate::webrtc::sdp::{Fragment, Offer, Policy, negotiate_play, negotiate_publish};
+use crate::webrtc::wire::hello::HelloReader;
+use crate::webrtc::wire::stun::{IntegrityKey, Message};
+
+/// A target's body.
+pub type Target = fn(&[u8]);
+
+/// Each target by its name, which is also the name of its folder of seeds.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("amf0", amf0),
+    ("hello", hello),
+    ("rtcp", rtcp),
+    ("rtmp_chunk", rtmp_chunk),
+    ("rtp", rtp),
+    ("sdp", sdp),
+    ("srtp", srtp),
+    ("stun", stun),
+];
+
+/// RTP headers: what is read fits together, and written anew it reads the same.
+pub fn rtp(data: &[u8]) {
+    let Ok(view) = RtpView::parse(data) else { return };
+    assert_eq!(header_length(data), Ok(view.header_len));
+    assert_eq!(view.header_len + view.payload.len() + usize::from(view.padding), data.len());
+    let extensions: Vec<_> = view.extensions().collect();
+    let fields = HeaderFields {
+        marker: view.marker,
+        padding: false,
+        payload_type: view.payload_type,
+        sequence: view.sequence,
+        timestamp: view.timestamp,
+        ssrc: view.ssrc,
+    };
+    let mut out = vec![0; 4 * data.len() + 64];
+    let Ok(len) = write_header(&mut out, &fields, &extensions) else {
+        return; // more elements than the length field of a two-byte block can tell
+    };
+    let again = RtpView::parse(&out[..len]).expect("our own header");
+    assert_eq!(again.extensions().collect::<Vec<_>>(), extensions);
+    assert_eq!((again.sequence, again.timestamp, again.ssrc), (view.sequence, view.timestamp, view.ssrc));
+}
+
+/// RTCP compounds: each iterator ends, and feedback written anew reads the same.
+pub fn rtcp(data: &[u8]) {
+    for packet in Compound::new(data) {
+        let Ok(packet) = packet else { return };
+        match packet {
+            Packet::SenderReport(report) => assert!(report.reports.count() <= 31),
+            Packet::ReceiverReport(report) => assert!(report.reports.count() <= 31),
+            Packet::SourceDescription(sdes) => {
+                assert!(sdes.cnames().map(|(_, name)| name.len()).sum::<usize>() <= data.len());
+            }
+            Packet::Goodbye(bye) => assert!(bye.ssrcs().count() <= 31),
+            Packet::Nack(nack) => assert!(nack.lost().count() <= data.len() * 17 / 4),
+            Packet::FullIntraRequest(fir) => assert!(fir.entries().count() <= data.len() / 8),
+            Packet::Remb(remb) => assert!(remb.ssrcs().count() <= 255),
+            Packet::TransportFeedback(feedback) => {
+                let arrivals: Vec<_> = feedback.arrivals().collect();
+                assert!(arrivals.len() <= usize::from(feedback.count));
+                let mut out = Vec::new();
+                let taken = write::transport_feedback(&mut out, 1, 2, 3, &arrivals);
+                if taken > 0 {
+                    let again = Compound::new(&out).next();
+                    let Some(Ok(Packet::TransportFeedback(again))) = again else { panic!("{again:?}") };
+                    assert_eq!(again.arrivals().count(), taken);
+                }
+            }
+            Packet::PictureLoss { .. } | Packet::Other { .. } => {}
+        }
+    }
+}
+
+/// SRTP: nobody without the keys gets anything opened, and one changed bit closes what was sealed.
+pub fn srtp(data: &[u8]) {
+    let [choice, at, flip, rest @ ..] = data else { return };
+    let (profile, key, salt) = match choice % 4 {
+        0 => (SrtpProfile::Aes128CmSha1_80, 16, 14),
+        1 => (SrtpProfile::Aes128CmSha1_32, 16, 14),
+        2 => (SrtpProfile::AeadAes128Gcm, 16, 12),
+        _ => (SrtpProfile::AeadAes256Gcm, 32, 12),
+    };
+    let keys = KeyingMaterial { key: vec![7; key], salt: vec![9; salt] };
+    let mut sender = SrtpSender::new(profile, &keys).expect("keys of the right length");
+    let mut receiver = SrtpReceiver::new(profile, &keys, 4).expect("keys of the right length");
+    assert!(receiver.open_rtp(&mut rest.to_vec()).is_err(), "forged RTP");
+    assert!(receiver.open_rtcp(&mut rest.to_vec()).is_err(), "forged RTCP");
+
+    let mut out = vec![0; rest.len() + 64];
+    let header = match header_length(rest) {
+        Ok(header) => header,
+        Err(_) => write_header(&mut out, &HeaderFields::default(), &[]).expect("room"),
+    };
+    if header_length(rest).is_ok() {
+        out[..header].copy_from_slice(&rest[..header]);
+    }
+    let index = u64::from(u16::from_be_bytes([out[2], out[3]]));
+    let ssrc = u32::from_be_bytes([out[8], out[9], out[10], out[11]]);
+    let payload = rest.get(header..).unwrap_or_default();
+    let len = sender.seal_rtp(&mut out, header, index, ssrc, payload).expect("room");
+    if *flip != 0 {
+        let mut bad = out[..len].to_vec();
+        bad[usize::from(*at) % len] ^= flip;
+        assert!(receiver.open_rtp(&mut bad).is_err(), "changed RTP");
+    }
+    assert_eq!(receiver.open_rtp(&mut out[..len]), Ok((header + payload.len(), index)));
+    assert_eq!(&out[header..header + payload.len()], payload);
+    assert!(receiver.open_rtp(&mut out[..len]).is_err(), "once only");
+}
+
+/// STUN messages.
+pub fn stun(data: &[u8]) {
+    if let Ok(message) = Message::parse(data) {
+        assert!(Message::is_stun(data));
+        let _ = (message.local_ufrag(), message.remote_ufrag());
+        assert!(!message.verify(&IntegrityKey::new("a password that no seed was signed with")));
+    }
+}
+
+/// Fragments of DTLS ClientHellos.
+pub fn hello(data: &[u8]) {
+    let mut reader = HelloReader::default();
+    let (first, second) = data.split_at(data.len() / 2);
+    let _ = (reader.push(data), reader.push(first), reader.push(second));
+}
+
+/// SDP offers, their negotiation both ways, and trickle fragments.
+pub fn sdp(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = Fragment::parse(text);
+    }
+    let Ok(offer) = Offer::from_bytes(data, &SdpLimits::default()) else { return };
+    let mut number = 0;
+    let mut random = || {
+        number += 0x1_0000_0001;
+        number
+    };
+    for policy in [Policy::default(), Policy { simulcast: true, transport_cc: false }] {
+        let both = [negotiate_publish(&offer, &policy), negotiate_play(&offer, &policy, &mut random)];
+        for negotiated in both.into_iter().flatten() {
+            assert!((1..=2).contains(&negotiated.tracks.len()));
+        }
+    }
+}
+
+/// RTMP chunks and what their messages carry. Whether the bytes come at once or one by one makes no
+/// difference, and no more than the limits is held.
+pub fn rtmp_chunk(data: &[u8]) {
+    let whole = messages(data, data.len().max(1));
+    assert_eq!(whole, messages(data, 1));
+    for (kind, payload) in whole {
+        match kind {
+            kind::AUDIO => drop(flv::audio(&payload)),
+            kind::VIDEO => drop(flv::video(&payload)),
+            kind::COMMAND_AMF0 | kind::DATA_AMF0 => amf0(&payload),
+            _ => {}
+        }
+    }
+}
+
+fn messages(data: &[u8], step: usize) -> Vec<(u8, Vec<u8>)> {
+    let limits = ChunkLimits { message_bytes: 1 << 16, partial_bytes: 1 << 17, streams: 8 };
+    let mut reader = ChunkReader::new(limits);
+    let mut found = Vec::new();
+    for mut piece in data.chunks(step) {
+        loop {
+            match reader.read(&mut piece) {
+                Ok(Some(message)) => {
+                    assert!(message.payload.len() <= limits.message_bytes);
+                    let size = message.payload.first_chunk().map(|size| u32::from_be_bytes(*size));
+                    if let (kind::SET_CHUNK_SIZE, Some(size)) = (message.kind, size) {
+                        let _ = reader.set_chunk_size(size);
+                    }
+                    found.push((message.kind, message.payload));
+                }
+                Ok(None) => break,
+                Err(_) => return found,
+            }
+            assert!(reader.partial_bytes() <= limits.partial_bytes);
+        }
+    }
+    found
+}
+
+/// AMF0 values: what is read can be written and reads the same.
+pub fn amf0(data: &[u8]) {
+    let limits = AmfLimits { depth: 8, values: 256, string_bytes: 4096 };
+    let Ok(values) = Reader::new(data, limits).all() else { return };
+    let bytes = write_all(&values);
+    // What was no UTF-8 grew when it was replaced.
+    let limits = AmfLimits { string_bytes: 1 << 16, ..limits };
+    let again = Reader::new(&bytes, limits).all().expect("our own values");
+    // NaN is no equal of itself, its text is.
+    assert_eq!(format!("{again:?}"), format!("{values:?}"));
+}
