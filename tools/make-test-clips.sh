@@ -20,7 +20,7 @@ picture bframes-flat 3 -crf 32 -bf 2 -x264-params b-pyramid=none
 picture bframes-many 3 -crf 32 -bf 8 -b_strategy 0 -x264-params b-pyramid=strict:open-gop=1:keyint=30
 picture bframes-obs 3 -b:v 300k -maxrate 300k -bufsize 300k -preset veryfast -profile:v high -g 250
 sound() { # name, rate, expression
-    ffmpeg -v error -y -f lavfi -i "aevalsrc='$3':s=$2:d=3" -c:a aac -b:a 64k "$work/$1.mp4"
+    ffmpeg -v error -y -f lavfi -i "aevalsrc='$3':s=$2:d=3" -c:a aac -b:a 192k "$work/$1.mp4"
     python3 tools/vclip.py "$work/$1.mp4" "tests/data/$1.vclip"
 }
 sound aac-44100-stereo 44100 "0.4*sin(2*PI*440*t)|0.4*sin(2*PI*880*t)"

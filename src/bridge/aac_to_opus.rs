@@ -126,3 +126,191 @@ impl Convert for AacToOpus {
 
     fn resync(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::tests::{audio_format, frame};
+    use crate::bridge::vclip::Clip;
+
+    const STEREO_441: &[u8] = include_bytes!("../../tests/data/aac-44100-stereo.vclip");
+    const STEREO_48: &[u8] = include_bytes!("../../tests/data/aac-48000-stereo.vclip");
+    const MONO_48: &[u8] = include_bytes!("../../tests/data/aac-48000-mono.vclip");
+
+    fn job(clip: &Clip<'_>, to: &str) -> AacToOpus {
+        let from = audio_format("audio/mpeg4-generic", clip.tracks[0].config);
+        AacToOpus::new(&from, &audio_format(to, &[]), &BridgeConfig::default()).unwrap()
+    }
+
+    /// Frames of the clip as RTMP times them: in whole milliseconds.
+    fn source(clip: &Clip<'_>) -> Vec<Frame> {
+        clip.packets
+            .iter()
+            .map(|packet| frame(packet.pts.div_euclid(1000) + 100, packet.data.to_vec()))
+            .collect()
+    }
+
+    fn run(job: &mut AacToOpus, frames: &[Frame]) -> Vec<Frame> {
+        let mut out = Vec::new();
+        for frame in frames {
+            let input = DirectOut::Frame { frame: frame.clone(), catchup: false };
+            let mut sink = |output| match output {
+                DirectIn::Frame(frame) => out.push(frame),
+                other => panic!("{other:?}"),
+            };
+            job.push(input, &mut sink).unwrap();
+        }
+        out
+    }
+
+    fn decode(frames: &[Frame], channels: usize) -> Vec<Vec<f32>> {
+        let layout = if channels == 2 { opus::Channels::Stereo } else { opus::Channels::Mono };
+        let mut decoder = opus::Decoder::new(48_000, layout).unwrap();
+        let mut planes = vec![Vec::new(); channels];
+        let mut buffer = vec![0.0; 960 * channels];
+        for frame in frames {
+            let count = decoder.decode_float(&frame.data, &mut buffer, false).unwrap();
+            assert_eq!(count, 960);
+            for (index, sample) in buffer.iter().enumerate() {
+                planes[index % channels].push(*sample);
+            }
+        }
+        planes
+    }
+
+    /// The power of `samples` at `frequency` (Goertzel), as a part of their whole power.
+    fn part(samples: &[f32], frequency: f32) -> f32 {
+        let step = 2.0 * std::f32::consts::PI * frequency / 48_000.0;
+        let (mut before, mut last) = (0.0f64, 0.0f64);
+        for sample in samples {
+            let next = f64::from(*sample) + 2.0 * f64::from(step.cos()) * last - before;
+            (before, last) = (last, next);
+        }
+        let power = last * last + before * before - 2.0 * f64::from(step.cos()) * last * before;
+        let whole: f64 = samples.iter().map(|sample| f64::from(sample * sample)).sum();
+        (2.0 * power / whole / samples.len() as f64) as f32
+    }
+
+    /// The largest part of the power outside the loudest frequency, over pieces of 100 ms: clicks are loud there.
+    fn worst(samples: &[f32], frequency: f32) -> f32 {
+        samples.chunks_exact(4_800).map(|piece| 1.0 - part(piece, frequency)).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn a_sine_stays_a_sine() {
+        for (clip, channels) in [(STEREO_441, 2), (STEREO_48, 2), (MONO_48, 1)] {
+            let clip = Clip::parse(clip).unwrap();
+            let out = run(&mut job(&clip, "audio/opus"), &source(&clip));
+            let planes = decode(&out, channels);
+            let middle = |plane: &[f32]| plane[9_600..134_400].to_vec();
+            for (plane, frequency) in planes.iter().zip([440.0, 880.0]) {
+                let noise = worst(&middle(plane), frequency);
+                assert!(noise < 0.01, "{noise} beside {frequency} Hz");
+            }
+            let level: f32 = middle(&planes[0]).iter().fold(0.0, |max, sample| max.max(sample.abs()));
+            assert!((0.36..0.46).contains(&level), "{level}");
+        }
+    }
+
+    #[test]
+    fn g711_for_receivers_without_opus() {
+        let clip = Clip::parse(STEREO_441).unwrap();
+        for mime in ["audio/PCMU", "audio/PCMA"] {
+            let out = run(&mut job(&clip, mime), &source(&clip));
+            assert!(out.iter().all(|frame| frame.data.len() == 160), "{mime}");
+            assert!(out.len() >= 146, "{mime}");
+        }
+    }
+
+    #[test]
+    fn times_follow_each_other_and_stay_with_the_source() {
+        for clip in [STEREO_441, STEREO_48] {
+            let clip = Clip::parse(clip).unwrap();
+            let frames = source(&clip);
+            let out = run(&mut job(&clip, "audio/opus"), &frames);
+            assert!(out.windows(2).all(|pair| pair[1].pts.micros_since(pair[0].pts) == 20_000));
+            let end = out.last().unwrap().pts.micros_since(frames.last().unwrap().pts);
+            assert!((-45_000..=20_000).contains(&end), "{end}");
+        }
+    }
+
+    /// Where a click in the source lands in the output, against where the timestamps say.
+    #[test]
+    fn sound_is_where_its_time_says() {
+        for clip in [STEREO_441, STEREO_48] {
+            let clip = Clip::parse(clip).unwrap();
+            let mut frames = source(&clip);
+            // The sine begins with frame 60; before it stands what decodes to silence.
+            let silent = frames[0].clone();
+            for (index, frame) in frames.iter_mut().enumerate().take(60) {
+                frame.data = silence(&clip).unwrap_or_else(|| silent.data.clone());
+                frame.pts = frame.pts.max(MediaTime::from_millis(index as i64));
+            }
+            let begins = frames[60].pts;
+            let out = run(&mut job(&clip, "audio/opus"), &frames);
+            let plane = &decode(&out, 2)[0];
+            let loud = plane.iter().position(|sample| sample.abs() > 0.2).unwrap() as i64;
+            // A decoder gives its first sample at the first packet's time.
+            let heard = out[0].pts.as_micros() + loud * 1_000_000 / 48_000;
+            let late = heard - begins.as_micros() - 6_500;
+            assert!((-12_000..=12_000).contains(&late), "{late}");
+        }
+    }
+
+    /// An access unit of a stereo pair with nothing in it (ISO/IEC 14496-3 §4.4.2.1): element 1, common window, long
+    /// blocks, no scale factor bands.
+    fn silence(_clip: &Clip<'_>) -> Option<Vec<u8>> {
+        Some(vec![0x21, 0x00, 0x49, 0x90, 0x02, 0x19, 0x00, 0x23, 0x80])
+    }
+
+    #[test]
+    fn a_gap_becomes_silence_and_a_long_one_a_hole() {
+        let clip = Clip::parse(STEREO_48).unwrap();
+        let mut frames = source(&clip);
+        for frame in &mut frames[50..] {
+            frame.pts = frame.pts + std::time::Duration::from_millis(500);
+        }
+        for frame in &mut frames[100..] {
+            frame.pts = frame.pts + std::time::Duration::from_millis(5_000);
+        }
+        let out = run(&mut job(&clip, "audio/opus"), &frames);
+        let steps: Vec<i64> = out.windows(2).map(|pair| pair[1].pts.micros_since(pair[0].pts)).collect();
+        let holes: Vec<&i64> = steps.iter().filter(|step| **step != 20_000).collect();
+        assert!(holes.len() == 1 && (4_900_000..5_100_000).contains(holes[0]), "{holes:?}");
+        let plane = &decode(&out, 2)[0];
+        let quiet =
+            plane.chunks_exact(960).filter(|piece| piece.iter().all(|sample| sample.abs() < 0.01)).count();
+        assert!((20..=26).contains(&quiet), "{quiet}");
+    }
+
+    #[test]
+    fn a_clock_that_drifts_is_followed() {
+        let clip = Clip::parse(MONO_48).unwrap();
+        let mut frames = Vec::new();
+        // Two minutes in which the source's timestamps run 600 ppm faster than its samples: 72 ms in all.
+        for index in 0..5_625i64 {
+            let data = clip.packets[(index % 60 + 40) as usize].data.to_vec();
+            frames.push(frame(index * 1024 * 10_006 / 480_000, data));
+        }
+        let out = run(&mut job(&clip, "audio/opus"), &frames);
+        assert!(out.windows(2).all(|pair| pair[1].pts.micros_since(pair[0].pts) == 20_000));
+        let end = out.last().unwrap().pts.micros_since(frames.last().unwrap().pts);
+        assert!((-45_000..=20_000).contains(&end), "{end}");
+    }
+
+    #[test]
+    fn frames_that_cannot_be_decoded_leave_the_rest_in_time() {
+        let clip = Clip::parse(STEREO_441).unwrap();
+        let mut frames = source(&clip);
+        // A coupling channel element, which no AAC-LC encoder sends.
+        frames[40].data = vec![0x40; 30];
+        let out = run(&mut job(&clip, "audio/opus"), &frames);
+        assert!(out.windows(2).all(|pair| pair[1].pts.micros_since(pair[0].pts) == 20_000));
+        let mut job = job(&clip, "audio/opus");
+        let ended = (0..1_000).find_map(|index| {
+            let input = DirectOut::Frame { frame: frame(index * 23, vec![0x40; 30]), catchup: false };
+            job.push(input, &mut |_| {}).err()
+        });
+        assert!(ended.is_some_and(|reason| reason.contains("cannot be decoded")));
+    }
+}

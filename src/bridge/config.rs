@@ -17,6 +17,9 @@ pub struct BridgeConfig {
     pub opus_bitrate: u32,
     /// libopus complexity, 0 to 10. Default 7.
     pub opus_complexity: u8,
+    /// Packet loss that Opus is protected against by its in-band error correction, in percent. Above 0 voices are
+    /// coded with less bandwidth. Default 0.
+    pub opus_expected_loss: u8,
     /// Lowest bit rate of a re-encoded picture, in bit/s. Default 300000.
     pub video_bitrate_min: u32,
     /// Highest bit rate of a re-encoded picture, in bit/s. Default 6000000.
@@ -35,6 +38,7 @@ impl Default for BridgeConfig {
             audio_transcodes: 200,
             opus_bitrate: 96_000,
             opus_complexity: 7,
+            opus_expected_loss: 0,
             video_bitrate_min: 300_000,
             video_bitrate_max: 6_000_000,
             keyframe_interval_ms: 2_000,

@@ -64,8 +64,9 @@ fn opus_encoder(channels: usize, config: &BridgeConfig) -> Result<opus::Encoder,
     encoder.set_bitrate(opus::Bitrate::Bits(bitrate.clamp(6_000, 510_000) as i32))?;
     encoder.set_complexity(i32::from(config.opus_complexity.min(10)))?;
     encoder.set_inband_fec(true)?;
-    // What the encoder may spend on protection depends on the loss it is told; some is usual on a radio link.
-    encoder.set_packet_loss_perc(3)?;
+    // Protection costs: told of loss, libopus codes voices in the narrower mode that has it. So none is expected
+    // unless the configuration says so.
+    encoder.set_packet_loss_perc(i32::from(config.opus_expected_loss.min(100)))?;
     Ok(encoder)
 }
 
