@@ -179,7 +179,7 @@ impl State {
         }
         self.leave_room(&entry);
         if self.rooms.get(&entry.room).is_some_and(Room::is_empty) {
-            self.close_room(&entry.room);
+            self.close_room(&entry.room, &reason);
             entry.peer.transports.iter().for_each(|transport| self.dispatcher.unsubscribe(transport.0));
             return;
         }
@@ -227,7 +227,7 @@ impl State {
     }
 
     /// The last peer has left.
-    fn close_room(&mut self, name: &RoomName) {
+    fn close_room(&mut self, name: &RoomName, reason: &CloseReason) {
         let Some(room) = self.rooms.remove(name) else { return };
         let jobs: Vec<u32> =
             self.jobs.iter().filter(|(_, job)| job.room == *name).map(|(id, _)| *id).collect();
@@ -237,7 +237,8 @@ impl State {
             }
         }
         for seat in room.seats {
-            self.tell(seat.worker, Method::RouterClose, on_router(seat.router), json!({}));
+            let data = json!({"x.reason": reason.text});
+            self.tell(seat.worker, Method::RouterClose, on_router(seat.router), data);
         }
         info!(room = %name, "the room is empty and closed");
     }
