@@ -68,26 +68,23 @@ fn drive(mut session: Box<dyn Session>, socket: OwnedFd) -> Vec<Event> {
     }
 }
 
-/// Runs `ffmpeg ARGS ADDRESS` against a listener and returns what its session said.
-fn publish(arguments: &str, path: &str) -> Option<(Target, Vec<Event>)> {
+/// Serves on `address` until one publisher, brought by `encoder`, has come and gone.
+fn serve_one<T>(
+    address: &str,
+    patience: Duration,
+    encoder: impl FnOnce(SocketAddr) -> T,
+) -> (T, Option<(Target, Vec<Event>)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpListener::bind(address).unwrap();
         let address = socket.local_addr().unwrap();
         let (sender, mut handed) = tokio::sync::mpsc::unbounded_channel();
         let epoch = Epoch { instant: Instant::now(), unix: Duration::ZERO };
         let listeners = vec![Listener { socket, tls: None }];
         let server = serve(listeners, Arc::new(RtmpConfig::default()), epoch, Arc::new(Door(sender)));
         let server = tokio::spawn(server);
-        let binary = std::env::var("FFMPEG").unwrap_or_else(|_| "ffmpeg".to_owned());
-        let mut encoder = Command::new(binary)
-            .args(["-hide_banner", "-loglevel", "warning"])
-            .args(arguments.split_whitespace())
-            .args(["-f", "flv", &format!("rtmp://{address}/{path}")])
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let handed = tokio::time::timeout(Duration::from_secs(5), handed.recv()).await.ok().flatten();
+        let encoder = encoder(address);
+        let handed = tokio::time::timeout(patience, handed.recv()).await.ok().flatten();
         let outcome = match handed {
             Some((session, socket, target)) => {
                 let events = tokio::task::spawn_blocking(move || drive(session, socket)).await.unwrap();
@@ -95,10 +92,40 @@ fn publish(arguments: &str, path: &str) -> Option<(Target, Vec<Event>)> {
             }
             None => None,
         };
-        let _ = encoder.wait();
         server.abort();
-        outcome
+        (encoder, outcome)
     })
+}
+
+/// Runs `ffmpeg ARGS ADDRESS` against a listener and returns what its session said.
+fn publish(arguments: &str, path: &str) -> Option<(Target, Vec<Event>)> {
+    let (mut encoder, outcome) = serve_one("127.0.0.1:0", Duration::from_secs(5), |address| {
+        let binary = std::env::var("FFMPEG").unwrap_or_else(|_| "ffmpeg".to_owned());
+        Command::new(binary)
+            .args(["-hide_banner", "-loglevel", "warning"])
+            .args(arguments.split_whitespace())
+            .args(["-f", "flv", &format!("rtmp://{address}/{path}")])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap()
+    });
+    let _ = encoder.wait();
+    outcome
+}
+
+/// For an encoder started by hand: serves on `RTMP_LISTEN` (key `k3y`) and prints what it said.
+#[test]
+#[ignore = "waits for an encoder"]
+fn whoever_comes() {
+    let address = std::env::var("RTMP_LISTEN").unwrap_or_else(|_| "127.0.0.1:19350".to_owned());
+    let ((), outcome) = serve_one(&address, Duration::from_secs(60), |_| ());
+    let (target, events) = outcome.unwrap();
+    println!(
+        "{target:?}: {} frames of video, {} of audio",
+        frames(&events, 0).len(),
+        frames(&events, 1).len()
+    );
+    events.iter().filter(|event| !matches!(event, Event::Frame(_))).for_each(|event| println!("{event:?}"));
 }
 
 const SOURCE: &str =
