@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::core::id::{ConnId, WorkerId};
-use crate::rtmp::io::{Admission, Listener, RtmpDoor, serve};
+use crate::rtmp::io::{Admission, Listener, RtmpDoor, TlsProvider, serve};
 use crate::rtmp::{Reject, Target};
 
 type Handed = (Box<dyn Session>, OwnedFd, Target);
@@ -71,6 +71,7 @@ fn drive(mut session: Box<dyn Session>, socket: OwnedFd) -> Vec<Event> {
 /// Serves on `address` until one publisher, brought by `encoder`, has come and gone.
 fn serve_one<T>(
     address: &str,
+    tls: Option<TlsProvider>,
     patience: Duration,
     encoder: impl FnOnce(SocketAddr) -> T,
 ) -> (T, Option<(Target, Vec<Event>)>) {
@@ -80,7 +81,7 @@ fn serve_one<T>(
         let address = socket.local_addr().unwrap();
         let (sender, mut handed) = tokio::sync::mpsc::unbounded_channel();
         let epoch = Epoch { instant: Instant::now(), unix: Duration::ZERO };
-        let listeners = vec![Listener { socket, tls: None }];
+        let listeners = vec![Listener { socket, tls }];
         let server = serve(listeners, Arc::new(RtmpConfig::default()), epoch, Arc::new(Door(sender)));
         let server = tokio::spawn(server);
         let encoder = encoder(address);
@@ -99,12 +100,21 @@ fn serve_one<T>(
 
 /// Runs `ffmpeg ARGS ADDRESS` against a listener and returns what its session said.
 fn publish(arguments: &str, path: &str) -> Option<(Target, Vec<Event>)> {
-    let (mut encoder, outcome) = serve_one("127.0.0.1:0", Duration::from_secs(5), |address| {
+    publish_with("rtmp", None, arguments, path)
+}
+
+fn publish_with(
+    scheme: &str,
+    tls: Option<TlsProvider>,
+    arguments: &str,
+    path: &str,
+) -> Option<(Target, Vec<Event>)> {
+    let (mut encoder, outcome) = serve_one("127.0.0.1:0", tls, Duration::from_secs(5), |address| {
         let binary = std::env::var("FFMPEG").unwrap_or_else(|_| "ffmpeg".to_owned());
         Command::new(binary)
             .args(["-hide_banner", "-loglevel", "warning"])
             .args(arguments.split_whitespace())
-            .args(["-f", "flv", &format!("rtmp://{address}/{path}")])
+            .args(["-f", "flv", &format!("{scheme}://{address}/{path}")])
             .stdin(Stdio::null())
             .spawn()
             .unwrap()
@@ -118,7 +128,7 @@ fn publish(arguments: &str, path: &str) -> Option<(Target, Vec<Event>)> {
 #[ignore = "waits for an encoder"]
 fn whoever_comes() {
     let address = std::env::var("RTMP_LISTEN").unwrap_or_else(|_| "127.0.0.1:19350".to_owned());
-    let ((), outcome) = serve_one(&address, Duration::from_secs(60), |_| ());
+    let ((), outcome) = serve_one(&address, None, Duration::from_secs(60), |_| ());
     let (target, events) = outcome.unwrap();
     println!(
         "{target:?}: {} frames of video, {} of audio",
@@ -132,16 +142,13 @@ const SOURCE: &str =
     "-re -f lavfi -i testsrc2=size=640x360:rate=30 -f lavfi -i sine=frequency=440:sample_rate=48000 -t 4";
 
 fn frames(events: &[Event], track: u32) -> Vec<&Frame> {
-    let frame = |event| if let &Event::Frame(ref frame) = event { Some(frame) } else { None };
-    events.iter().filter_map(frame).filter(|frame| frame.track == track).collect()
+    let of_track = events.iter().filter_map(super::frame);
+    of_track.filter(|frame| frame.track == track).collect()
 }
 
 fn reordered(events: &[Event]) -> Vec<bool> {
-    let track = |event| match event {
-        &Event::Track(ref track) | &Event::TrackChanged(ref track) if track.id == 0 => Some(track.reordered),
-        _ => None,
-    };
-    events.iter().filter_map(track).collect()
+    let tracks = events.iter().filter_map(super::track).filter(|track| track.id == 0);
+    tracks.map(|track| track.reordered).collect()
 }
 
 fn check_times(events: &[Event]) {
@@ -190,4 +197,26 @@ fn ffmpeg_without_b_frames_and_44100_hertz() {
 fn a_wrong_key_turns_ffmpeg_away() {
     let arguments = format!("{SOURCE} -c:v libx264 -pix_fmt yuv420p -c:a aac");
     assert!(publish(&arguments, "studio/wrong").is_none());
+}
+
+#[test]
+#[ignore = "runs ffmpeg for seconds"]
+fn ffmpeg_over_tls() {
+    let (server, _) = super::tls::configs();
+    let provider: TlsProvider = Arc::new(move || server.clone());
+    let arguments = format!("{SOURCE} -c:v libx264 -pix_fmt yuv420p -c:a aac");
+    let (_, events) = publish_with("rtmps", Some(provider), &arguments, "studio/k3y").unwrap();
+    assert_eq!(frames(&events, 0).len(), 120);
+    check_times(&events);
+    assert!(matches!(events.last(), Some(Event::Closed { clean: true, .. })));
+}
+
+#[test]
+#[ignore = "runs ffmpeg for seconds"]
+fn other_codecs_are_said() {
+    let source = SOURCE.replace("-t 4", "-t 2");
+    let (_, events) =
+        publish(&format!("{source} -c:v flv1 -c:a libmp3lame -ar 44100"), "studio/k3y").unwrap();
+    let notices = events.iter().filter(|event| matches!(event, Event::Notice(_))).count();
+    assert_eq!((notices, frames(&events, 0).len(), frames(&events, 1).len()), (2, 0, 0));
 }

@@ -186,22 +186,14 @@ impl Client {
     }
 
     fn frames(&self) -> Vec<&Frame> {
-        self.events
-            .iter()
-            .filter_map(|event| if let Event::Frame(frame) = event { Some(frame) } else { None })
-            .collect()
+        self.events.iter().filter_map(frame).collect()
     }
 
     fn tracks(&self) -> Vec<&Track> {
-        let track = |event| match event {
-            &Event::Track(ref track) | &Event::TrackChanged(ref track) => Some(track),
-            _ => None,
-        };
         self.events.iter().filter_map(track).collect()
     }
 
     fn notices(&self) -> Vec<&str> {
-        let notice = |event| if let &Event::Notice(ref text) = event { Some(text.as_str()) } else { None };
         self.events.iter().filter_map(notice).collect()
     }
 
@@ -210,6 +202,27 @@ impl Client {
             Event::Closed { reason, clean } => Some((reason.as_str(), *clean)),
             _ => None,
         })
+    }
+}
+
+fn frame(event: &Event) -> Option<&Frame> {
+    match event {
+        Event::Frame(frame) => Some(frame),
+        _ => None,
+    }
+}
+
+fn notice(event: &Event) -> Option<&str> {
+    match event {
+        Event::Notice(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn track(event: &Event) -> Option<&Track> {
+    match event {
+        Event::Track(track) | Event::TrackChanged(track) => Some(track),
+        _ => None,
     }
 }
 
