@@ -29,6 +29,8 @@ pub struct SessionConfig {
     /// Packets of media that may go to a new remote address before something authenticated came from
     /// it. Default 50.
     pub probation_packets: u32,
+    /// Milliseconds until another new address gets that many; in between one gets none. Default 10000.
+    pub probation_interval_ms: u64,
     /// Remote addresses remembered a session. Default 16.
     pub max_paths: usize,
     /// DTLS datagrams kept while the remote fingerprint is not known yet. Default 8.
@@ -49,6 +51,7 @@ impl Default for SessionConfig {
             consent_timeout_ms: 30_000,
             lost_timeout_ms: 30_000,
             probation_packets: 50,
+            probation_interval_ms: 10_000,
             max_paths: 16,
             max_early_datagrams: 8,
             sdp: SdpLimits::default(),
@@ -70,6 +73,11 @@ impl SessionConfig {
     /// [`Self::consent_timeout_ms`] as a duration.
     pub fn consent_timeout(&self) -> Duration {
         Duration::from_millis(self.consent_timeout_ms)
+    }
+
+    /// [`Self::probation_interval_ms`] as a duration.
+    pub fn probation_interval(&self) -> Duration {
+        Duration::from_millis(self.probation_interval_ms)
     }
 
     /// [`Self::lost_timeout_ms`] as a duration.

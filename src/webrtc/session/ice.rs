@@ -2,7 +2,8 @@
 //! it sends no checks, so the remote party's own checks and authenticated packets count as its consent.
 //!
 //! A check proves who sent it, not where from: its source can be forged by the party itself. So a path is
-//! `proven` only by the DTLS handshake or an authenticated packet; until then media on it is limited.
+//! `proven` only by the DTLS handshake or an authenticated packet; until then media on it is limited, and a
+//! party that hops between addresses gets that allowance once in a while only.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -70,6 +71,11 @@ pub(super) struct IceAgent {
     consent_timeout: Duration,
     lost_timeout: Duration,
     probation: u32,
+    probation_interval: Duration,
+    /// When an allowance was last given once media could flow.
+    granted: Option<Instant>,
+    /// The handshake is through.
+    media_flows: bool,
     max_paths: usize,
 }
 
@@ -85,6 +91,9 @@ impl IceAgent {
             consent_timeout: config.consent_timeout(),
             lost_timeout: config.lost_timeout(),
             probation: config.probation_packets,
+            probation_interval: config.probation_interval(),
+            granted: None,
+            media_flows: false,
             max_paths: config.max_paths.max(1),
         })
     }
@@ -150,6 +159,7 @@ impl IceAgent {
 
     /// An SRTP or SRTCP packet or a DTLS handshake proved that the party is at `path`.
     pub fn prove(&mut self, now: Instant, path: Path, out: &mut VecDeque<Output>) {
+        self.media_flows = true;
         let selected = self.selected == Some(path);
         let Some(known) = self.paths.iter_mut().find(|known| known.path == path) else { return };
         known.seen = now;
@@ -268,8 +278,17 @@ impl IceAgent {
             .is_some();
         self.selected = Some(path);
         self.lost = None;
-        let probation = if still_proven { None } else { Some(self.probation) };
+        let probation = if still_proven { None } else { Some(self.allowance(now)) };
         out.push_back(Output::Event(Event::SelectedPath { path, probation }));
+    }
+
+    /// What an unproven path may get. Before the handshake there is no media, so that does not count.
+    fn allowance(&mut self, now: Instant) -> u32 {
+        if self.granted.is_some_and(|granted| now < granted + self.probation_interval) {
+            return 0;
+        }
+        self.granted = self.media_flows.then_some(now);
+        self.probation
     }
 
     /// The selected path is gone or silent: take the one heard from last, or none.

@@ -238,6 +238,28 @@ fn a_new_address_is_on_probation_until_something_authenticated_comes_from_it() {
 }
 
 #[test]
+fn hopping_between_addresses_earns_no_fresh_allowance() {
+    let mut world = world(Speaks::Either);
+    world.connect(DtlsRole::Client);
+    assert!(world.run(5 * SECOND, |world| world.server_keys().is_some()));
+    let own = world.path;
+    let before = world.selections().len();
+    let mut allowed = 0;
+    for hop in 0..100 {
+        world.check(path(&format!("203.0.113.9:{}", 4000 + hop)), true);
+        world.check(own, true);
+        world.input(Input::Authenticated { path: own });
+        world.pass(Duration::from_millis(160));
+    }
+    for (at, probation) in &world.selections()[before..] {
+        let limit = probation.unwrap_or(0);
+        assert!(*at == own || probation.is_some());
+        allowed += limit;
+    }
+    assert!((50..=150).contains(&allowed), "{allowed} packets to strangers within 20 s");
+}
+
+#[test]
 fn silence_stops_the_sending_then_ends_the_session() {
     let mut world = world(Speaks::Either);
     world.connect(DtlsRole::Client);
