@@ -1,6 +1,8 @@
 //! What the fuzz targets run: one function a target, each taking any bytes and panicking where a reader breaks
 //! its promise. The targets under `fuzz/` only call these; a test replays their seeds through [`TARGETS`].
 
+use crate::core::control::netstring::{self, CHANNEL_LIMIT};
+use crate::core::message::{FromWorker, Request};
 use crate::core::rtp::header::{HeaderFields, RtpView, header_length, write_header};
 use crate::core::rtp::keys::{KeyingMaterial, SrtpProfile};
 use crate::core::rtp::rtcp::{Compound, Packet, write};
@@ -19,6 +21,7 @@ pub type Target = fn(&[u8]);
 /// Each target by its name, which is also the name of its folder of seeds.
 pub const TARGETS: &[(&str, Target)] = &[
     ("amf0", amf0),
+    ("control", control),
     ("hello", hello),
     ("rtcp", rtcp),
     ("rtmp_chunk", rtmp_chunk),
@@ -202,4 +205,46 @@ pub fn amf0(data: &[u8]) {
     let again = Reader::new(&bytes, limits).all().expect("our own values");
     // NaN is no equal of itself, its text is.
     assert_eq!(format!("{again:?}"), format!("{values:?}"));
+}
+
+/// The control protocol: netstrings read the same however they are cut, and their messages, written anew,
+/// are the same messages.
+pub fn control(data: &[u8]) {
+    let whole = payloads(data, data.len());
+    assert_eq!(whole, payloads(data, 1));
+    let mut written = Vec::new();
+    for payload in &whole {
+        assert!(payload.len() <= CHANNEL_LIMIT);
+        netstring::write(payload, CHANNEL_LIMIT, &mut written).expect("short enough");
+        if let Some(request) = Request::parse(payload) {
+            let again = Request::parse(&request.to_json()).expect("our own request");
+            assert_eq!((again.id, &again.method, again.internal), (request.id, &request.method, request.internal));
+        }
+        match FromWorker::parse(payload) {
+            Some(FromWorker::Response(response)) => {
+                let again = FromWorker::parse(&response.to_json());
+                let Some(FromWorker::Response(again)) = again else { panic!("{again:?}") };
+                assert_eq!((again.id, again.result.is_ok()), (response.id, response.result.is_ok()));
+            }
+            Some(FromWorker::Notification(event)) => {
+                let again = FromWorker::parse(&event.to_json());
+                let Some(FromWorker::Notification(again)) = again else { panic!("{again:?}") };
+                assert_eq!((again.target_id, again.event), (event.target_id, event.event));
+            }
+            None => {}
+        }
+    }
+    assert_eq!(whole, payloads(&written, 7));
+}
+
+fn payloads(data: &[u8], cut: usize) -> Vec<Vec<u8>> {
+    let mut reader = netstring::Reader::new(CHANNEL_LIMIT);
+    let mut found = Vec::new();
+    for piece in data.chunks(cut.max(1)) {
+        reader.feed(piece);
+        while let Ok(Some(payload)) = reader.next_payload() {
+            found.push(payload.to_vec());
+        }
+    }
+    found
 }
