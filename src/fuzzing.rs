@@ -218,7 +218,10 @@ pub fn control(data: &[u8]) {
         netstring::write(payload, CHANNEL_LIMIT, &mut written).expect("short enough");
         if let Some(request) = Request::parse(payload) {
             let again = Request::parse(&request.to_json()).expect("our own request");
-            assert_eq!((again.id, &again.method, again.internal), (request.id, &request.method, request.internal));
+            assert_eq!(
+                (again.id, &again.method, again.internal),
+                (request.id, &request.method, request.internal)
+            );
         }
         match FromWorker::parse(payload) {
             Some(FromWorker::Response(response)) => {
