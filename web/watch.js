@@ -14,6 +14,8 @@ const STALLED = 3;
 let session = null;
 let last = null;
 let still = 0;
+/** Seconds of sound without a picture. */
+let dark = 0;
 let started = 0;
 let firstPicture = null;
 let everPlayed = false;
@@ -165,7 +167,7 @@ function setMuted(muted) {
 function playing() {
   everPlayed = true;
   backoff.reset();
-  firstPicture ??= performance.now() - started;
+  if (video.videoWidth) firstPicture ??= performance.now() - started;
   pill("Live", "live");
   cover("");
   sound();
@@ -185,7 +187,9 @@ async function tick() {
   last = now;
   $("size").textContent = now.height ? `${now.height}p` : "";
   document.body.classList.toggle("sound-only", now.frames === 0 && Boolean(moved));
+  dark = moved && now.frames === 0 ? dark + 1 : 0;
   if (still >= STALLED && still % STALLED === 0) await stalled(mine);
+  if (dark === STALLED) await people();
   if (!$("stats").hidden) table(now, mine);
 }
 
@@ -202,15 +206,26 @@ async function stalled(mine) {
   video.requestVideoFrameCallback?.(() => { if (mine === session && !mine.ended) playing(); });
 }
 
+/** Sound comes and no picture: says why. */
+function whyDark(summary, mine) {
+  const codecs = summary.publishers.flatMap((one) => one.tracks).filter((track) => track.kind === "video").map((track) => track.codec.split("/")[1]);
+  if (codecs.length === 0) return "";
+  const offered = mine.pc.localDescription?.sdp.toLowerCase() ?? "";
+  const known = codecs.some((codec) => offered.includes(` ${codec.toLowerCase()}/90000`));
+  return known ? "" : `Sound only: this browser cannot decode ${codecs.join(" or ").replace("H26", "H.26")}, which is sent here. Try another browser.`;
+}
+
 async function people() {
-  if (!document.hidden && session && !session.ended) {
-    const summary = await ask(`/api/rooms/${room}`, session.token);
-    $("viewers").hidden = !summary?.viewers;
-    $("viewers").textContent = summary?.viewers ? `${summary.viewers} watching` : "";
-    const notice = summary?.live ? summary.notices?.[0] : "";
-    $("notice").hidden = !notice || !$("cover").hidden;
-    $("notice").textContent = notice ?? "";
-  }
+  const mine = session;
+  if (document.hidden || !mine || mine.ended) return;
+  const summary = await ask(`/api/rooms/${room}`, mine.token);
+  if (mine !== session || mine.ended) return;
+  $("viewers").hidden = !summary?.viewers;
+  $("viewers").textContent = summary?.viewers ? `${summary.viewers} watching` : "";
+  // The room's notices are about whoever cannot have its picture, which may be somebody else.
+  const notice = summary?.live && dark >= STALLED ? whyDark(summary, mine) || (summary.notices?.[0] ?? "") : "";
+  $("notice").hidden = !notice || !$("cover").hidden;
+  $("notice").textContent = notice;
 }
 
 function table(now, mine) {
