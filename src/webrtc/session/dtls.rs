@@ -26,6 +26,7 @@ pub(super) struct DtlsContext {
     config: Arc<dimpl::Config>,
     policy: DtlsPolicy,
     certificate: Certificate,
+    fingerprints: Vec<Fingerprint>,
 }
 
 impl DtlsContext {
@@ -39,11 +40,12 @@ impl DtlsContext {
             .handshake_timeout(config.dtls_timeout().max(Duration::from_millis(1)))
             .build()
             .map_err(|error| WebRtcError::Config(error.to_string()))?;
-        Ok(DtlsContext { config: Arc::new(dtls), policy: config.dtls, certificate })
+        let fingerprints = certificate.fingerprints();
+        Ok(DtlsContext { config: Arc::new(dtls), policy: config.dtls, certificate, fingerprints })
     }
 
-    pub fn fingerprints(&self) -> Vec<Fingerprint> {
-        self.certificate.fingerprints()
+    pub fn fingerprints(&self) -> &[Fingerprint] {
+        &self.fingerprints
     }
 
     /// An engine for `version` in our role.

@@ -204,7 +204,7 @@ impl Session for WebRtcSession {
         let fingerprints: Vec<_> = self
             .context
             .fingerprints()
-            .into_iter()
+            .iter()
             .map(|print| json!({ "algorithm": print.algorithm, "value": print.value }))
             .collect();
         let mut dump = json!({
