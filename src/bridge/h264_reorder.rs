@@ -167,10 +167,7 @@ impl Output {
     }
 
     fn in_order(&self, pts: MediaTime) -> bool {
-        self.last.is_none_or(|last| {
-            let after = pts.micros_since(last);
-            after > 0 || after < -NEW_TIMELINE
-        })
+        self.last.is_none_or(|last| !(-NEW_TIMELINE..=0).contains(&pts.micros_since(last)))
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Pcm {
     /// Interleaved samples at the source's rate, waiting for a whole chunk.
     waiting: Vec<f32>,
     scratch: Vec<f32>,
+    /// The source sample taken last, one of each channel.
+    last: Vec<f32>,
     /// Interleaved samples at the output's rate.
     ready: Vec<f32>,
     /// Time of the first ready sample.
@@ -66,6 +68,7 @@ impl Pcm {
             trim: 0,
             waiting: Vec::new(),
             scratch: Vec::new(),
+            last: vec![0.0; channels],
             ready: Vec::new(),
             next: None,
             taken: 0,
@@ -108,7 +111,7 @@ impl Pcm {
             Some(expected) => time.micros_since(expected),
             None => i64::MAX,
         };
-        if error > MAX_FILL || error < -MAX_OVERLAP {
+        if !(-MAX_OVERLAP..=MAX_FILL).contains(&error) {
             self.anchor(Some(time));
         } else if error < -GAP {
             return Ok(());
@@ -124,14 +127,10 @@ impl Pcm {
     /// Puts silence in place of a gap of `micros`, falling to it from the last sample without a step.
     fn fill(&mut self, micros: i64) -> Result<(), String> {
         let count = (micros * i64::from(self.rate_in) / 1_000_000) as usize;
-        let last: Vec<f32> = match self.waiting.len().checked_sub(self.channels) {
-            Some(from) => self.waiting[from..].to_vec(),
-            None => vec![0.0; self.channels],
-        };
         let mut silence = vec![0.0; count * self.channels];
         for (index, frame) in silence.chunks_exact_mut(self.channels).take(FADE).enumerate() {
             let gain = 1.0 - (index + 1) as f32 / FADE as f32;
-            frame.iter_mut().zip(&last).for_each(|(sample, last)| *sample = last * gain);
+            frame.iter_mut().zip(&self.last).for_each(|(sample, last)| *sample = last * gain);
         }
         self.drift = 0;
         self.fade_in = FADE;
@@ -151,12 +150,12 @@ impl Pcm {
 
     fn feed(&mut self, samples: &[f32]) -> Result<(), String> {
         self.taken += (samples.len() / self.channels) as u64;
+        if let Some(last) = samples.chunks_exact(self.channels).next_back() {
+            self.last.copy_from_slice(last);
+        }
         if self.resampler.is_none() {
             self.made += (samples.len() / self.channels) as u64;
             self.ready.extend_from_slice(samples);
-            // Only its last sample is ever looked at again.
-            self.waiting.clear();
-            self.waiting.extend_from_slice(&samples[samples.len().saturating_sub(self.channels)..]);
             return Ok(());
         }
         self.waiting.extend_from_slice(samples);

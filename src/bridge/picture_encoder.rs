@@ -22,6 +22,10 @@ use crate::core::time::MediaTime;
 const SURPLUS: (u64, u64) = (3, 2);
 /// Until the source's rate is known: bits per pixel and second, at 30 frames.
 const FIRST_GUESS: u64 = 3;
+/// Every picture of the source comes out. The encoder, when it is over its rate, skips a picture and counts that as
+/// time gone by; so it is asked again. Three times were the most seen. (Forbidden to skip, it complains on standard
+/// error and keeps its rate no better.)
+const MAX_TRIES: usize = 100;
 /// A rate that is off by less is left as it is, in percent.
 const TOLERANCE: u64 = 30;
 
@@ -117,14 +121,20 @@ impl PictureEncoder {
 
     fn run(&mut self, picture: &impl YUVSource, pts: MediaTime) -> Result<Frame, String> {
         let current = self.current.as_mut().ok_or("the H.264 encoder is not set up")?;
-        let millis = pts.micros_since(self.first).max(0) as u64 / 1000;
-        let coded = current
-            .encoder
-            .encode_at(picture, Timestamp::from_millis(millis))
-            .map_err(|error| format!("the H.264 encoder failed: {error}"))?;
-        let keyframe = coded.frame_type() == FrameType::IDR;
+        let millis = Timestamp::from_millis(pts.micros_since(self.first).max(0) as u64 / 1000);
         let mut data = Vec::new();
-        h264::from_annex_b(&coded.to_vec(), &mut data);
+        let mut keyframe = false;
+        for _ in 0..MAX_TRIES {
+            let coded = current
+                .encoder
+                .encode_at(picture, millis)
+                .map_err(|error| format!("the H.264 encoder failed: {error}"))?;
+            keyframe = coded.frame_type() == FrameType::IDR;
+            h264::from_annex_b(&coded.to_vec(), &mut data);
+            if !data.is_empty() {
+                break;
+            }
+        }
         if data.is_empty() {
             return Err("the H.264 encoder left a picture out".to_owned());
         }
@@ -146,8 +156,8 @@ impl PictureEncoder {
             .complexity(Complexity::Low)
             .intra_frame_period(IntraFramePeriod::auto())
             .qp(QpRange::new(12, 44))
-            // Every picture of the source comes out; and one thread, which is the one this runs on.
-            .skip_frames(false)
+            .skip_frames(true)
+            // The thread this runs on, and no others.
             .num_threads(1)
             .scene_change_detect(false)
             .adaptive_quantization(false)
