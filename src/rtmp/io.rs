@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::core::id::{ConnId, Pii};
+use crate::core::id::ConnId;
 use crate::core::session::{Event, Input, Output, Session};
 use crate::core::time::Epoch;
 use crate::rtmp::{PublishRequest, Reject, RtmpConfig, RtmpError, RtmpSession, Target, TlsSession, resolve};
@@ -151,6 +151,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 async fn accept<D: RtmpDoor>(listener: TcpListener, tls: Option<TlsProvider>, context: Arc<Context<D>>) {
     let mut connections = JoinSet::new();
+    let (mut turned_away, mut said) = (0u64, None::<Instant>);
     loop {
         while connections.try_join_next().is_some() {}
         let (socket, remote) = match listener.accept().await {
@@ -162,7 +163,12 @@ async fn accept<D: RtmpDoor>(listener: TcpListener, tls: Option<TlsProvider>, co
             }
         };
         let Some(slot) = Slot::take(&context, remote) else {
-            tracing::info!(remote = %Pii(remote), "RTMP connection refused: too many have not begun to publish");
+            turned_away += 1;
+            // One line a second: whoever floods the port shall not flood the log.
+            if said.is_none_or(|said| said.elapsed() >= Duration::from_secs(1)) {
+                said = Some(Instant::now());
+                tracing::info!(turned_away, "RTMP connections refused: too many have not begun to publish");
+            }
             continue;
         };
         connections.spawn(connection(socket, remote, tls.clone(), slot));

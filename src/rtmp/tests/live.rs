@@ -11,11 +11,11 @@ use crate::core::id::{ConnId, WorkerId};
 use crate::rtmp::io::{Admission, Listener, RtmpDoor, TlsProvider, serve};
 use crate::rtmp::{Reject, Target};
 
-type Handed = (Box<dyn Session>, OwnedFd, Target);
+pub(super) type Handed = (Box<dyn Session>, OwnedFd, Target);
 
-struct Door(tokio::sync::mpsc::UnboundedSender<Handed>);
+pub(super) struct Door(pub(super) tokio::sync::mpsc::UnboundedSender<Handed>);
 
-struct Place(tokio::sync::mpsc::UnboundedSender<Handed>, Target);
+pub(super) struct Place(tokio::sync::mpsc::UnboundedSender<Handed>, Target);
 
 impl RtmpDoor for Door {
     type Admission = Place;
