@@ -22,8 +22,8 @@ use crate::core::time::MediaTime;
 
 /// A stream may hold back at most this many pictures (ITU-T H.264 §A.3.1, MaxDpbFrames); openh264 one more.
 const MAX_HELD: usize = 17;
-/// So many units that cannot be decoded, without one that can between them, end the job.
-const MAX_ERRORS: u32 = 200;
+/// So many keyframes with which decoding fails, without a picture between them, end the job.
+const MAX_ERRORS: u32 = 10;
 /// Presentation times that fall back by more begin a new timeline.
 const NEW_TIMELINE: i64 = 1_000_000;
 
@@ -53,6 +53,20 @@ fn open_decoder() -> Result<Decoder, String> {
     let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
     Decoder::with_api_config(OpenH264API::from_source(), config)
         .map_err(|error| format!("the H.264 decoder cannot be set up: {error}"))
+}
+
+/// What openh264 decodes: 8 bits, 4:2:0, whole frames.
+fn check(sps: &Sps) -> Result<(), String> {
+    if !matches!(sps.profile, 66 | 77 | 88 | 100) {
+        return Err(format!(
+            "H.264 profile {} cannot be converted; set the encoder to 8 bits and 4:2:0",
+            sps.profile
+        ));
+    }
+    if !sps.frames_only {
+        return Err("interlaced pictures cannot be converted; set the encoder to progressive".to_owned());
+    }
+    Ok(())
 }
 
 impl H264Reorder {
@@ -95,6 +109,7 @@ impl H264Reorder {
     fn begin_group(&mut self, frame: &Frame) -> Result<(), String> {
         let sps = nals(&frame.data).find(|nal| nal_type(nal) == NAL_SPS).and_then(Sps::parse);
         if let Some(sps) = sps {
+            check(&sps)?;
             self.output.encoder.set_colour(sps.colour);
         }
         let idr = nals(&frame.data).any(|nal| nal_type(nal) == NAL_IDR);
@@ -365,6 +380,22 @@ mod tests {
             frames[at..].iter().flat_map(|frame| feed(&mut job, frame, false)).collect();
         out.extend(drain(&mut job));
         assert!(out.last().unwrap().pts == frames.iter().map(|frame| frame.pts).max().unwrap());
+    }
+
+    #[test]
+    fn forms_that_cannot_be_decoded_are_named_at_the_first_keyframe() {
+        let good = Sps::parse(nals(&source(SAMPLES[0].1)[0].data).next().unwrap()).unwrap();
+        assert_eq!(check(&good), Ok(()));
+        assert!(check(&Sps { profile: 110, ..good }).is_err_and(|reason| reason.contains("8 bits")));
+        assert!(
+            check(&Sps { frames_only: false, ..good }).is_err_and(|reason| reason.contains("progressive"))
+        );
+        // High 4:4:4 in place of High, in the parameter set itself.
+        let mut frame = source(SAMPLES[0].1)[0].clone();
+        let at = frame.data.iter().position(|byte| *byte == 0x67).unwrap();
+        frame.data[at + 1] = 244;
+        let input = DirectOut::Frame { frame, catchup: false };
+        assert!(job().push(input, &mut |_| {}).is_err_and(|reason| reason.contains("244")));
     }
 
     #[test]
