@@ -122,8 +122,6 @@ impl Convert for AacToOpus {
         self.drain(sink)
     }
 
-    fn lost(&mut self, _sink: Sink<'_>) {}
-
     fn resync(&mut self) {}
 }
 

@@ -14,8 +14,6 @@ pub type Sink<'a> = &'a mut dyn FnMut(DirectIn);
 pub trait Convert: Send {
     /// Takes one input; `Err` is a sentence for people and ends the job.
     fn push(&mut self, input: DirectOut, sink: Sink<'_>) -> Result<(), String>;
-    /// Input was lost between the frames before and after.
-    fn lost(&mut self, sink: Sink<'_>);
     /// Output was lost: make a frame at which decoding can start, soon.
     fn resync(&mut self);
 }
@@ -38,7 +36,6 @@ pub struct RunningJob {
     convert: Box<dyn Convert>,
     input: Receiver<DirectOut>,
     outlet: Outlet,
-    lost: u64,
     taken: u64,
 }
 
@@ -83,7 +80,7 @@ impl RunningJob {
     pub fn new(job: Job, what: &'static str, convert: Box<dyn Convert>) -> RunningJob {
         let outlet =
             Outlet { lane: job.output, broken: false, pushed: false, closed: false, given: 0, dropped: 0 };
-        RunningJob { conn: job.conn, what, convert, input: job.input, outlet, lost: 0, taken: 0 }
+        RunningJob { conn: job.conn, what, convert, input: job.input, outlet, taken: 0 }
     }
 
     /// Takes up to `limit` inputs. A panic inside ends this job only.
@@ -109,11 +106,6 @@ impl RunningJob {
             let Ok(input) = self.input.pop() else { return Ok(Pass::Ended) };
             let Some(input) = input else { return Ok(Pass::Idle) };
             let outlet = &mut self.outlet;
-            let lost = self.input.dropped();
-            if lost != self.lost {
-                self.lost = lost;
-                self.convert.lost(&mut |output| outlet.put(output));
-            }
             self.taken += u64::from(matches!(input, DirectOut::Frame { .. }));
             let was_broken = outlet.broken;
             self.convert.push(input, &mut |output| outlet.put(output))?;
@@ -129,10 +121,10 @@ impl RunningJob {
 
     fn ended(&self) -> Pass {
         let Outlet { given, dropped, .. } = self.outlet;
-        let (taken, lost) = (self.taken, self.lost);
+        let taken = self.taken;
         tracing::info!(
             conn = %self.conn,
-            "{} ended: {taken} frames in, {given} out, {lost} lost on the way in, {dropped} on the way out",
+            "{} ended: {taken} frames in, {given} out, {dropped} dropped because nobody took them in time",
             self.what
         );
         Pass::Ended
@@ -157,9 +149,6 @@ mod tests {
                 }
             }
             Ok(())
-        }
-        fn lost(&mut self, sink: Sink<'_>) {
-            sink(DirectIn::NeedKeyframe);
         }
         fn resync(&mut self) {}
     }
@@ -206,11 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn lost_input_is_noticed_and_closed_lanes_end_it() {
+    fn a_full_input_lane_that_is_tried_again_loses_nothing() {
         let (mut job, to_job, from_job) = running(1, 4);
         assert!(send(&to_job, 1, true) && !send(&to_job, 2, false));
         assert_eq!(job.pass(8), Pass::Idle);
-        assert!(matches!(from_job.pop(), Ok(Some(DirectIn::NeedKeyframe))));
+        assert!(send(&to_job, 2, false));
+        assert_eq!(job.pass(8), Pass::Idle);
+        for byte in [1, 2] {
+            assert!(matches!(from_job.pop(), Ok(Some(DirectIn::Frame(frame))) if frame.data == [byte]));
+        }
         drop(to_job);
         assert_eq!(job.pass(8), Pass::Ended);
     }

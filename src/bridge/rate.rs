@@ -20,16 +20,18 @@ pub struct SourceRate {
 }
 
 impl SourceRate {
-    /// Notes a frame of `bytes` at its decoding time.
-    pub fn add(&mut self, dts: MediaTime, bytes: usize) {
-        if self.frames.back().is_some_and(|(last, _)| dts < *last) {
+    /// Notes a frame of `bytes` at `time`. A little out of order, as B-frames are, does not matter.
+    pub fn add(&mut self, time: MediaTime, bytes: usize) {
+        let last = self.frames.back().map_or(time, |(last, _)| *last);
+        if last.micros_since(time) > ENOUGH {
             self.frames.clear();
             self.bytes = 0;
         }
-        self.frames.push_back((dts, bytes));
+        let time = if self.frames.is_empty() { time } else { time.max(last) };
+        self.frames.push_back((time, bytes));
         self.bytes += bytes;
         while let Some(&(first, bytes)) = self.frames.front() {
-            if dts.micros_since(first) <= WINDOW && self.frames.len() <= MAX_FRAMES {
+            if time.micros_since(first) <= WINDOW && self.frames.len() <= MAX_FRAMES {
                 break;
             }
             self.bytes -= bytes;
