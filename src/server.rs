@@ -86,7 +86,10 @@ impl Server {
     fn start(config: Config, dev: bool) -> anyhow::Result<Self> {
         let epoch = clock::epoch();
         let own = addresses::detect(false).unwrap_or_default();
-        let host = config.webrtc.announced_addresses.iter().chain(&own).copied().next();
+        // A listener bound to one address is reached by that one and no other.
+        let bound = config.http.listen.first().map(|address| address.ip()).filter(|ip| !ip.is_unspecified());
+        let host =
+            bound.into_iter().chain(config.webrtc.announced_addresses.iter().chain(&own).copied()).next();
         let http = config.http.listen.iter().map(|address| bind::tcp(*address)).collect::<Result<_, _>>()?;
         let state = StateDir::open(&config.state_dir)?;
         let tls = match config.http.tls.clone() {

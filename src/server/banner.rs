@@ -3,10 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 
-/// The room of the addresses that are printed for OBS; any other name works as well.
-pub(super) const STAGE: &str = "stage";
-
-/// The room of the built-in clip.
+/// The room of the built-in clip, and of the addresses that are printed for OBS, so that one page shows
+/// first the one and then the other; any other name works as well.
 pub(super) const DEMO: &str = "demo";
 
 /// What there is to say.
@@ -54,11 +52,11 @@ impl Display for Banner {
         }
         if let Some(port) = self.rtmp {
             let port = if port == 1935 { String::new() } else { format!(":{port}") };
-            writeln!(f, "  OBS over RTMP, server    rtmp://{}{port}/{STAGE}", self.host())?;
+            writeln!(f, "  OBS over RTMP, server    rtmp://{}{port}/{DEMO}", self.host())?;
             writeln!(f, "            stream key     {}", self.key)?;
         }
         if let Some(origin) = &origin {
-            writeln!(f, "  OBS over WHIP, server    {origin}/{STAGE}/whip")?;
+            writeln!(f, "  OBS over WHIP, server    {origin}/{DEMO}/whip")?;
             writeln!(f, "            bearer token   {}", self.key)?;
             if self.demo {
                 writeln!(f, "  WHEP of the demo room    {origin}/{DEMO}/whep")?;
@@ -91,9 +89,9 @@ mod tests {
         let order = [
             "http://203.0.113.7:8889/\n",
             "http://localhost:8889/\n",
-            "rtmp://203.0.113.7/stage\n",
+            "rtmp://203.0.113.7/demo\n",
             "stream key     the-key\n",
-            "http://203.0.113.7:8889/stage/whip\n",
+            "http://203.0.113.7:8889/demo/whip\n",
             "bearer token   the-key\n",
             "http://203.0.113.7:8889/demo/whep\n",
             "8889/tcp",
@@ -115,7 +113,7 @@ mod tests {
             ports: Vec::new(),
         };
         let text = banner.to_string();
-        assert!(text.contains("https://[2001:db8::1]/stage/whip"), "{text}");
-        assert!(!text.contains("rtmp") && !text.contains("demo"), "{text}");
+        assert!(text.contains("https://[2001:db8::1]/demo/whip"), "{text}");
+        assert!(!text.contains("rtmp") && !text.contains("WHEP"), "{text}");
     }
 }

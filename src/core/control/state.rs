@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use serde_json::Value;
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 use crate::core::control::config::RoomsConfig;
 use crate::core::control::dispatcher::{Dispatcher, Incoming, Link};
@@ -239,7 +239,10 @@ impl State {
                 Ok(track) => self.session_track(conn, TransportId(target), track),
                 Err(error) => warn!(%conn, %error, "a track's event was not understood"),
             },
-            (Target::Transport(conn), _) => debug!(%conn, event, %data, "transport"),
+            (Target::Transport(conn), _) => {
+                debug!(%conn, event, "transport");
+                trace!(%conn, event, %data, "transport");
+            }
             (Target::Feed(conn), _) => debug!(%conn, consumer = target, event, "consumer"),
             (Target::Job(job), "close") => {
                 let reason = CloseEvent::read(data).reason;
