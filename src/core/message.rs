@@ -110,6 +110,8 @@ methods! {
     XRouterCreateDirectTransport = "x.router.createDirectTransport";
     /// Ours: a transport around mailed lanes to another router.
     XRouterCreatePipeTransport = "x.router.createPipeTransport";
+    /// Ours: plays telephone events into what a consumer sends.
+    XConsumerSendDtmf = "x.consumer.sendDtmf";
     /// Ours: gives a consumer another source, or none.
     XConsumerSetProducer = "x.consumer.setProducer";
 }

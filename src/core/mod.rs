@@ -16,6 +16,7 @@ pub mod mail;
 pub mod message;
 pub mod payload;
 pub mod peer;
+pub mod plain;
 pub mod producer;
 pub mod room;
 pub mod router;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::control::error::ControlError;
+use crate::core::control::legs::Listeners;
 use crate::core::control::publish::Pending;
 use crate::core::control::rooms::Rooms;
 use crate::core::control::state::State;
@@ -26,6 +27,7 @@ pub(super) struct Shared {
     room: RoomName,
     principal: Principal,
     end: Mutex<End>,
+    pub listeners: Listeners,
 }
 
 enum End {
@@ -35,7 +37,13 @@ enum End {
 
 impl Shared {
     pub fn new(conn: ConnId, room: RoomName, principal: Principal) -> Self {
-        Shared { conn, room, principal, end: Mutex::new(End::Open(Vec::new())) }
+        Shared {
+            conn,
+            room,
+            principal,
+            end: Mutex::new(End::Open(Vec::new())),
+            listeners: Listeners::default(),
+        }
     }
 
     /// Tells everybody who waits; only the first reason counts.
@@ -46,6 +54,7 @@ impl Shared {
                 drop(waiter.send(reason.clone()));
             }
             *end = End::Closed(reason);
+            self.listeners.close();
         }
     }
 
@@ -73,6 +82,14 @@ pub struct Peer {
 impl Peer {
     pub(super) fn new(shared: Arc<Shared>, rooms: Rooms) -> Self {
         Peer { shared, rooms }
+    }
+
+    pub(super) fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    pub(super) fn listeners(&self) -> &Listeners {
+        &self.shared.listeners
     }
 
     /// The connection's id, for log lines, events and API objects.
@@ -208,10 +225,10 @@ impl Peer {
     }
 }
 
-async fn answer(pending: Pending) -> Result<Value, ControlError> {
+pub(super) async fn answer(pending: Pending) -> Result<Value, ControlError> {
     pending.await.unwrap_or(Err(ControlError::WorkerLost))
 }
 
-fn read<T: DeserializeOwned>(value: Value) -> Result<T, ControlError> {
+pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, ControlError> {
     serde_json::from_value(value).map_err(|error| ControlError::BadAnswer(error.to_string()))
 }

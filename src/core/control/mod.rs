@@ -8,6 +8,7 @@ pub mod dispatcher;
 mod error;
 mod handle;
 mod jobs;
+mod legs;
 mod membership;
 pub mod netstring;
 mod program;
@@ -20,7 +21,9 @@ mod tests;
 mod timers;
 
 pub use crate::core::message::{DtlsParameters, IceCandidate, IceParameters, WebRtcTransport};
+pub use crate::core::plain::{PlainOptions, PlainRemote, PlainTransport, SdesKeys};
 pub use config::RoomsConfig;
 pub use error::{ControlError, JoinError};
 pub use handle::Peer;
+pub use legs::{PeerEvent, PeerEvents};
 pub use rooms::{Join, Rooms};

@@ -39,7 +39,8 @@ impl State {
         Ok((peer.router, peer.worker))
     }
 
-    fn new_transport(&mut self, conn: ConnId) -> Result<(RouterId, WorkerId, TransportId), ControlError> {
+    /// Enters a transport to be made among those of a member.
+    pub fn new_transport(&mut self, conn: ConnId) -> Result<(RouterId, WorkerId, TransportId), ControlError> {
         let limit = self.config.max_transports_per_peer;
         let id = TransportId(self.dispatcher.allocate());
         let peer = self.member(conn)?;
@@ -235,7 +236,7 @@ impl State {
     }
 
     /// Ends one track of a peer that stays.
-    fn drop_track(&mut self, conn: ConnId, producer: ProducerId) {
+    pub fn drop_track(&mut self, conn: ConnId, producer: ProducerId) {
         let Some(entry) = self.members.get_mut(&conn) else { return };
         let room: RoomName = entry.room.clone();
         let (router, worker) = (entry.peer.router, entry.peer.worker);

@@ -239,6 +239,7 @@ impl State {
                 Ok(track) => self.session_track(conn, TransportId(target), track),
                 Err(error) => warn!(%conn, %error, "a track's event was not understood"),
             },
+            (Target::Transport(conn), _) if self.leg_event(conn, TransportId(target), event, &data) => {}
             (Target::Transport(conn), _) => {
                 debug!(%conn, event, "transport");
                 trace!(%conn, event, %data, "transport");

@@ -108,7 +108,8 @@ impl Worker {
             | Method::TransportStopMirroring
             | Method::ProducerSetPreferredProfile
             | Method::ConsumerSetPreferredProfile
-            | Method::ConsumerSetEncodingPreferences => {
+            | Method::ConsumerSetEncodingPreferences
+            | Method::XConsumerSendDtmf => {
                 Err(format!("method \"{}\" is not supported by this version", request.method))
             }
         }
