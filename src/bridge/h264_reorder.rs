@@ -191,6 +191,7 @@ impl Convert for H264Reorder {
     fn push(&mut self, input: DirectOut, sink: Sink<'_>) -> Result<(), String> {
         match input {
             DirectOut::Frame { frame, catchup } => self.frame(&frame, catchup, sink),
+            DirectOut::Packet(_) => Ok(()),
             DirectOut::KeyframeRequest => {
                 self.output.encoder.request_keyframe();
                 Ok(())

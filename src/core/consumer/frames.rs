@@ -1,5 +1,6 @@
-//! Frames for a bridge job: packets of the store put together again and laid into the job's lane. The job
-//! reads them on its own clock; nothing here wakes it.
+//! Frames for a bridge job: packets of the store put together again and laid into the job's lane, or each
+//! packet as it came for a job with a jitter buffer of its own. The job reads them on its own clock; nothing
+//! here wakes it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,10 +8,11 @@ use std::time::Duration;
 
 use crate::core::consumer::Progress;
 use crate::core::consumer::cursor::Cursor;
-use crate::core::convert::DirectOut;
+use crate::core::convert::{DirectOut, Packet};
 use crate::core::lane::{SendError, Sender};
 use crate::core::payload::Depacketizer;
 use crate::core::producer::Producer;
+use crate::core::rtp::extension::ExtensionKind;
 use crate::core::rtp::store::{DISCARDABLE, KEYFRAME, Stored};
 use crate::core::session::Frame;
 use crate::core::time::MediaTime;
@@ -24,14 +26,15 @@ const MAX_LAG_MICROS: i64 = 2_000_000;
 pub struct FrameOutput {
     lane: Arc<Sender<DirectOut>>,
     track: u32,
+    packets: bool,
     depacketizer: Option<(u8, Depacketizer)>,
     pending: VecDeque<DirectOut>,
 }
 
 impl FrameOutput {
-    /// Frames marked as of `track` into `lane`.
-    pub fn new(lane: Arc<Sender<DirectOut>>, track: u32) -> Self {
-        FrameOutput { lane, track, depacketizer: None, pending: VecDeque::new() }
+    /// Frames (or single packets) marked as of `track` into `lane`.
+    pub fn new(lane: Arc<Sender<DirectOut>>, track: u32, packets: bool) -> Self {
+        FrameOutput { lane, track, packets, depacketizer: None, pending: VecDeque::new() }
     }
 
     pub(super) fn restart(&mut self) {
@@ -76,6 +79,20 @@ impl FrameOutput {
     fn take(&mut self, source: &Producer, packet: &Stored<'_>, catchup: bool) {
         let Some(format) = source.format(packet.meta.codec) else { return };
         let (track, meta) = (self.track, &packet.meta);
+        if self.packets {
+            self.pending.push_back(DirectOut::Packet(Packet {
+                track,
+                sequence: meta.sequence,
+                timestamp: meta.timestamp,
+                time: meta.time,
+                arrival: meta.arrival,
+                marker: meta.marker,
+                payload_type: meta.payload_type,
+                level: packet.extension(ExtensionKind::AudioLevel).and_then(|data| data.first().copied()),
+                payload: packet.payload.to_vec(),
+            }));
+            return;
+        }
         let mut emit = |frame: Frame| self.pending.push_back(DirectOut::Frame { frame, catchup });
         if self.depacketizer.as_ref().is_none_or(|(codec, _)| *codec != meta.codec) {
             self.depacketizer = Depacketizer::new(format.kind).map(|made| (meta.codec, made));

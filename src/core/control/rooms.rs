@@ -11,7 +11,7 @@ use crate::core::control::dispatcher::Link;
 use crate::core::control::error::JoinError;
 use crate::core::control::handle::Peer;
 use crate::core::control::state::State;
-use crate::core::convert::Converter;
+use crate::core::convert::{Converter, Mixer};
 use crate::core::id::{ConnId, WorkerId};
 use crate::core::mail::MailSender;
 use crate::core::peer::{CloseReason, Member, PeerKind};
@@ -45,6 +45,12 @@ impl Rooms {
     /// No rooms and no workers yet.
     pub fn new(config: RoomsConfig, _epoch: Epoch, converter: Option<Arc<dyn Converter>>) -> Self {
         Rooms(Arc::new(Mutex::new(State::new(config, converter))))
+    }
+
+    /// The same, with somebody who mixes for receivers of one track.
+    pub fn with_mixer(self, mixer: Arc<dyn Mixer>) -> Self {
+        self.step(|state| state.mixer = Some(mixer));
+        self
     }
 
     /// One step under the lock. What a panic in an earlier step left is still the best that is known.

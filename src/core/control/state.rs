@@ -18,7 +18,7 @@ use crate::core::control::error::ControlError;
 use crate::core::control::handle::Shared;
 use crate::core::control::jobs::Conversion;
 use crate::core::control::timers::Timers;
-use crate::core::convert::Converter;
+use crate::core::convert::{Converter, Mixer};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::mail::MailSender;
 use crate::core::message::{CloseEvent, Internal, Method, TrackEvent};
@@ -90,6 +90,7 @@ pub(super) struct Entry {
 pub(super) struct State {
     pub config: RoomsConfig,
     pub converter: Option<Arc<dyn Converter>>,
+    pub mixer: Option<Arc<dyn Mixer>>,
     pub dispatcher: Dispatcher<Reply, Target>,
     pub timers: Timers<Timer>,
     pub rooms: BTreeMap<RoomName, Room>,
@@ -110,6 +111,7 @@ pub(super) struct State {
 impl State {
     pub fn new(config: RoomsConfig, converter: Option<Arc<dyn Converter>>) -> Self {
         State {
+            mixer: None,
             dispatcher: Dispatcher::new(&config),
             config,
             converter,

@@ -314,7 +314,8 @@ impl Worker {
                 Output::Rtp(Box::new(RtpOutput::new(entry.kind, &parameters, random)?))
             }
             TransportKind::Direct { output, .. } => {
-                Output::Frames(FrameOutput::new(output.clone(), entry.id.0))
+                let packets = request.data.get("x.packets").and_then(Value::as_bool) == Some(true);
+                Output::Frames(FrameOutput::new(output.clone(), entry.id.0, packets))
             }
             TransportKind::Pipe { output, .. } => Output::Pipe(PipeOutput::new(output.clone(), entry.id.0)),
             TransportKind::Stream(_) => return Err("a stream transport takes no consumers yet".into()),

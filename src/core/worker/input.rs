@@ -159,7 +159,11 @@ impl Worker {
             DirectIn::Frame(frame) => {
                 let Some(space) = self.spaces.get_mut(place.0) else { return };
                 let Some(transport) = space.transports.get(place.1) else { return };
-                let Some(&key) = transport.producers.first() else { return };
+                let fits = |key: &&usize| {
+                    let input = space.router.producers.get(**key).map(|producer| &producer.input);
+                    matches!(input, Some(ProducerInput::Frames(input)) if input.track == frame.track)
+                };
+                let Some(&key) = transport.producers.iter().find(fits) else { return };
                 if let Some(producer) = space.router.producers.get_mut(key) {
                     producer.receive_frame(&frame, media);
                     space.router.note_changed(key);
@@ -170,6 +174,12 @@ impl Worker {
                 let consumers = transport.map(|transport| transport.consumers.clone()).unwrap_or_default();
                 for consumer in consumers {
                     self.lost_picture(place.0, consumer, media);
+                }
+            }
+            DirectIn::Event { name, data } => {
+                let transport = self.spaces.get(place.0).and_then(|space| space.transports.get(place.1));
+                if let Some(id) = transport.map(|transport| transport.id.0) {
+                    self.notify(id, name, data);
                 }
             }
             DirectIn::Failed(reason) => self.end_transport(place, &reason, false),
