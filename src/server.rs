@@ -167,13 +167,12 @@ impl Server {
     fn facts(&self) -> Facts {
         let banner = self.banner();
         let (http_port, https_port) = if banner.tls { (None, banner.http) } else { (banner.http, None) };
-        let file = self.state.publish_key_file();
         Facts {
             version: env!("CARGO_PKG_VERSION").into(),
             rtmp_port: banner.rtmp,
             https_port,
             http_port,
-            key_hint: format!("printed when the server starts in a terminal, and kept in {}", file.display()),
+            key_hint: "printed when the server starts in a terminal, and kept in its state folder".into(),
             demo_room: self.config.demo.then(|| DEMO.into()),
         }
     }

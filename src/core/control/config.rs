@@ -34,7 +34,7 @@ pub struct RoomsConfig {
     pub convert_failure_ms: u64,
     /// How long a peer may stay without a transport, in milliseconds. Default 15,000.
     pub join_timeout_ms: u64,
-    /// How long a worker may take to answer, in milliseconds. Default 20,000.
+    /// How long a worker may take to answer, in milliseconds. Default 6,000: OBS gives a WHIP server eight seconds.
     pub request_timeout_ms: u64,
     /// Bytes that may wait to be written to one worker. Default 8,388,608.
     pub max_queued_bytes: usize,
@@ -62,7 +62,7 @@ impl Default for RoomsConfig {
             convert_retry_ms: 10_000,
             convert_failure_ms: 10_000,
             join_timeout_ms: 15_000,
-            request_timeout_ms: 20_000,
+            request_timeout_ms: 6_000,
             max_queued_bytes: 8 << 20,
             max_pending_requests: 16_384,
             convert_lane: 256,
