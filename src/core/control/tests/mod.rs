@@ -285,7 +285,7 @@ fn a_worker_that_does_not_answer_costs_the_request() {
     net.workers[0].silent = true;
     let mut waiting = Box::pin(publisher.create_webrtc_transport());
     assert_eq!(net.poll(waiting.as_mut()), None);
-    net.advance(19_000);
+    net.advance(5_000);
     assert_eq!(net.poll(waiting.as_mut()), None);
     net.advance(1_100);
     assert_eq!(net.poll(waiting), Some(Err(ControlError::Timeout)));
