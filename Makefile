@@ -30,9 +30,9 @@ check: tools
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) doc --locked --no-deps --quiet
 
+# What a packet costs: one stream to 1, 100 and 500 viewers. BENCH takes more flags, such as --output FILE.
 bench: build
-	$(CARGO) build --release --locked --manifest-path benches/Cargo.toml
-	benches/run.sh
+	target/release/viaduct bench $(BENCH)
 
 fuzz:
 	fuzz/run.sh $(FUZZ_SECONDS)

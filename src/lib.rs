@@ -1,5 +1,6 @@
 //! Viaduct: a multi-protocol media gateway. See `ARCHITECTURE.md` for the shape and the words.
 
+pub mod bench;
 pub mod bridge;
 pub mod config;
 pub mod core;

@@ -27,25 +27,28 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Say whether a configuration is right, without starting.
-    Check {
-        /// The configuration file.
-        file: PathBuf,
-    },
+    Check { file: PathBuf },
+    /// Measure what a packet costs, with WHEP viewers against a server in a process of its own.
+    Bench(viaduct::bench::Options),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let check = matches!(arguments.command, Some(Command::Check { .. }));
     let file = match arguments.command {
+        Some(Command::Bench(options)) => return end(viaduct::bench::run(&options)),
         Some(Command::Check { file }) => Some(file),
         None => arguments.config,
     };
     let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let result = Config::load(file.as_deref(), env, &arguments.sets).map_err(anyhow::Error::from);
-    let result = result.and_then(|config| match check {
+    let config = Config::load(file.as_deref(), env, &arguments.sets).map_err(anyhow::Error::from);
+    end(config.and_then(|config| match check {
         true => Ok(println!("ok")),
         false => server::with_runtime(&config.log, Server::run(config.clone(), arguments.dev)),
-    });
+    }))
+}
+
+fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,6 +5,7 @@
 
 mod banner;
 mod bind;
+mod counters;
 mod demo;
 mod doors;
 mod state;
@@ -24,7 +25,7 @@ use crate::bridge::Bridge;
 use crate::config::{Config, LogConfig};
 use crate::core::auth::Authority;
 use crate::core::control::Rooms;
-use crate::core::io::{PoolEvent, Seat, WorkerPool, addresses, clock};
+use crate::core::io::{IoStats, PoolEvent, Seat, WorkerPool, addresses, clock};
 use crate::core::peer::CloseReason;
 use crate::core::session::LocalCandidate;
 use crate::core::time::Epoch;
@@ -64,6 +65,7 @@ pub struct Server {
     rtmp: Vec<rtmp::io::Listener>,
     media: Vec<LocalCandidate>,
     pool: WorkerPool,
+    stats: Vec<Arc<IoStats>>,
     rooms: Rooms,
 }
 
@@ -107,13 +109,14 @@ impl Server {
             let gop = gop.clone();
             Worker::new(WorkerConfig { id, candidates, gop, max_publish_bitrate }, epoch, factory, seed)
         })?;
-        let mut media = Vec::new();
+        let (mut media, mut stats) = (Vec::new(), Vec::new());
         for port in ports {
+            stats.push(port.stats.clone());
             media.extend(port.candidates.iter().cloned());
             rooms.attach_worker(port).context("cannot reach a worker")?;
         }
         let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Server { config, epoch, state, host, authority, tls, http, rtmp, media, pool, rooms })
+        Ok(Server { config, epoch, state, host, authority, tls, http, rtmp, media, pool, stats, rooms })
     }
 
     fn banner(&self) -> Banner {
@@ -187,7 +190,8 @@ impl Server {
             self.config.webrtc.session.sdp.clone(),
             http::RESERVED,
         )?;
-        let router = http::router(self.facts(), index).merge(doors);
+        let counters = counters::router(self.authority.clone(), self.stats.clone());
+        let router = http::router(self.facts(), index).merge(doors).merge(counters);
         let door = RtmpPublish { authority: self.authority, rooms: self.rooms.clone() };
         let (close, closing) = tokio::sync::oneshot::channel::<()>();
         let closed = async { closing.await.unwrap_or_default() };

@@ -6,15 +6,15 @@ use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
+use std::time::Duration;
 
 use libc::{cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage};
 
 use crate::core::io::sys;
-use crate::core::io::udp::UdpSocket;
 
 /// The longest train the kernel makes, in bytes.
 const BUFFER: usize = 65_536;
-/// Room for the control messages we ask for: packet info, train's segment size, count of drops.
+/// Room for the control messages we ask for: packet info, train's segment size, count of drops, arrival.
 const CONTROL: usize = 128;
 
 #[repr(C, align(8))]
@@ -36,6 +36,8 @@ pub(crate) struct Train<'a> {
     pub remote: SocketAddr,
     /// The local address it was sent to; unspecified when the kernel did not say.
     pub local: IpAddr,
+    /// When it arrived, since 1970, where the socket asks for it (`SO_TIMESTAMPNS`).
+    pub arrived: Option<Duration>,
     /// How many datagrams the kernel dropped on this socket, since it was bound, if it said so.
     pub overflow: Option<u32>,
     segment: usize,
@@ -74,7 +76,7 @@ impl Receiver {
     }
 
     /// Receives what waits, up to the capacity; how many messages came, 0 when none waited.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
         for (index, header) in self.headers.iter_mut().enumerate() {
             let Some(buffer) = self.bytes.get_mut(index * BUFFER..(index + 1) * BUFFER) else { break };
             let iovec = &mut self.iovecs[index];
@@ -112,7 +114,7 @@ impl Receiver {
         let bytes = self.bytes.get_mut(start..start.checked_add(header.msg_len as usize)?)?;
         let unknown: IpAddr =
             if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let mut train = Train { remote, local: unknown, overflow: None, segment: 0, bytes };
+        let mut train = Train { remote, local: unknown, overflow: None, arrived: None, segment: 0, bytes };
         // SAFETY: the kernel has filled in this header in `receive`, and its control buffer still lives
         // in `self.controls`.
         unsafe { read_control(&header.msg_hdr, &mut train) };
@@ -142,6 +144,10 @@ unsafe fn read_control(header: &msghdr, train: &mut Train<'_>) {
                 (libc::SOL_UDP, libc::UDP_GRO) => {
                     let segment = value::<libc::c_int>(message).unwrap_or(0);
                     train.segment = usize::try_from(segment).unwrap_or(0);
+                }
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                    let time = value::<libc::timespec>(message);
+                    train.arrived = time.map(|time| Duration::new(time.tv_sec as u64, time.tv_nsec as u32));
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => train.overflow = value::<u32>(message),
                 _ => {}

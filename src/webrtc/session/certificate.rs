@@ -74,7 +74,7 @@ impl Certificate {
     }
 
     /// In the form the DTLS library takes.
-    pub(in crate::webrtc) fn to_dtls(&self) -> dimpl::DtlsCertificate {
+    pub(crate) fn to_dtls(&self) -> dimpl::DtlsCertificate {
         dimpl::DtlsCertificate {
             certificate: self.certificate.clone(),
             private_key: self.private_key.clone(),

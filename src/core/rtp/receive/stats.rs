@@ -87,6 +87,11 @@ impl ReceiveStats {
         if self.packets == 0 { 0 } else { self.newest - self.first + 1 }
     }
 
+    /// The highest sequence number received; 0 before the first.
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
     /// Packets received.
     pub fn packets(&self) -> u64 {
         self.packets

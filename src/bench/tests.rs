@@ -1,0 +1,112 @@
+//! The pieces of the bench that could lie: stamps, percentiles, loss, and what is read of an answer.
+
+use super::media::{self, FRAME_PACKETS, KEYFRAME_PACKETS, PAYLOAD};
+use super::result::{Delays, Stage, Usage};
+use super::viewer::Viewer;
+use super::{http, sdp};
+use crate::core::rtp::header::{HeaderFields, write_header};
+use crate::core::time::MediaTime;
+
+#[test]
+fn frames_are_equal_packets_with_a_stamp() {
+    let frame = media::frame(7, 123_456_789);
+    assert_eq!(frame.len(), FRAME_PACKETS);
+    assert!(frame.iter().all(|piece| piece.payload.len() == PAYLOAD));
+    assert_eq!(frame.iter().filter(|piece| piece.marker).count(), 1);
+    let stamp = media::stamp(&frame[3].payload).unwrap();
+    assert_eq!((stamp.sent, stamp.key), (123_456_789, false));
+    let key = media::frame(0, 5);
+    assert_eq!(key.len(), 1 + KEYFRAME_PACKETS);
+    assert_eq!(media::stamp(&key[0].payload), None);
+    assert!(media::stamp(&key[1].payload).unwrap().key);
+}
+
+#[test]
+fn percentiles() {
+    let mut delays = Delays::default();
+    assert_eq!(delays.percentile(50), None);
+    (1..=1000u64).rev().for_each(|millis| delays.add(millis * 1_000_000));
+    assert_eq!(delays.percentile(50), Some(501.0));
+    assert_eq!(delays.percentile(99), Some(991.0));
+    assert_eq!(delays.percentile(100), Some(1000.0));
+}
+
+#[test]
+fn cost_is_by_the_servers_own_count_where_it_tells() {
+    let before = Usage { cpu: 1_000, packets: Some(10), ..Default::default() };
+    let after = Usage { cpu: 101_000, packets: Some(110), ..Default::default() };
+    let mut stage = Stage { received: 50, usage: (before, after), seconds: 1.0, ..Default::default() };
+    assert_eq!(stage.cpu_per_packet(), 1000.0);
+    stage.usage.1.packets = None;
+    assert_eq!(stage.cpu_per_packet(), 2000.0);
+    stage.viewers = 10;
+    (stage.resident, stage.resident_empty) = (3 << 20, 2 << 20);
+    assert_eq!(stage.resident_per_viewer(), 102.4);
+}
+
+#[test]
+fn a_viewer_counts_and_reports() {
+    let mut viewer = Viewer::new(9, true);
+    let packet = |sequence: u16| {
+        let fields =
+            HeaderFields { sequence, ssrc: 5, payload_type: sdp::PAYLOAD_TYPE, ..Default::default() };
+        let mut out = vec![0; 1500];
+        let wide = sequence.to_be_bytes();
+        let len = write_header(&mut out, &fields, &[(sdp::TRANSPORT_CC_ID, &wide)]).unwrap();
+        out.truncate(len);
+        out.extend_from_slice(&media::frame(1, 77)[0].payload);
+        out
+    };
+    for sequence in [1, 2, 3] {
+        assert_eq!(viewer.rtp(MediaTime(0), &packet(sequence), u64::from(sequence)).unwrap().sent, 77);
+    }
+    viewer.restart();
+    viewer.rtp(MediaTime(0), &packet(6), 6);
+    assert_eq!((viewer.packets, viewer.lost()), (1, 2));
+    let report = viewer.report(MediaTime::from_millis(100)).unwrap();
+    let kinds: Vec<_> =
+        crate::core::rtp::rtcp::Compound::new(&report).map(|packet| packet.unwrap()).collect();
+    assert_eq!(kinds.len(), 3, "receiver report, transport feedback, NACK: {kinds:?}");
+    assert_eq!(viewer.report(MediaTime::from_millis(101)), None);
+}
+
+#[test]
+fn an_offer_and_an_answer() {
+    let local = sdp::Local { ufrag: "abcd", pwd: "p", fingerprint: "AA:BB", ssrc: Some(7) };
+    let offer = sdp::offer(&local);
+    let parsed = crate::webrtc::sdp::Offer::parse(&offer).expect("our own offer");
+    let policy = crate::webrtc::sdp::Policy::default();
+    let publish = crate::webrtc::sdp::negotiate_publish(&parsed, &policy).expect("can be published");
+    assert_eq!(publish.tracks.len(), 1);
+    let viewer = sdp::offer(&sdp::Local { ssrc: None, ..local });
+    let parsed = crate::webrtc::sdp::Offer::parse(&viewer).expect("our own offer");
+    let mut random = || 4;
+    assert!(
+        crate::webrtc::sdp::negotiate_play(&parsed, &policy, &mut {
+            let mut n = 0;
+            move || {
+                n += 0x1_0000_0001;
+                n + random()
+            }
+        })
+        .is_ok()
+    );
+
+    let text = "v=0\r\na=ice-ufrag:u\r\na=ice-pwd:w\r\na=fingerprint:sha-256 aa:bb\r\n\
+                a=candidate:1 1 tcp 9 10.0.0.1 9 typ host tcptype passive\r\n\
+                a=candidate:2 1 UDP 9 ::1 8189 typ host\r\na=candidate:3 1 udp 9 10.0.0.1 8189 typ host\r\n";
+    let answer = sdp::answer(text).expect("an answer");
+    assert_eq!((answer.ufrag.as_str(), answer.pwd.as_str()), ("u", "w"));
+    assert_eq!(answer.address.to_string(), "10.0.0.1:8189");
+    assert_eq!((answer.fingerprint.as_str(), answer.transport_cc), ("AA:BB", false));
+}
+
+#[test]
+fn http_answers() {
+    assert_eq!(http::answer("HTTP/1.1 201 Created\r\nA: b\r\n\r\nv=0"), Some((201, "v=0")));
+    assert_eq!(http::answer("rubbish"), None);
+    assert!(
+        http::post("h", "/r/whip", Some("t"), "v=0")
+            .ends_with("Content-Length: 3\r\nConnection: close\r\n\r\nv=0")
+    );
+}
