@@ -14,15 +14,15 @@ run: build
 build: tools
 	$(CARGO) build --release --locked
 
-# Everything: units and integration in virtual time, then real clients against the release binary.
-test: test-rust test-clients
+# Everything: format and lints, units and integration in virtual time, then real clients against the release binary.
+test: check test-rust test-clients
 
 test-rust: tools
 	$(CARGO) test --locked
 
 test-clients: build
 	tests/clients/setup.sh
-	cd tests/clients && ./run.sh
+	cd tests/clients && ./run.sh $(if $(ONLY),$(ONLY).test.mjs)
 
 # What a change must pass before it is looked at.
 check: tools
