@@ -1,4 +1,4 @@
-//! RTCP of a WebRTC transport: what receivers and publishers tell us, and what they are told
+//! RTCP of a party, whatever its transport: what receivers and publishers tell us, and what they are told
 //! (RFC 3550 §6, RFC 4585, RFC 5104, REMB, transport-wide congestion control).
 //!
 //! | packet | from a receiver | from a publisher | made by us |
@@ -10,17 +10,17 @@
 //! | REMB | bounds what its sources are told | – | to publishers, where negotiated |
 //! | transport-cc | loss and rate, as REMB | – | to publishers, where negotiated |
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::core::capabilities::Kind;
 use crate::core::consumer::Output;
 use crate::core::producer::Input;
 use crate::core::router::Router;
-use crate::core::rtp::path::Path;
+use crate::core::rtp::clock::PublisherClock;
+use crate::core::rtp::receive::TransportCcRecorder;
 use crate::core::rtp::rtcp::{Compound, Packet, ReportBlock, TransportFeedback, write};
-use crate::core::rtp::srtp::MAX_RTCP_OVERHEAD;
 use crate::core::time::{Epoch, MediaTime};
-use crate::core::transport::webrtc::{Received, WebRtcTransport};
 
 /// Between reports once a stream is established.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,23 +71,83 @@ impl FeedbackWindow {
     }
 }
 
-impl WebRtcTransport {
-    /// Takes one SRTCP packet.
-    pub fn receive_rtcp(
+/// RTCP state of one party.
+#[derive(Default)]
+pub(super) struct Feedback {
+    /// The party's wall clock.
+    pub publisher: PublisherClock,
+    /// What arrived, where transport-wide congestion control was negotiated.
+    pub recorder: Option<TransportCcRecorder>,
+    /// Producers by the SSRC they come as, and whether that is their retransmission stream.
+    pub incoming: HashMap<u32, (usize, bool)>,
+    /// Consumers by the SSRC they go as.
+    pub outgoing: HashMap<u32, usize>,
+    /// What the receiver can take, by its REMB or our reading of its feedback, in bits per second.
+    pub estimate: Option<u64>,
+    /// Round-trip time of the path.
+    pub round_trip: Option<Duration>,
+    /// Our own source in feedback messages.
+    ssrc: u32,
+    /// Next compound of SR and RR.
+    next: Option<MediaTime>,
+    /// Reports made so far: the first few follow each other closely, for lip sync.
+    made: u32,
+    /// Loss in the receiver's transport-wide feedback since the last estimate.
+    window: FeedbackWindow,
+}
+
+impl Feedback {
+    /// With `ssrc` as our own source.
+    pub fn new(ssrc: u32) -> Self {
+        Feedback { ssrc, ..Feedback::default() }
+    }
+
+    /// Forgets a producer's streams.
+    pub fn remove_producer(&mut self, key: usize) {
+        self.incoming.retain(|_, (producer, _)| *producer != key);
+    }
+
+    /// What the receiver says of a consumer's streams finds it from now on.
+    pub fn add_consumer(&mut self, key: usize, router: &Router) -> Result<(), String> {
+        let Some(Output::Rtp(output)) = router.consumers.get(key).map(|consumer| &consumer.output) else {
+            return Ok(());
+        };
+        for ssrc in [Some(output.ssrc()), output.rtx_ssrc()].into_iter().flatten() {
+            if self.outgoing.insert(ssrc, key).is_some_and(|old| old != key) {
+                return Err(format!("ssrc {ssrc} is taken by another consumer of the transport"));
+            }
+        }
+        (self.next, self.made) = (None, 0);
+        Ok(())
+    }
+
+    /// Forgets a consumer's streams.
+    pub fn remove_consumer(&mut self, key: usize) {
+        self.outgoing.retain(|_, consumer| *consumer != key);
+    }
+
+    /// The consumer that sends `ssrc`.
+    pub fn consumer_of(&self, ssrc: u32) -> Option<usize> {
+        self.outgoing.get(&ssrc).copied()
+    }
+
+    /// The producer that comes as `ssrc`.
+    fn producer_of(&self, ssrc: u32) -> Option<usize> {
+        self.incoming.get(&ssrc).map(|(key, _)| *key)
+    }
+
+    /// Takes one plain compound.
+    pub fn take(
         &mut self,
+        compound: &[u8],
         router: &mut Router,
         now: MediaTime,
         epoch: &Epoch,
-        data: &mut [u8],
         asked: &mut Asked,
-    ) -> Received {
-        let Some(plain) = self.open_rtcp(data).and_then(|len| data.get(..len)) else {
-            return Received::Refused;
-        };
-        for packet in Compound::new(plain).map_while(Result::ok) {
+    ) {
+        for packet in Compound::new(compound).map_while(Result::ok) {
             self.take_rtcp(&packet, router, now, epoch, asked);
         }
-        Received::Media
     }
 
     fn take_rtcp(
@@ -121,10 +181,10 @@ impl WebRtcTransport {
                 let keys = request.entries().filter_map(|entry| self.consumer_of(entry.ssrc));
                 asked.keyframes.extend(keys);
             }
-            Packet::Remb(remb) => self.reports.estimate = Some(remb.bitrate),
+            Packet::Remb(remb) => self.estimate = Some(remb.bitrate),
             Packet::TransportFeedback(feedback) => {
-                if let Some(lost) = self.reports.feedback.add(feedback, now) {
-                    self.reports.estimate = estimate(self.reports.estimate, lost);
+                if let Some(lost) = self.window.add(feedback, now) {
+                    self.estimate = estimate(self.estimate, lost);
                 }
             }
             Packet::SourceDescription(_) | Packet::Goodbye(_) | Packet::Other { .. } => {}
@@ -134,7 +194,7 @@ impl WebRtcTransport {
     fn take_report(&mut self, block: &ReportBlock, router: &mut Router, now: MediaTime, epoch: &Epoch) {
         let ntp = epoch.ntp(now);
         if let Some(micros) = block.round_trip(ntp) {
-            self.reports.round_trip = Some(Duration::from_micros(micros));
+            self.round_trip = Some(Duration::from_micros(micros));
         }
         let key = self.consumer_of(block.ssrc);
         if let Some(consumer) = key.and_then(|key| router.consumers.get_mut(key)) {
@@ -142,34 +202,27 @@ impl WebRtcTransport {
         }
     }
 
-    /// When the transport itself has something to say.
+    /// When there is something to say.
     pub fn next_due(&self, producers: &[usize], router: &Router) -> Option<MediaTime> {
-        if !self.can_send() || self.allowance == Some(0) {
-            return None;
-        }
         let nacks = producers.iter().filter_map(|key| match &router.producers.get(*key)?.input {
             Input::Rtp(input) => input.nack.as_ref()?.next_timeout(),
             _ => None,
         });
         let recorder = self.recorder.as_ref().and_then(|recorder| recorder.next_timeout());
-        nacks.chain(recorder).chain(Some(self.reports.next.unwrap_or_default())).min()
+        nacks.chain(recorder).chain(Some(self.next.unwrap_or_default())).min()
     }
 
-    /// Makes what is due of reports, NACKs, keyframe requests and estimates, as sealed datagrams. `limit`
-    /// is what a publisher may send at most, in bits per second.
+    /// Makes what is due of reports, NACKs, keyframe requests and estimates, as plain packets one behind the
+    /// other. `limit` is what a publisher may send at most, in bits per second.
     pub fn report(
         &mut self,
         (producers, consumers): (&[usize], &[usize]),
         router: &mut Router,
         (now, epoch): (MediaTime, &Epoch),
         limit: u64,
-        out: &mut impl FnMut(Path, Vec<u8>),
-    ) {
-        let Some(path) = self.path.filter(|_| self.keys.is_some() && self.allowance != Some(0)) else {
-            return;
-        };
+    ) -> Vec<u8> {
         let mut plain = Vec::new();
-        if self.reports.next.is_none_or(|at| now >= at) {
+        if self.next.is_none_or(|at| now >= at) {
             self.periodic(producers, consumers, router, now, epoch, limit, &mut plain);
         }
         self.repairs(producers, router, now, &mut plain);
@@ -178,9 +231,9 @@ impl WebRtcTransport {
                 Input::Rtp(input) => input.ssrc,
                 _ => None,
             });
-            recorder.poll(now, self.reports.ssrc, media.unwrap_or(0), &mut plain);
+            recorder.poll(now, self.ssrc, media.unwrap_or(0), &mut plain);
         }
-        self.seal_compounds(&plain, path, out);
+        plain
     }
 
     #[allow(clippy::too_many_arguments)] // one caller, and each is a borrow of its own
@@ -218,21 +271,21 @@ impl WebRtcTransport {
             }
         }
         if !blocks.is_empty() {
-            write::receiver_report(out, self.reports.ssrc, &blocks);
-            write::cname(out, self.reports.ssrc, "viaduct");
+            write::receiver_report(out, self.ssrc, &blocks);
+            write::cname(out, self.ssrc, "viaduct");
             spoke = true;
         }
         if !remb.is_empty() {
-            write::remb(out, self.reports.ssrc, limit, &remb);
+            write::remb(out, self.ssrc, limit, &remb);
         }
-        let interval = if self.reports.made < FIRST_REPORTS { FIRST_INTERVAL } else { REPORT_INTERVAL };
-        self.reports.next = Some(now + interval);
-        self.reports.made += u32::from(spoke);
+        let interval = if self.made < FIRST_REPORTS { FIRST_INTERVAL } else { REPORT_INTERVAL };
+        self.next = Some(now + interval);
+        self.made += u32::from(spoke);
     }
 
     /// NACKs and keyframe requests that are due.
     fn repairs(&mut self, producers: &[usize], router: &mut Router, now: MediaTime, out: &mut Vec<u8>) {
-        let round_trip = self.reports.round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
+        let round_trip = self.round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
         let mut lost = Vec::new();
         for key in producers {
             let Some(producer) = router.producers.get_mut(*key) else { continue };
@@ -241,41 +294,36 @@ impl WebRtcTransport {
             if let Some(nack) = &mut input.nack {
                 let given_up = nack.poll(now, round_trip, &mut lost);
                 if !lost.is_empty() {
-                    write::nack(out, self.reports.ssrc, ssrc, &lost);
+                    write::nack(out, self.ssrc, ssrc, &lost);
                 }
                 if given_up && producer.kind == Kind::Video && !producer.consumers.is_empty() {
                     producer.keyframes.want();
                 }
             }
             if producer.kind == Kind::Video && producer.keyframes.take(now) {
-                write::picture_loss(out, self.reports.ssrc, ssrc);
+                write::picture_loss(out, self.ssrc, ssrc);
             }
         }
     }
+}
 
-    /// Cuts the packets in `plain` into compounds and seals each. A packet that does not begin a compound
-    /// with a report is sent all the same (reduced size, RFC 5506).
-    fn seal_compounds(&mut self, plain: &[u8], path: Path, out: &mut impl FnMut(Path, Vec<u8>)) {
-        let Some(keys) = &mut self.keys else { return };
-        let mut rest = plain;
-        while !rest.is_empty() {
-            let mut end = 0;
-            while let Some(length) = rest.get(end + 2..end + 4) {
-                let size = 4 + 4 * usize::from(u16::from_be_bytes([length[0], length[1]]));
-                if end > 0 && end + size > MAX_COMPOUND {
-                    break;
-                }
-                end += size;
+/// Cuts plain RTCP packets into compounds that fit any path. A packet that does not begin a compound with a
+/// report is sent all the same (reduced size, RFC 5506).
+pub(super) fn compounds(plain: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = plain;
+    std::iter::from_fn(move || {
+        let mut end = 0;
+        while let Some(length) = rest.get(end + 2..end + 4) {
+            let size = 4 + 4 * usize::from(u16::from_be_bytes([length[0], length[1]]));
+            if end > 0 && end + size > MAX_COMPOUND {
+                break;
             }
-            let Some((compound, later)) = rest.split_at_checked(end.max(4)) else { return };
-            let mut sealed = vec![0; compound.len() + MAX_RTCP_OVERHEAD];
-            if let Ok(len) = keys.sender.seal_rtcp(compound, &mut sealed) {
-                sealed.truncate(len);
-                out(path, sealed);
-            }
-            rest = later;
+            end += size;
         }
-    }
+        let (compound, later) = rest.split_at_checked(end).filter(|_| end > 0)?;
+        rest = later;
+        Some(compound)
+    })
 }
 
 /// The receiver's capacity, read from a second of loss: down by half the loss above a tenth, up by a

@@ -1,24 +1,23 @@
 //! Media of a WebRTC session: from its first decrypted packet to its producer, and from its consumers'
 //! stores to sealed datagrams (RFC 3550, RFC 3711, RFC 8843 §9.2 for whose packet one is).
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::core::consumer::{Output, Progress, ReplayLimits, Sink};
+use crate::core::consumer::{Progress, ReplayLimits, Sink};
 use crate::core::producer::Input as ProducerInput;
 use crate::core::router::Router;
 use crate::core::rtp::batch::SendBatch;
-use crate::core::rtp::clock::PublisherClock;
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap, abs_send_time};
 use crate::core::rtp::header::RtpView;
 use crate::core::rtp::keys::SrtpKeys;
 use crate::core::rtp::path::Path;
 use crate::core::rtp::receive::TransportCcRecorder;
-use crate::core::rtp::srtp::{SrtpError, SrtpReceiver, SrtpSender};
+use crate::core::rtp::srtp::{MAX_RTCP_OVERHEAD, SrtpError, SrtpReceiver, SrtpSender};
 use crate::core::session::Session;
-use crate::core::time::MediaTime;
+use crate::core::time::{Epoch, MediaTime};
+use crate::core::transport::feedback::{Asked, Feedback, compounds};
 
 /// Distinct SSRCs one party may send; a browser with simulcast and RTX needs a dozen.
 const MAX_STREAMS: usize = 64;
@@ -41,12 +40,8 @@ pub struct WebRtcTransport {
     pub routes: Vec<String>,
     /// When an authenticated packet last came, and from where.
     pub proven: Option<(MediaTime, Path)>,
-    pub(super) keys: Option<Keys>,
-    pub(super) publisher: PublisherClock,
-    pub(super) recorder: Option<TransportCcRecorder>,
-    pub(super) reports: Reports,
-    incoming: HashMap<u32, (usize, bool)>,
-    outgoing: HashMap<u32, usize>,
+    keys: Option<Keys>,
+    feedback: Feedback,
     mids: Vec<(Vec<u8>, usize)>,
     extensions: ExtensionMap,
     transport_sequence: u16,
@@ -54,26 +49,9 @@ pub struct WebRtcTransport {
 }
 
 /// SRTP in both directions.
-pub(super) struct Keys {
-    pub sender: SrtpSender,
-    pub receiver: SrtpReceiver,
-}
-
-/// When reports are due and what was heard in them.
-#[derive(Default)]
-pub(super) struct Reports {
-    /// Next compound of SR and RR.
-    pub next: Option<MediaTime>,
-    /// Reports made so far: the first few follow each other closely, for lip sync.
-    pub made: u32,
-    /// What the receiver can take, by its REMB or our reading of its feedback, in bits per second.
-    pub estimate: Option<u64>,
-    /// Round-trip time of the path.
-    pub round_trip: Option<Duration>,
-    /// Our own source in feedback messages.
-    pub ssrc: u32,
-    /// Loss in the receiver's transport-wide feedback since the last estimate.
-    pub feedback: super::feedback::FeedbackWindow,
+struct Keys {
+    sender: SrtpSender,
+    receiver: SrtpReceiver,
 }
 
 #[derive(Default)]
@@ -104,11 +82,7 @@ impl WebRtcTransport {
             routes: Vec::new(),
             proven: None,
             keys: None,
-            publisher: PublisherClock::default(),
-            recorder: None,
-            reports: Reports { ssrc, ..Reports::default() },
-            incoming: HashMap::new(),
-            outgoing: HashMap::new(),
+            feedback: Feedback::new(ssrc),
             mids: Vec::new(),
             extensions: ExtensionMap::EMPTY,
             transport_sequence: 1,
@@ -130,10 +104,10 @@ impl WebRtcTransport {
         let parameters = &producer.parameters;
         for encoding in &parameters.encodings {
             if let Some(ssrc) = encoding.ssrc {
-                self.incoming.insert(ssrc, (key, false));
+                self.feedback.incoming.insert(ssrc, (key, false));
             }
             if let Some(rtx) = &encoding.rtx {
-                self.incoming.insert(rtx.ssrc, (key, true));
+                self.feedback.incoming.insert(rtx.ssrc, (key, true));
             }
         }
         if let Some(mid) = &parameters.mux_id {
@@ -145,45 +119,28 @@ impl WebRtcTransport {
             }
         }
         let feedback = parameters.codecs.iter().any(|codec| codec.has_feedback("transport-cc", ""));
-        if feedback && self.extensions.id(ExtensionKind::TransportCc).is_some() && self.recorder.is_none() {
-            self.recorder = Some(TransportCcRecorder::new(FEEDBACK_INTERVAL));
+        if feedback
+            && self.extensions.id(ExtensionKind::TransportCc).is_some()
+            && self.feedback.recorder.is_none()
+        {
+            self.feedback.recorder = Some(TransportCcRecorder::new(FEEDBACK_INTERVAL));
         }
     }
 
     /// A producer is gone.
     pub fn remove_producer(&mut self, key: usize) {
-        self.incoming.retain(|_, (producer, _)| *producer != key);
+        self.feedback.remove_producer(key);
         self.mids.retain(|(_, producer)| *producer != key);
     }
 
     /// A consumer was enabled: what its receiver says of its streams finds it.
     pub fn add_consumer(&mut self, key: usize, router: &Router) -> Result<(), String> {
-        let Some(Output::Rtp(output)) = router.consumers.get(key).map(|consumer| &consumer.output) else {
-            return Ok(());
-        };
-        for ssrc in [Some(output.ssrc()), output.rtx_ssrc()].into_iter().flatten() {
-            if self.outgoing.insert(ssrc, key).is_some_and(|old| old != key) {
-                return Err(format!("ssrc {ssrc} is taken by another consumer of the transport"));
-            }
-        }
-        self.reports.next = None;
-        self.reports.made = 0;
-        Ok(())
+        self.feedback.add_consumer(key, router)
     }
 
     /// A consumer is gone.
     pub fn remove_consumer(&mut self, key: usize) {
-        self.outgoing.retain(|_, consumer| *consumer != key);
-    }
-
-    /// The consumer that sends `ssrc`.
-    pub fn consumer_of(&self, ssrc: u32) -> Option<usize> {
-        self.outgoing.get(&ssrc).copied()
-    }
-
-    /// The producer that comes as `ssrc`.
-    pub fn producer_of(&self, ssrc: u32) -> Option<usize> {
-        self.incoming.get(&ssrc).map(|(key, _)| *key)
+        self.feedback.remove_consumer(key);
     }
 
     /// Takes one SRTP packet.
@@ -196,7 +153,7 @@ impl WebRtcTransport {
         let Some(Ok(view)) = data.get(..len).map(RtpView::parse) else { return Received::Refused };
         self.counters.received += 1;
         if let (Some(recorder), Some(id)) =
-            (&mut self.recorder, self.extensions.id(ExtensionKind::TransportCc))
+            (&mut self.feedback.recorder, self.extensions.id(ExtensionKind::TransportCc))
             && let Some((_, element)) = view.extensions().find(|(found, _)| *found == id)
             && let Some(sequence) = element.first_chunk::<2>()
         {
@@ -216,10 +173,10 @@ impl WebRtcTransport {
 
     /// Whose packet this is: by SSRC, then MID, then payload type if only one producer has it.
     fn owner(&mut self, view: &RtpView<'_>, router: &mut Router) -> Option<(usize, bool)> {
-        if let Some(found) = self.incoming.get(&view.ssrc) {
+        if let Some(found) = self.feedback.incoming.get(&view.ssrc) {
             return Some(*found);
         }
-        if self.incoming.len() >= MAX_STREAMS {
+        if self.feedback.incoming.len() >= MAX_STREAMS {
             return None;
         }
         let rtx_of = |key: usize| {
@@ -244,22 +201,61 @@ impl WebRtcTransport {
             // A party that changes its source (a restarted encoder) is followed; reports name the new one.
             *slot = Some(view.ssrc);
         }
-        self.incoming.insert(view.ssrc, (key, rtx));
+        self.feedback.incoming.insert(view.ssrc, (key, rtx));
         Some((key, rtx))
     }
 
-    /// Decrypts one SRTCP packet in place; its plain length.
-    pub(crate) fn open_rtcp(&mut self, data: &mut [u8]) -> Option<usize> {
-        let opened = self.keys.as_mut()?.receiver.open_rtcp(data);
-        if opened.is_err() {
+    /// Takes one SRTCP packet.
+    pub fn receive_rtcp(
+        &mut self,
+        router: &mut Router,
+        now: MediaTime,
+        epoch: &Epoch,
+        data: &mut [u8],
+        asked: &mut Asked,
+    ) -> Received {
+        let Some(keys) = &mut self.keys else { return Received::Refused };
+        let Ok(len) = keys.receiver.open_rtcp(data) else {
             self.counters.refused += 1;
+            return Received::Refused;
+        };
+        let Some(plain) = data.get(..len) else { return Received::Refused };
+        self.feedback.take(plain, router, now, epoch, asked);
+        Received::Media
+    }
+
+    /// When the transport itself has something to say.
+    pub fn next_due(&self, producers: &[usize], router: &Router) -> Option<MediaTime> {
+        if !self.can_send() || self.allowance == Some(0) {
+            return None;
         }
-        opened.ok()
+        self.feedback.next_due(producers, router)
+    }
+
+    /// Makes the RTCP that is due, as sealed datagrams; see [`Feedback::report`].
+    pub fn report(
+        &mut self,
+        tracks: (&[usize], &[usize]),
+        router: &mut Router,
+        time: (MediaTime, &Epoch),
+        limit: u64,
+        out: &mut impl FnMut(Path, Vec<u8>),
+    ) {
+        let Some(path) = self.path.filter(|_| self.allowance != Some(0)) else { return };
+        let Some(keys) = &mut self.keys else { return };
+        let plain = self.feedback.report(tracks, router, time, limit);
+        for compound in compounds(&plain) {
+            let mut sealed = vec![0; compound.len() + MAX_RTCP_OVERHEAD];
+            if let Ok(len) = keys.sender.seal_rtcp(compound, &mut sealed) {
+                sealed.truncate(len);
+                out(path, sealed);
+            }
+        }
     }
 
     /// What the receiver can take, in bits per second, if it has said.
     pub fn estimate(&self) -> Option<u64> {
-        self.reports.estimate
+        self.feedback.estimate
     }
 
     /// Whether media may flow out.
@@ -314,6 +310,7 @@ impl WebRtcTransport {
         let mut dump = self.session.dump();
         let producer_id = |key: &usize| router.producers.get(*key).map(|producer| producer.id);
         let ssrcs: serde_json::Map<String, Value> = self
+            .feedback
             .incoming
             .iter()
             .map(|(ssrc, (key, _))| (ssrc.to_string(), json!(producer_id(key))))
@@ -344,12 +341,12 @@ impl WebRtcTransport {
             "iceSelectedTuple": dump.get("iceSelectedTuple"),
             "dtlsState": dump.get("dtlsState"),
             "iceConnectionState": dump.get("iceState"),
-            "remoteAvailableSendBw": {"bitrate": self.reports.estimate},
+            "remoteAvailableSendBw": {"bitrate": self.feedback.estimate},
             "x.packetsReceived": self.counters.received,
             "x.packetsSent": self.counters.sent,
             "x.packetsRefused": self.counters.refused,
             "x.packetsUnknown": self.counters.unknown,
-            "x.roundTripTime": self.reports.round_trip.map(|rtt| rtt.as_secs_f64() * 1000.0),
+            "x.roundTripTime": self.feedback.round_trip.map(|rtt| rtt.as_secs_f64() * 1000.0),
         }])
     }
 }
