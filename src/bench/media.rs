@@ -28,7 +28,7 @@ pub struct Piece {
 
 /// The packets of frame number `frame`, stamped with `sent` (nanoseconds since 1970).
 pub fn frame(frame: u64, sent: u64) -> Vec<Piece> {
-    let key = frame % KEYFRAME_EVERY == 0;
+    let key = frame.is_multiple_of(KEYFRAME_EVERY);
     let count = if key { KEYFRAME_PACKETS } else { FRAME_PACKETS };
     let parameters = key.then(parameter_sets);
     let fragments = (0..count).map(|number| {
