@@ -1,6 +1,7 @@
 //! The server's process: found or started, and what the kernel says of it.
 
 use std::fs;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,8 +11,6 @@ use anyhow::Context;
 use crate::bench::Options;
 use crate::bench::result::Usage;
 
-const HTTP_PORT: u16 = 18_889;
-const MEDIA_PORT: u16 = 18_189;
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A server to measure.
@@ -40,12 +39,15 @@ impl Server {
     fn start() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("viaduct-bench-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
-        let host = format!("127.0.0.1:{HTTP_PORT}");
+        // Numbers nobody has at this moment; should somebody take one before the server does, it says so.
+        let pages = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let media = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        let host = pages.to_string();
         let mut command = Command::new(std::env::current_exe()?);
         for set in [
             format!("state_dir={}", folder.display()),
             format!("http.listen=[\"{host}\"]"),
-            format!("webrtc.port={MEDIA_PORT}"),
+            format!("webrtc.port={media}"),
             "webrtc.listen=[127.0.0.1]".to_owned(),
             "webrtc.announce_loopback=true".to_owned(),
             "rtmp.listen=null".to_owned(),

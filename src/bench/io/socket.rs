@@ -13,6 +13,9 @@ use crate::core::io::sys;
 /// Bytes of a socket's buffer.
 const BUFFER: i32 = 1 << 20;
 
+/// Datagrams of one train: 64 KiB of IP at most.
+const TRAIN: usize = 40;
+
 /// Which party's socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token(pub usize);
@@ -45,9 +48,9 @@ impl Sockets {
         Ok(())
     }
 
-    /// Waits; how many sockets have something.
-    pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<usize> {
-        self.epoll.wait(Some(timeout))
+    /// How many sockets have something now.
+    pub(super) fn look(&mut self) -> io::Result<usize> {
+        self.epoll.wait(Some(Duration::ZERO))
     }
 
     /// The `index`th of them.
@@ -58,6 +61,16 @@ impl Sockets {
     /// Sends; what does not go is lost, as on any network.
     pub(super) fn send(&self, number: usize, datagram: &[u8]) {
         let _ = self.sockets[number].send(datagram);
+    }
+
+    /// Sends datagrams of equal size (the last may be shorter) back to back, as they leave an encoder's host: the
+    /// kernel cuts the trains (`UDP_SEGMENT`).
+    pub(super) fn send_burst(&self, number: usize, datagrams: &[Vec<u8>]) -> io::Result<()> {
+        let Some(first) = datagrams.first() else { return Ok(()) };
+        let size = first.len() as i32;
+        sys::set_option(self.sockets[number].as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, size)?;
+        datagrams.chunks(TRAIN).for_each(|train| self.send(number, &train.concat()));
+        sys::set_option(self.sockets[number].as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 0)
     }
 
     /// Hands over what waits, each datagram with its arrival in nanoseconds since 1970.
