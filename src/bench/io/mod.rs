@@ -14,6 +14,7 @@ use super::media::{FRAME_RATE, frame};
 use super::result::{Delays, Stage, Usage, report};
 use super::viewer::Viewer;
 use super::{Options, http, sdp};
+use crate::core::io::sys;
 use crate::core::rtp::header::{HeaderFields, write_header};
 use crate::core::time::MediaTime;
 use process::Server;
@@ -31,9 +32,12 @@ const NAP: Duration = Duration::from_millis(1);
 /// For a party to become ready.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Measures and prints.
+/// Measures and prints. Workers take the last cores; we keep to the first, out of their way.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let server = Server::find(options)?;
+    if let Some(core) = sys::allowed_cores().first() {
+        sys::pin_to(*core)?;
+    }
     let mut bench = Bench::new(server)?;
     bench.publish()?;
     bench.drive(Instant::now() + Duration::from_secs(2))?;
