@@ -5,6 +5,20 @@ use std::time::Duration;
 
 use crate::core::time::MediaTime;
 
+/// What of a packet was decided when it was sent. A packet that is sent again under its own number must be the
+/// same to the byte: SRTP's keystream and nonce depend on that number alone (RFC 3711 §9.1, RFC 7714 §8.4).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stamp {
+    /// Transport-wide sequence number.
+    pub transport_sequence: u16,
+    /// abs-send-time.
+    pub send_time: [u8; 3],
+    /// The MID was in it.
+    pub mid: bool,
+    /// RTP padding.
+    pub padding: u8,
+}
+
 /// One sent packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
@@ -12,6 +26,8 @@ pub struct Sent {
     pub index: u64,
     /// The timestamp it was sent with.
     pub timestamp: u32,
+    /// The rest of its header.
+    pub stamp: Stamp,
     sequence: u16,
     resent: Option<MediaTime>,
 }
@@ -31,12 +47,12 @@ impl History {
     }
 
     /// Notes a packet.
-    pub fn push(&mut self, sequence: u16, index: u64, timestamp: u32) {
+    pub fn push(&mut self, sequence: u16, index: u64, timestamp: u32, stamp: Stamp) {
         if self.ring.is_empty() {
             self.ring = vec![None; self.capacity];
         }
         let at = usize::from(sequence) & (self.capacity - 1);
-        self.ring[at] = Some(Sent { index, timestamp, sequence, resent: None });
+        self.ring[at] = Some(Sent { index, timestamp, stamp, sequence, resent: None });
     }
 
     /// The packet sent as `sequence`, unless it was resent less than `guard` ago or is forgotten.
@@ -64,7 +80,7 @@ mod tests {
     fn finds_what_was_sent_once_per_guard() {
         let (mut history, now) = (History::new(8), MediaTime::from_millis(5));
         for n in 0..10u16 {
-            history.push(65_530u16.wrapping_add(n), u64::from(n), u32::from(n));
+            history.push(65_530u16.wrapping_add(n), u64::from(n), u32::from(n), Stamp::default());
         }
         let guard = Duration::from_millis(20);
         assert!(history.take_for_resend(65_530, now, guard).is_none(), "overwritten");

@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use crate::core::capabilities::{Kind, RtpCodec, RtpParameters, select};
 use crate::core::consumer::cursor::{Cursor, Start};
-use crate::core::consumer::history::History;
+use crate::core::consumer::history::{History, Stamp};
 use crate::core::consumer::sequence::Sequence;
 use crate::core::consumer::timeline::Timeline;
 use crate::core::consumer::{Progress, ReplayLimits};
 use crate::core::producer::Producer;
 use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap};
-use crate::core::rtp::header::{HeaderFields, write_header};
+use crate::core::rtp::header::{HeaderFields, write_header, write_padding};
 use crate::core::rtp::path::Path;
 use crate::core::rtp::rtcp::{ReportBlock, SenderInfo};
-use crate::core::rtp::srtp::SrtpSender;
+use crate::core::rtp::srtp::{MAX_RTP_OVERHEAD, SrtpSender};
 use crate::core::rtp::store::Stored;
 use crate::core::time::{Epoch, MediaTime};
 
@@ -215,29 +215,49 @@ impl RtpOutput {
         }
         let timestamp = self.timeline.map(packet.meta.timestamp);
         let Some(index) = self.sequence.map(packet.meta.sequence) else { return };
+        let stamp = Stamp { padding: packet.padding, ..self.fresh_stamp(sink) };
         let fields = HeaderFields {
             marker: packet.meta.marker,
-            padding: false,
+            padding: stamp.padding > 0,
             payload_type: current.payload_type,
             sequence: index as u16,
             timestamp,
             ssrc: self.ssrc,
         };
-        if self.seal(&fields, index, packet, packet.payload, sink) {
-            self.history.push(index as u16, packet.index, timestamp);
+        if self.seal(&fields, index, packet, packet.payload, &stamp, sink) {
+            self.history.push(index as u16, packet.index, timestamp, stamp);
+            self.stamp_used(sink);
         }
     }
 
-    /// Writes header and extensions into the batch and seals `payload` behind them.
+    /// The stamp of a packet that is sent for the first time.
+    fn fresh_stamp(&self, sink: &Sink<'_>) -> Stamp {
+        Stamp {
+            transport_sequence: *sink.transport_sequence,
+            send_time: sink.send_time,
+            mid: self.sent.mids < MID_PACKETS && !self.mid.is_empty(),
+            padding: 0,
+        }
+    }
+
+    fn stamp_used(&mut self, sink: &mut Sink<'_>) {
+        self.sent.mids += 1;
+        if self.extensions.id(ExtensionKind::TransportCc).is_some() {
+            *sink.transport_sequence = sink.transport_sequence.wrapping_add(1);
+        }
+    }
+
+    /// Writes header and extensions into the batch and seals `payload`, with its padding, behind them.
     fn seal(
         &mut self,
         fields: &HeaderFields,
         index: u64,
         packet: &Stored<'_>,
         payload: &[u8],
+        stamp: &Stamp,
         sink: &mut Sink<'_>,
     ) -> bool {
-        let transport_sequence = sink.transport_sequence.to_be_bytes();
+        let transport_sequence = stamp.transport_sequence.to_be_bytes();
         let mut elements: [(u8, &[u8]); 7] = [(0, &[]); 7];
         let mut count = 0;
         let mut add = |id: Option<u8>, data| {
@@ -246,9 +266,8 @@ impl RtpOutput {
                 count += 1;
             }
         };
-        let cc = self.extensions.id(ExtensionKind::TransportCc);
-        add(cc, &transport_sequence[..]);
-        add(self.extensions.id(ExtensionKind::AbsSendTime), &sink.send_time[..]);
+        add(self.extensions.id(ExtensionKind::TransportCc), &transport_sequence[..]);
+        add(self.extensions.id(ExtensionKind::AbsSendTime), &stamp.send_time[..]);
         for kind in PASSED {
             if let Some(id) = self.extensions.id(kind)
                 && let Some(data) = packet.extension(kind)
@@ -256,23 +275,29 @@ impl RtpOutput {
                 add(Some(id), data);
             }
         }
-        if self.sent.mids < MID_PACKETS && !self.mid.is_empty() {
+        if stamp.mid {
             add(self.extensions.id(ExtensionKind::Mid), &self.mid[..]);
         }
         let slot = sink.batch.slot();
         let Ok(header) = write_header(slot, fields, &elements[..count]) else { return false };
-        if header + payload.len() + crate::core::rtp::srtp::MAX_RTP_OVERHEAD > MAX_DATAGRAM {
+        let end = header + payload.len() + usize::from(stamp.padding);
+        if end + MAX_RTP_OVERHEAD > MAX_DATAGRAM {
             return false;
         }
-        let Ok(len) = sink.srtp.seal_rtp(slot, header, index, fields.ssrc, payload) else { return false };
+        let sealed = match stamp.padding {
+            0 => sink.srtp.seal_rtp(slot, header, index, fields.ssrc, payload),
+            _ => {
+                let (body, padding) = slot[header..end].split_at_mut(payload.len());
+                body.copy_from_slice(payload);
+                write_padding(padding);
+                sink.srtp.seal_rtp_in_place(slot, header, end, index, fields.ssrc)
+            }
+        };
+        let Ok(len) = sealed else { return false };
         sink.batch.commit(sink.path, len);
-        if cc.is_some() {
-            *sink.transport_sequence = sink.transport_sequence.wrapping_add(1);
-        }
         if let Some(left) = sink.allowance {
             *left = left.saturating_sub(1);
         }
-        self.sent.mids += 1;
         self.sent.packets += 1;
         self.sent.bytes += payload.len() as u64;
         true
@@ -320,7 +345,7 @@ impl RtpOutput {
         let Some(current) = self.current else { return };
         let mut fields = HeaderFields {
             marker: packet.meta.marker,
-            padding: false,
+            padding: sent.stamp.padding > 0,
             payload_type: current.payload_type,
             sequence,
             timestamp: sent.timestamp,
@@ -336,13 +361,20 @@ impl RtpOutput {
                 let index = self.rtx_sequence;
                 self.rtx_sequence += 1;
                 (fields.ssrc, fields.payload_type, fields.sequence) = (ssrc, payload_type, index as u16);
-                self.seal(&fields, index, &packet, &payload[..len], sink)
+                fields.padding = false;
+                let stamp = self.fresh_stamp(sink);
+                let done = self.seal(&fields, index, &packet, &payload[..len], &stamp, sink);
+                if done {
+                    self.stamp_used(sink);
+                }
+                done
             }
             _ => {
                 // The newest number with these low 16 bits.
                 let newest = self.sequence.next().saturating_sub(1);
                 let back = (newest as u16).wrapping_sub(sequence);
-                self.seal(&fields, newest.saturating_sub(u64::from(back)), &packet, packet.payload, sink)
+                let index = newest.saturating_sub(u64::from(back));
+                self.seal(&fields, index, &packet, packet.payload, &sent.stamp, sink)
             }
         };
         self.sent.resent += u64::from(done);

@@ -26,6 +26,8 @@ pub const DISCARDABLE: u8 = 8;
 
 /// Bytes of header extension elements kept of one packet.
 const MAX_ELEMENTS: usize = 1024;
+/// Padding that is worth a longer run (bytes).
+const MAX_PADDING: u16 = 8;
 /// How far back the first packet of a keyframe is looked for when a later one shows it to be one.
 const START_SEARCH: u64 = 64;
 
@@ -100,6 +102,9 @@ pub struct Stored<'a> {
     pub meta: PacketMeta,
     /// Its payload, without padding.
     pub payload: &'a [u8],
+    /// RTP padding that makes it as long as the packets of its frame behind it, as far as they are here: with it
+    /// they can leave as one run. Encoders that split a frame "about equally" put the longer pieces last.
+    pub padding: u8,
     extensions: &'a [u8],
 }
 
@@ -138,6 +143,7 @@ struct Slot {
     spot: Spot,
     extensions: u16,
     payload: u16,
+    padding: u8,
     /// Payload bytes pushed before this packet, since the store was made.
     bytes_before: u64,
 }
@@ -200,12 +206,14 @@ impl PacketStore {
             spot,
             extensions: room as u16,
             payload: payload.len() as u16,
+            padding: 0,
             bytes_before: self.bytes_pushed,
         });
         self.bytes_pushed += payload.len() as u64;
         self.last_push = self.last_push.max(meta.arrival);
         self.note_place(meta.sequence, index);
         self.note_keyframe(&meta, index);
+        self.pad_up_to_newest();
         while self.slots.len() > self.limits.max_packets
             || self.segments.used() > self.limits.max_bytes && self.slots.len() > 1
         {
@@ -221,7 +229,7 @@ impl PacketStore {
         let extensions = usize::from(slot.extensions);
         let bytes = self.segments.get(slot.spot, extensions + usize::from(slot.payload))?;
         let (extensions, payload) = bytes.split_at_checked(extensions)?;
-        Some(Stored { index, meta: slot.meta, payload, extensions })
+        Some(Stored { index, meta: slot.meta, payload, padding: slot.padding, extensions })
     }
 
     /// What is known of the packet at `index`, without its bytes.
@@ -323,6 +331,22 @@ impl PacketStore {
         }
         let mask = self.places.len() as u64 - 1;
         self.places[(sequence & mask) as usize] = index;
+    }
+
+    /// Gives the packets right before the newest, where they are of its frame and a little shorter, padding.
+    fn pad_up_to_newest(&mut self) {
+        let mut slots = self.slots.iter_mut().rev();
+        let Some(newest) = slots.next() else { return };
+        let (timestamp, len, mut sequence) = (newest.meta.timestamp, newest.payload, newest.meta.sequence);
+        for slot in slots {
+            sequence = sequence.wrapping_sub(1);
+            let place = (slot.meta.timestamp, slot.meta.sequence) == (timestamp, sequence);
+            let short = len.saturating_sub(slot.payload);
+            if !place || short == 0 || short > MAX_PADDING || slot.payload == 0 {
+                return;
+            }
+            slot.padding = short as u8;
+        }
     }
 
     /// A keyframe begins a group at its first packet, also when only a later packet shows that it is one.

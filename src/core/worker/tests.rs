@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{GopConfig, Verdict, Worker, WorkerConfig};
-use crate::core::capabilities::{Kind, RtpCodec};
+use crate::core::capabilities::{Kind, RtpCodec, ext};
 use crate::core::convert::{DirectIn, DirectOut};
 use crate::core::id::WorkerId;
 use crate::core::lane::lane;
@@ -422,6 +422,34 @@ fn a_lost_packet_is_sent_again_as_rtx_and_only_once() {
     assert_eq!(resent[0].payload_type, 103);
     assert_eq!(resent[0].payload[..2], lost.to_be_bytes());
     assert_eq!(resent[0].payload[2..], payload);
+}
+
+/// SRTP's keystream depends on the packet's number alone: the same number with other bytes gives keys away.
+#[test]
+fn without_rtx_a_packet_is_sent_again_to_the_byte() {
+    let mut lab = Lab::new();
+    with_source(&mut lab);
+    lab.connect(11, b'v');
+    lab.ok("router.createConsumer", [0, 20, 30], json!({"kind": "video"}));
+    let mut plain = receiver(7000);
+    plain["rtpParameters"]["codecs"] = json!([h264(102)]);
+    plain["rtpParameters"]["encodings"] = json!([{"ssrc": 7000}]);
+    plain["rtpParameters"]["headerExtensions"] =
+        json!([{"uri": ext::ABS_SEND_TIME, "id": 1}, {"uri": ext::TRANSPORT_CC, "id": 2}]);
+    lab.ok("consumer.enable", [11, 20, 30], plain);
+    let mut viewer = Viewer::new(b'v');
+    feed(&mut lab, 0..10);
+    let rtp = |lab: &Lab| -> Vec<Vec<u8>> {
+        let sent = lab.sent.iter().map(|(_, _, data)| data);
+        sent.filter(|data| data[0] >= 128 && data[1] & 0x7f == 102).cloned().collect()
+    };
+    let first = rtp(&lab)[5].clone();
+    lab.sent.clear();
+    lab.run(Duration::from_millis(50));
+    let mut nack = Vec::new();
+    write::nack(&mut nack, 1, 7000, &[u16::from_be_bytes([first[2], first[3]])]);
+    viewer.say(&mut lab, &nack);
+    assert_eq!(rtp(&lab), [first]);
 }
 
 #[test]

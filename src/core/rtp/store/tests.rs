@@ -152,6 +152,21 @@ fn a_late_packet_of_an_older_keyframe_does_not_move_the_group_back() {
     assert_eq!(store.keyframe(), Some(0));
 }
 
+#[test]
+fn a_frame_split_about_equally_is_padded_to_one_length() {
+    let mut store = PacketStore::new(StoreLimits::VIDEO);
+    let sizes = [60, 1160, 1160, 1161, 1161, 900];
+    for (number, size) in sizes.into_iter().enumerate() {
+        push(&mut store, meta(100 + number as u64, 1, 0), &vec![1; size]);
+    }
+    let padding = |index| store.get(index).unwrap().padding;
+    assert_eq!((0..6).map(padding).collect::<Vec<_>>(), [0, 1, 1, 0, 0, 0]);
+    // Another frame, or a gap before the longer packet, is no reason to pad.
+    push(&mut store, meta(106, 2, 0), &[1; 901]);
+    push(&mut store, meta(108, 2, 0), &[1; 902]);
+    assert_eq!((5..8).map(|index| store.get(index).unwrap().padding).collect::<Vec<_>>(), [0, 0, 0]);
+}
+
 proptest! {
     /// Whatever order sequence numbers come in, what is held is found under its own number and intact.
     #[test]
