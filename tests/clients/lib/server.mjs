@@ -9,7 +9,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..");
-export const binary = process.env.VIADUCT_BIN ?? path.join(root, "target/release/viaduct");
+export const binary = process.env.SERVER_BINARY ?? path.join(root, "target/release/viaduct");
 
 /** Waits until `condition` gives something true, and gives that; says `what` when it never does. */
 export async function until(what, condition, ms = 15000) {
@@ -83,7 +83,7 @@ export class Server {
     server.process.stdout.on("data", (data) => (server.output += data));
     server.process.stderr.on("data", (data) => {
       server.log += data;
-      if (process.env.VIADUCT_SHOW_LOG) process.stderr.write(data);
+      if (process.env.SHOW_LOG) process.stderr.write(data);
     });
     server.ended = new Promise((resolve) => {
       server.process.once("exit", (code, signal) => resolve({ code, signal }));
