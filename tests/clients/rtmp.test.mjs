@@ -9,6 +9,9 @@ import { settled, skew, smooth, tone } from "./lib/judge.mjs";
 import { Obs } from "./lib/obs.mjs";
 import { Server, freePorts, until } from "./lib/server.mjs";
 
+// Milliseconds one test may take on a slow machine.
+const LIMIT = { timeout: 120_000 };
+
 describe("RTMP", { timeout: 600_000 }, () => {
   let server, browser;
   before(async () => {
@@ -21,7 +24,7 @@ describe("RTMP", { timeout: 600_000 }, () => {
   });
 
   for (const audioRate of [44100, 48000]) {
-    test(`ffmpeg with default libx264 and AAC at ${audioRate} Hz plays in Chromium`, async (t) => {
+    test(`ffmpeg with default libx264 and AAC at ${audioRate} Hz plays in Chromium`, LIMIT, async (t) => {
       const room = `ffmpeg-${audioRate}`;
       const encoder = Encoder.rtmp(server.rtmpUrl(room), { audioRate });
       t.after(() => encoder.stop());
@@ -40,7 +43,7 @@ describe("RTMP", { timeout: 600_000 }, () => {
     });
   }
 
-  test("without B-frames the picture passes through untouched", async (t) => {
+  test("without B-frames the picture passes through untouched", LIMIT, async (t) => {
     const encoder = Encoder.rtmp(server.rtmpUrl("plain"), { video: ["-bf", "0", "-preset", "veryfast"] });
     t.after(() => encoder.stop());
     await server.live("plain");
@@ -53,13 +56,13 @@ describe("RTMP", { timeout: 600_000 }, () => {
     await viewer.page.close();
   });
 
-  test("the room may stand in the stream key", async (t) => {
+  test("the room may stand in the stream key", LIMIT, async (t) => {
     const encoder = Encoder.rtmp(`rtmp://127.0.0.1:${server.rtmp}/live/in-key?key=${server.key}`, { video: ["-bf", "0"] });
     t.after(() => encoder.stop());
     await server.live("in-key");
   });
 
-  test("a wrong key is turned away", async () => {
+  test("a wrong key is turned away", LIMIT, async () => {
     const encoder = Encoder.rtmp(`rtmp://127.0.0.1:${server.rtmp}/stranger/not-the-key`);
     const { code } = await encoder.ended;
     assert.notEqual(code, 0);
@@ -67,7 +70,7 @@ describe("RTMP", { timeout: 600_000 }, () => {
     assert.ok(!server.log.includes("not-the-key"), "the log holds no stream key");
   });
 
-  test("another name publishes beside, another server's relay publishes too", async (t) => {
+  test("another name publishes beside, another server's relay publishes too", LIMIT, async (t) => {
     const port = await freePorts();
     const relay = await nginxRelay(port, `rtmp://127.0.0.1:${server.rtmp}/relayed/${server.key}`);
     t.after(() => relay.stop());
@@ -82,7 +85,7 @@ describe("RTMP", { timeout: 600_000 }, () => {
     await viewer.page.close();
   });
 
-  test("a viewer goes on when the encoder is killed and started again", async (t) => {
+  test("a viewer goes on when the encoder is killed and started again", LIMIT, async (t) => {
     const options = { video: ["-bf", "0", "-preset", "veryfast", "-g", "60"] };
     const first = Encoder.rtmp(server.rtmpUrl("again"), { ...options, id: 1 });
     t.after(() => first.stop());
@@ -100,7 +103,7 @@ describe("RTMP", { timeout: 600_000 }, () => {
     await viewer.page.close();
   });
 
-  test("an encoder that connects again takes over while a viewer watches", async (t) => {
+  test("an encoder that connects again takes over while a viewer watches", LIMIT, async (t) => {
     const options = { video: ["-bf", "0", "-preset", "veryfast", "-g", "60"] };
     const first = Encoder.rtmp(server.rtmpUrl("taken"), { ...options, id: 1 });
     t.after(() => first.stop());
@@ -121,7 +124,7 @@ describe("RTMP", { timeout: 600_000 }, () => {
     await viewer.page.close();
   });
 
-  test("OBS with B-frames plays in Chromium", async (t) => {
+  test("OBS with B-frames plays in Chromium", LIMIT, async (t) => {
     const obs = await Obs.start({ server: `rtmp://127.0.0.1:${server.rtmp}/obs`, key: server.key, bframes: 2 });
     t.after(() => obs.stop());
     await server.live("obs", 60000);
@@ -144,7 +147,7 @@ describe("RTMP", { timeout: 600_000 }, () => {
 });
 
 describe("RTMP in Firefox", { timeout: 180_000 }, () => {
-  test("ffmpeg plays in Firefox", async (t) => {
+  test("ffmpeg plays in Firefox", LIMIT, async (t) => {
     const server = await Server.start({ set: { demo: false } });
     t.after(() => server.stop());
     const browser = await Browser.start("firefox");

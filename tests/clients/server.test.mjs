@@ -15,8 +15,11 @@ import { Server, freePorts, once, root, until } from "./lib/server.mjs";
 
 const shots = path.join(root, ".cache/shots");
 
+// Milliseconds one test may take on a slow machine.
+const LIMIT = { timeout: 120_000 };
+
 describe("the program", { timeout: 300_000 }, () => {
-  test("prints what a person needs, in order, and keeps the key to itself", async (t) => {
+  test("prints what a person needs, in order, and keeps the key to itself", LIMIT, async (t) => {
     const server = await Server.start();
     t.after(() => server.stop());
     const order = [
@@ -40,7 +43,7 @@ describe("the program", { timeout: 300_000 }, () => {
   });
 
   for (const [what, key] of [["HTTP", "http"], ["RTMP", "rtmp"], ["media", "media"]]) {
-    test(`a ${what} port that is taken stops the start with its name`, async (t) => {
+    test(`a ${what} port that is taken stops the start with its name`, LIMIT, async (t) => {
       const first = await freePorts(3);
       const ports = { http: first, rtmp: first + 1, media: first + 2 };
       let holder;
@@ -63,7 +66,7 @@ describe("the program", { timeout: 300_000 }, () => {
   }
 
   for (const signal of ["SIGTERM", "SIGINT"]) {
-    test(`${signal} tells publishers and viewers and ends with 0`, async (t) => {
+    test(`${signal} tells publishers and viewers and ends with 0`, LIMIT, async (t) => {
       const server = await Server.start();
       const browser = await Browser.start();
       t.after(() => browser.stop());
@@ -82,7 +85,7 @@ describe("the program", { timeout: 300_000 }, () => {
     });
   }
 
-  test("check says what is wrong, and where", () => {
+  test("check says what is wrong, and where", LIMIT, () => {
     const good = once(["check", "config/viaduct.yml"]);
     assert.deepEqual([good.status, good.stdout], [0, "ok\n"]);
     const file = path.join(os.tmpdir(), `bad.${process.pid}.yml`);
@@ -101,7 +104,7 @@ describe("the program", { timeout: 300_000 }, () => {
     assert.match(once(["--help"]).stdout, /check/);
   });
 
-  test("the certificate and the key outlive a restart", async (t) => {
+  test("the certificate and the key outlive a restart", LIMIT, async (t) => {
     const state = fs.mkdtempSync(path.join(os.tmpdir(), "viaduct."));
     t.after(() => fs.rmSync(state, { recursive: true, force: true }));
     const read = () => fs.readdirSync(state).sort().map((name) => [name, fs.readFileSync(path.join(state, name), "utf8")]);
@@ -121,7 +124,7 @@ describe("the program", { timeout: 300_000 }, () => {
 });
 
 describe("pages", { timeout: 300_000 }, () => {
-  test("the first page lists rooms, the demo room moves", async (t) => {
+  test("the first page lists rooms, the demo room moves", LIMIT, async (t) => {
     const server = await Server.start();
     t.after(() => server.stop());
     const browser = await Browser.start();
@@ -162,7 +165,7 @@ describe("pages", { timeout: 300_000 }, () => {
     assert.deepEqual(faults, []);
   });
 
-  test("a browser publishes from the page and another one sees it", async (t) => {
+  test("a browser publishes from the page and another one sees it", LIMIT, async (t) => {
     const server = await Server.start({ set: { demo: false } });
     t.after(() => server.stop());
     const browser = await Browser.start();
@@ -185,7 +188,7 @@ describe("pages", { timeout: 300_000 }, () => {
     await page.waitForFunction(() => document.querySelector("video").getVideoPlaybackQuality().totalVideoFrames > 30, { timeout: 15000 });
   });
 
-  test("a page without anything live waits, and plays when it comes", async (t) => {
+  test("a page without anything live waits, and plays when it comes", LIMIT, async (t) => {
     const server = await Server.start({ set: { demo: false } });
     t.after(() => server.stop());
     const browser = await Browser.start();
@@ -198,7 +201,7 @@ describe("pages", { timeout: 300_000 }, () => {
     await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0, { timeout: 30000 });
   });
 
-  test("--dev serves HTTPS with a certificate that it keeps", async (t) => {
+  test("--dev serves HTTPS with a certificate that it keeps", LIMIT, async (t) => {
     const server = await Server.start({ args: ["--dev"] });
     t.after(() => server.stop());
     assert.equal(server.scheme, "https");
@@ -212,7 +215,7 @@ describe("pages", { timeout: 300_000 }, () => {
 });
 
 describe("bad input", { timeout: 180_000 }, () => {
-  test("garbage on every port ends nobody else's session", async (t) => {
+  test("garbage on every port ends nobody else's session", LIMIT, async (t) => {
     const server = await Server.start();
     t.after(() => server.stop());
     const browser = await Browser.start();

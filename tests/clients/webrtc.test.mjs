@@ -8,6 +8,9 @@ import { Encoder } from "./lib/encoder.mjs";
 import { settled, smooth, tone } from "./lib/judge.mjs";
 import { Server, until } from "./lib/server.mjs";
 
+// Milliseconds one test may take on a slow machine.
+const LIMIT = { timeout: 120_000 };
+
 describe("WHIP and WHEP", { timeout: 600_000 }, () => {
   let server, browser;
   before(async () => {
@@ -20,7 +23,7 @@ describe("WHIP and WHEP", { timeout: 600_000 }, () => {
   });
 
   for (const codec of ["h264", "vp8", "vp9", "av1"]) {
-    test(`Chromium to Chromium, ${codec}`, async (t) => {
+    test(`Chromium to Chromium, ${codec}`, LIMIT, async (t) => {
       const room = `chromium-${codec}`;
       const publisher = await browser.publish(server.url(`${room}/whip`), server.key, { codec, id: 4, fps: codec === "av1" ? 15 : 30 });
       t.after(() => publisher.page.close());
@@ -45,7 +48,7 @@ describe("WHIP and WHEP", { timeout: 600_000 }, () => {
     });
   }
 
-  test("ffmpeg 9 over WHIP to Chromium", async (t) => {
+  test("ffmpeg 9 over WHIP to Chromium", LIMIT, async (t) => {
     const encoder = Encoder.whip(server.url("ffmpeg/whip"), server.key);
     t.after(() => encoder.stop());
     await until("the room is live", async () => {
@@ -60,7 +63,7 @@ describe("WHIP and WHEP", { timeout: 600_000 }, () => {
     tone(report);
   });
 
-  test("Chromium over ICE-TCP alone", async (t) => {
+  test("Chromium over ICE-TCP alone", LIMIT, async (t) => {
     const publisher = await browser.publish(server.url("tcp/whip"), server.key, { codec: "h264", id: 4 });
     t.after(() => publisher.page.close());
     await server.live("tcp");
@@ -72,7 +75,7 @@ describe("WHIP and WHEP", { timeout: 600_000 }, () => {
     tone(report);
   });
 
-  test("Firefox watches what Chromium publishes", async (t) => {
+  test("Firefox watches what Chromium publishes", LIMIT, async (t) => {
     const firefox = await Browser.start("firefox");
     t.after(() => firefox.stop());
     const publisher = await browser.publish(server.url("fox/whip"), server.key, { codec: "vp8", id: 4 });
@@ -85,7 +88,7 @@ describe("WHIP and WHEP", { timeout: 600_000 }, () => {
     tone(report);
   });
 
-  test("a publisher that comes back takes over, viewers go on", async (t) => {
+  test("a publisher that comes back takes over, viewers go on", LIMIT, async (t) => {
     const first = await browser.publish(server.url("back/whip"), server.key, { codec: "h264", id: 1 });
     t.after(() => first.page.close());
     await server.live("back");
@@ -102,7 +105,7 @@ describe("WHIP and WHEP", { timeout: 600_000 }, () => {
     await until("the first publisher is told", async () => ["closed", "disconnected", "failed"].includes((await first.report()).state));
   });
 
-  test("doors ask for a key, and say no in words", async () => {
+  test("doors ask for a key, and say no in words", LIMIT, async () => {
     const page = await browser.page();
     const post = (path, token) => page.evaluate(async (url, token) => {
       const pc = new RTCPeerConnection();
@@ -124,7 +127,7 @@ describe("WHIP and WHEP", { timeout: 600_000 }, () => {
 });
 
 describe("closed rooms", { timeout: 120_000 }, () => {
-  test("watching needs the room's token", async (t) => {
+  test("watching needs the room's token", LIMIT, async (t) => {
     const server = await Server.start({ set: { demo: false, "auth.rooms.board.watch": "0123" } });
     t.after(() => server.stop());
     const browser = await Browser.start();

@@ -98,28 +98,33 @@ export class Obs {
   async connect() {
     this.socket = await until("obs-websocket answers", () => {
       if (this.process.exitCode !== null) throw new Error(`OBS ended early:\n${fs.readFileSync(path.join(this.home, "obs.log"), "utf8").slice(-3000)}`);
-      return new Promise((resolve) => {
-        const socket = new WebSocket(`ws://127.0.0.1:${this.port}`);
-        socket.once("error", () => resolve(null));
-        socket.once("open", () => resolve(socket));
-      });
+      return this.greet(new WebSocket(`ws://127.0.0.1:${this.port}`));
     }, 60000);
+  }
+
+  /** Gives the socket once both sides have said hello, null when OBS does not listen yet. */
+  greet(socket) {
     this.pending = new Map();
-    const ready = new Promise((resolve) => {
-      this.socket.on("message", (data) => {
+    return new Promise((resolve) => {
+      socket.once("error", () => resolve(null));
+      socket.once("close", () => resolve(null));
+      socket.on("message", (data) => {
         const { op, d } = JSON.parse(data);
-        if (op === 0) this.socket.send(JSON.stringify({ op: 1, d: { rpcVersion: 1, eventSubscriptions: 0 } }));
-        if (op === 2) resolve();
+        if (op === 0) socket.send(JSON.stringify({ op: 1, d: { rpcVersion: 1, eventSubscriptions: 0 } }));
+        if (op === 2) resolve(socket);
         if (op === 7) this.pending.get(d.requestId)?.(d.responseData ?? d.requestStatus);
       });
     });
-    await ready;
   }
 
   ask(requestType) {
     const requestId = String(Math.random());
-    return new Promise((resolve) => {
-      this.pending.set(requestId, resolve);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`OBS does not answer ${requestType}`)), 10000);
+      this.pending.set(requestId, (answer) => {
+        clearTimeout(timer);
+        resolve(answer);
+      });
       this.socket.send(JSON.stringify({ op: 6, d: { requestType, requestId } }));
     });
   }
@@ -132,11 +137,18 @@ export class Obs {
   async stop() {
     if (this.stopped) return;
     this.stopped = true;
-    if (this.socket?.readyState === WebSocket.OPEN) {
-      await this.ask("StopStream");
-      await until("OBS has stopped streaming", async () => !(await this.status()).outputActive);
-      this.socket.close();
+    try {
+      if (this.socket?.readyState === WebSocket.OPEN) {
+        await this.ask("StopStream");
+        await until("OBS has stopped streaming", async () => !(await this.status()).outputActive);
+        this.socket.close();
+      }
+    } finally {
+      await this.end();
     }
+  }
+
+  async end() {
     for (const child of this.children.reverse()) {
       if (child.exitCode !== null || child.signalCode !== null) continue;
       child.kill("SIGTERM");
