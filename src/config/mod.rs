@@ -194,6 +194,8 @@ impl Config {
     /// What the types alone cannot say.
     fn validate(&self) -> Result<(), ConfigError> {
         Authority::new(&self.auth, None)?;
+        let doors = self.whip_whep.validate();
+        doors.map_err(|error| ConfigError::Contradiction(error.to_string()))?;
         tracing_subscriber::EnvFilter::builder()
             .parse(&self.log.level)
             .map_err(|error| ConfigError::Contradiction(format!("log.level: {error}")))?;

@@ -137,6 +137,16 @@ fn the_reference_file_names_every_key() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
+#[test]
+fn what_cannot_be_announced_is_refused() {
+    let server = |url: &str| format!("whip_whep: {{ ice_servers: [{{ url: {url:?} }}] }}");
+    assert!(load(&server("stun:stun.example.net:3478"), &[], &[]).is_ok());
+    assert!(fault(&server("http://example.net"), &[], &[]).starts_with("whip_whep.ice_servers: "));
+    assert!(
+        fault("whip_whep: { allow_origin: \"a\\nb\" }", &[], &[]).starts_with("whip_whep.allow_origin: ")
+    );
+}
+
 /// Finds every key a type has, by letting it read a document that has them all.
 mod keys {
     use std::cell::RefCell;

@@ -105,6 +105,22 @@ struct Gate<D: Doors> {
     links: Vec<HeaderValue>,
 }
 
+impl Config {
+    /// Whether all of it can be used.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.headers().map(drop)
+    }
+
+    /// `Access-Control-Allow-Origin`, and a `Link` for each ICE server.
+    fn headers(&self) -> Result<(HeaderValue, Vec<HeaderValue>), ConfigError> {
+        let origin = HeaderValue::from_str(&self.allow_origin)
+            .map_err(|_| ConfigError::Origin(self.allow_origin.clone()))?;
+        let link =
+            |server: &IceServer| wire::link(server).ok_or_else(|| ConfigError::IceServer(server.url.clone()));
+        Ok((origin, self.ice_servers.iter().map(link).collect::<Result<_, _>>()?))
+    }
+}
+
 /// The routes of both doors. `limits` are those of `webrtc.sdp`; no room has a name in `reserved`.
 pub fn router<D: Doors>(
     doors: D,
@@ -113,13 +129,7 @@ pub fn router<D: Doors>(
     limits: SdpLimits,
     reserved: &'static [&'static str],
 ) -> Result<Router, ConfigError> {
-    let origin = HeaderValue::from_str(&config.allow_origin)
-        .map_err(|_| ConfigError::Origin(config.allow_origin.clone()))?;
-    let links = config
-        .ice_servers
-        .iter()
-        .map(|server| wire::link(server).ok_or_else(|| ConfigError::IceServer(server.url.clone())))
-        .collect::<Result<_, _>>()?;
+    let (origin, links) = config.headers()?;
     let sessions = Sessions::new(config.max_sessions);
     let gate = Arc::new(Gate { doors, authority, config, limits, reserved, sessions, origin, links });
     let endpoint = |role| endpoint::<D>(role);

@@ -28,7 +28,7 @@ export function smooth(report, { share = 0.9, seconds = 5, ...which } = {}) {
 
 /** The sine is heard, and is the loudest. */
 export function tone(report, hertz = TONE) {
-  assert.ok(report.tone, "no sound arrived");
+  assert.ok(report.tone, `no sound arrived ${report.errors}`);
   assert.ok(Math.abs(report.tone.hertz - hertz) < 8, `heard ${report.tone.hertz} Hz at ${report.tone.decibel} dB`);
   assert.ok(report.tone.decibel > -60, `the tone is at ${report.tone.decibel} dB`);
 }

@@ -45,7 +45,7 @@ class Viewer {
     pc.ontrack = ({ track }) => {
       this.stream.addTrack(track);
       if (track.kind === "video") this.watch(track, canvas);
-      else this.listen(track);
+      else this.listen(track).catch((error) => this.errors.push(String(error)));
     };
     if (audio) pc.addTransceiver("audio", { direction: "recvonly" });
     if (video) {
@@ -82,7 +82,6 @@ class Viewer {
       const { value: frame, done } = await reader.read();
       if (done) return;
       const at = now();
-      this.first ??= at;
       const { width, height, x, y } = frame.visibleRect;
       const row = (height / 22.5) * 2;
       const rect = { x, y, width, height: Math.ceil(row) * 2 };
@@ -95,6 +94,8 @@ class Viewer {
   }
 
   keep(code, at, ts, width) {
+    // A picture that can be read, not one that stands for "nothing yet".
+    if (code) this.first ??= at;
     if (!code) this.damaged++;
     else if (this.frames.length < KEEP) this.frames.push({ ...code, at, ts, width });
   }
@@ -108,7 +109,6 @@ class Viewer {
     context.imageSmoothingEnabled = false;
     let white = false;
     const look = (time, data) => {
-      this.first ??= now();
       context.drawImage(video, 0, 0, canvas.width, canvas.height);
       const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
       const luma = (x, y) => pixels[(y * canvas.width + x) * 4 + 1];
@@ -131,8 +131,11 @@ class Viewer {
     element.muted = true;
     element.play().catch(() => {});
     this.element = element;
-    const context = (window.sound ??= new AudioContext({ sampleRate: 48000, latencyHint: "interactive" }));
-    await context.resume();
+    this.track = track;
+    const context = (window.sound ??= new AudioContext({ latencyHint: "interactive" }));
+    await Promise.race([context.resume(), new Promise((resolve) => setTimeout(resolve, 1000))]);
+    // Firefox gives a page no running context on a machine without a sound card; it can record all the same.
+    if (context.state !== "running") return;
     window.worklet ??= context.audioWorklet.addModule(URL.createObjectURL(new Blob([`
       registerProcessor("beeps", class extends AudioWorkletProcessor {
         constructor() { super(); this.s1 = this.s2 = 0; this.count = 0; this.loud = false; }
@@ -168,14 +171,35 @@ class Viewer {
   }
 
   /** The loudest frequency below 1500 Hz. */
-  tone() {
-    if (!this.analyser) return null;
+  async tone() {
+    if (!this.analyser) return this.track ? this.recordedTone() : null;
     const bins = new Float32Array(this.analyser.frequencyBinCount);
     this.analyser.getFloatFrequencyData(bins);
-    const width = 48000 / this.analyser.fftSize;
+    const width = this.analyser.context.sampleRate / this.analyser.fftSize;
     let best = Math.ceil(60 / width);
     for (let bin = best; bin < 1500 / width; bin++) if (bins[bin] > bins[best]) best = bin;
     return { hertz: best * width, decibel: bins[best] };
+  }
+
+  async recordedTone() {
+    const recorder = new MediaRecorder(new MediaStream([this.track]));
+    const parts = [];
+    recorder.ondataavailable = ({ data }) => parts.push(data);
+    const stopped = new Promise((resolve) => (recorder.onstop = resolve));
+    recorder.start();
+    setTimeout(() => recorder.stop(), 1500);
+    await stopped;
+    const decoded = await new OfflineAudioContext(1, 48000, 48000).decodeAudioData(await new Blob(parts).arrayBuffer());
+    const samples = decoded.getChannelData(0).slice(-32768);
+    let best = { hertz: 0, power: 0 };
+    for (let hertz = 60; hertz < 1500; hertz += 2) {
+      const k = 2 * Math.cos((2 * Math.PI * hertz) / decoded.sampleRate);
+      let s1 = 0, s2 = 0;
+      for (const sample of samples) [s1, s2] = [sample + k * s1 - s2, s1];
+      const power = s1 * s1 + s2 * s2 - k * s1 * s2;
+      if (power > best.power) best = { hertz, power };
+    }
+    return { hertz: best.hertz, decibel: 10 * Math.log10((4 * best.power) / samples.length ** 2) };
   }
 
   async report() {
@@ -190,7 +214,7 @@ class Viewer {
     return {
       now: now(), posted: this.posted, answered: this.answered, first: this.first, frames: this.frames, shown: this.shown,
       flashes: this.flashes, beeps: this.beeps, damaged: this.damaged, states: this.states, errors: this.errors,
-      state: this.pc.connectionState, tone: this.tone(), location: this.location, stats, protocol: remote?.protocol,
+      state: this.pc.connectionState, tone: await this.tone(), location: this.location, stats, protocol: remote?.protocol,
       size: this.video && [this.video.videoWidth, this.video.videoHeight],
     };
   }
