@@ -8,5 +8,6 @@ pub mod fuzzing;
 pub mod http;
 pub mod rtmp;
 pub mod server;
+pub mod sip;
 pub mod webrtc;
 pub mod whip_whep;

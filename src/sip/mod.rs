@@ -1,0 +1,12 @@
+//! SIP: telephones, trunks and PBXs join rooms (RFC 3261 and company).
+//!
+//! | part | what is done |
+//! |---|---|
+//! | wire | messages, URIs, digest, session descriptions |
+
+pub mod config;
+pub mod error;
+pub mod wire;
+
+pub use config::SipConfig;
+pub use error::{SipError, WireError};
