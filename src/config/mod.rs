@@ -27,6 +27,7 @@ use crate::core::io::IoConfig;
 use crate::core::worker::GopConfig;
 use crate::http;
 use crate::rtmp::RtmpConfig;
+use crate::sip::SipConfig;
 use crate::webrtc::SessionConfig;
 use crate::whip_whep;
 use overlay::Overrides;
@@ -51,6 +52,8 @@ pub struct Config {
     pub webrtc: WebRtcConfig,
     /// RTMP.
     pub rtmp: RtmpConfig,
+    /// SIP. Default: none, nothing listens.
+    pub sip: Option<SipConfig>,
     /// Bounds of rooms.
     pub rooms: RoomsConfig,
     /// What a new viewer sees at once: the cached group of pictures.
@@ -74,6 +77,7 @@ impl Default for Config {
             whip_whep: whip_whep::Config::default(),
             webrtc: WebRtcConfig::default(),
             rtmp: RtmpConfig::default(),
+            sip: None,
             rooms: RoomsConfig::default(),
             gop: GopConfig::default(),
             bridge: BridgeConfig::default(),

@@ -5,7 +5,11 @@
 //! | wire | messages, URIs, digest, session descriptions |
 
 pub mod config;
+pub mod demux;
+pub mod egress;
 pub mod error;
+pub mod ingress;
+pub mod session;
 pub mod wire;
 
 pub use config::SipConfig;

@@ -118,9 +118,8 @@ impl Headers {
 
     /// Whether a list header holds `token`, without case.
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        self.all(name).any(|value| {
-            value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token)
-        })
+        self.all(name)
+            .any(|value| value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token))
     }
 
     /// Adds a line at the end.

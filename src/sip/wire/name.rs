@@ -101,7 +101,9 @@ impl fmt::Display for NameAddr {
         write!(f, "<{}>", self.uri)?;
         for (name, value) in &self.params {
             match value {
-                Some(value) if !value.is_empty() && value.bytes().all(|b| value::is_token(b) || b == b':') => {
+                Some(value)
+                    if !value.is_empty() && value.bytes().all(|b| value::is_token(b) || b == b':') =>
+                {
                     write!(f, ";{name}={value}")?;
                 }
                 Some(text) => write!(f, ";{name}={}", value::quote(text))?,

@@ -185,7 +185,8 @@ impl Description {
     /// Reads a description.
     pub fn parse(bytes: &[u8]) -> Result<Self, WireError> {
         let text = clean(bytes)?;
-        let session = sdp_types::Session::parse(text.as_bytes()).map_err(|e| WireError::Sdp(e.to_string()))?;
+        let session =
+            sdp_types::Session::parse(text.as_bytes()).map_err(|e| WireError::Sdp(e.to_string()))?;
         let top = Attributes(&session.attributes);
         let ip = session.connection.as_ref().and_then(address);
         let media = session.medias.iter().map(|media| read_media(media, &top, ip)).collect();
@@ -236,7 +237,8 @@ fn clean(bytes: &[u8]) -> Result<String, WireError> {
 fn repair_origin(value: &str) -> String {
     let parts: Vec<&str> = value.split_ascii_whitespace().collect();
     let number = |text: Option<&&str>| -> u64 {
-        let digits: String = text.map(|text| text.chars().filter(char::is_ascii_digit).collect()).unwrap_or_default();
+        let digits: String =
+            text.map(|text| text.chars().filter(char::is_ascii_digit).collect()).unwrap_or_default();
         // A number beyond 64 bits changes in its low digits.
         let tail = digits.len().saturating_sub(18);
         digits.get(tail..).unwrap_or_default().parse().unwrap_or_default()
@@ -331,8 +333,14 @@ fn rtcp(value: &str) -> Option<(u16, Option<IpAddr>)> {
 }
 
 /// Payload types that need no `a=rtpmap` (RFC 3551 §6).
-const STATIC: &[(u8, &str, u32)] =
-    &[(0, "PCMU", 8000), (3, "GSM", 8000), (8, "PCMA", 8000), (9, "G722", 8000), (13, "CN", 8000), (18, "G729", 8000)];
+const STATIC: &[(u8, &str, u32)] = &[
+    (0, "PCMU", 8000),
+    (3, "GSM", 8000),
+    (8, "PCMA", 8000),
+    (9, "G722", 8000),
+    (13, "CN", 8000),
+    (18, "G729", 8000),
+];
 
 fn codecs(formats: &str, own: &Attributes<'_>) -> Vec<Codec> {
     let mut found: Vec<Codec> = Vec::new();

@@ -1,0 +1,187 @@
+//! Which call is let into which room: callers and numbers against the dispatch rules, first match wins.
+//!
+//! Every refusal comes with the walk: each rule, and why it did not match, without a phone number in it.
+
+use crate::sip::config::{DispatchRule, SipConfig};
+
+/// Who calls, as far as we know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Caller {
+    /// A trunk, by its address or password.
+    Trunk(String),
+    /// A registered phone's user.
+    Phone(String),
+    /// Nobody we know.
+    Anyone,
+}
+
+impl Caller {
+    /// Its name in rules.
+    pub fn origin(&self) -> &str {
+        match self {
+            Caller::Trunk(name) => name,
+            Caller::Phone(_) => "phones",
+            Caller::Anyone => "anyone",
+        }
+    }
+
+    /// Its name among rights, safe to log.
+    pub fn principal(&self) -> String {
+        match self {
+            Caller::Trunk(name) => format!("trunk:{name}"),
+            Caller::Phone(user) => format!("phone:{user}"),
+            Caller::Anyone => "anonymous".into(),
+        }
+    }
+}
+
+/// A call that comes in, as the rules see it.
+#[derive(Clone, Debug)]
+pub struct Arrival<'a> {
+    /// Who.
+    pub caller: &'a Caller,
+    /// The caller's number.
+    pub from: &'a str,
+    /// The number called.
+    pub to: &'a str,
+}
+
+/// A rule's decision.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Route {
+    /// Into this room.
+    Room(String),
+    /// Ask for a PIN; each opens a room.
+    Pin(Vec<(String, String)>),
+    /// Not at all, in these words.
+    Refuse(String),
+}
+
+/// What the rules came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Dispatch {
+    /// The rule's name.
+    pub rule: String,
+    /// What it says.
+    pub route: Route,
+    /// Whether the caller's number stays hidden.
+    pub hide_number: bool,
+    /// Callers by this rule at once.
+    pub max_callers: usize,
+}
+
+/// Finds the rule for a call; `Err` is the walk.
+pub fn dispatch(config: &SipConfig, call: &Arrival<'_>, random: &str) -> Result<Dispatch, Vec<String>> {
+    let mut walk = Vec::new();
+    for (at, rule) in config.dispatch.iter().enumerate() {
+        let name = rule_name(rule.name.as_deref(), at);
+        match matches(rule, call) {
+            Ok(stars) => return decide(rule, name, call, &stars, random),
+            Err(why) => walk.push(format!("rule {name}: {why}")),
+        }
+    }
+    if walk.is_empty() {
+        walk.push("there are no dispatch rules".into());
+    }
+    Err(walk)
+}
+
+/// A rule's name, or its place.
+pub fn rule_name(name: Option<&str>, at: usize) -> String {
+    name.map_or_else(|| format!("#{}", at + 1), str::to_owned)
+}
+
+fn matches(rule: &DispatchRule, call: &Arrival<'_>) -> Result<Vec<String>, &'static str> {
+    let origin = call.caller.origin();
+    let from = match &rule.from {
+        Some(list) => list.iter().any(|name| name == origin || (name == "anyone")),
+        None => *call.caller != Caller::Anyone,
+    };
+    if !from {
+        return Err("is not for calls from there");
+    }
+    let stars = match &rule.number {
+        Some(pattern) => glob(pattern, call.to).ok_or("its number does not match")?,
+        None => Vec::new(),
+    };
+    if rule.deny.iter().any(|pattern| glob(pattern, call.from).is_some()) {
+        return Err("denies the caller's number");
+    }
+    if rule.allow.as_ref().is_some_and(|list| !list.iter().any(|pattern| glob(pattern, call.from).is_some()))
+    {
+        return Err("does not allow the caller's number");
+    }
+    Ok(stars)
+}
+
+fn decide(
+    rule: &DispatchRule,
+    name: String,
+    call: &Arrival<'_>,
+    stars: &[String],
+    random: &str,
+) -> Result<Dispatch, Vec<String>> {
+    let fill = |template: &str| {
+        let mut room = template.replace("{number}", call.to).replace("{caller}", call.from);
+        let user = if let Caller::Phone(user) = call.caller { user.as_str() } else { call.from };
+        room = room.replace("{user}", user);
+        for (at, star) in stars.iter().enumerate() {
+            room = room.replace(&format!("{{{}}}", at + 1), star);
+        }
+        let mut room: String = room
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-'))
+            .collect();
+        if rule.per_caller {
+            room = format!("{room}-{random}");
+        }
+        room
+    };
+    let mut pins: Vec<(String, String)> =
+        rule.pins.iter().map(|(pin, room)| (pin.clone(), fill(room))).collect();
+    if let (Some(pin), Some(room)) = (&rule.pin, &rule.room) {
+        pins.push((pin.reveal().to_owned(), fill(room)));
+    }
+    let route = match (&rule.refuse, &rule.room) {
+        (Some(text), _) => Route::Refuse(text.clone()),
+        (None, _) if !pins.is_empty() => Route::Pin(pins),
+        (None, Some(room)) => Route::Room(fill(room)),
+        (None, None) => return Err(vec![format!("rule {name}: names neither room nor refusal")]),
+    };
+    let hide_number = rule.hide_number.unwrap_or(true);
+    Ok(Dispatch { rule: name, route, hide_number, max_callers: rule.max_callers.unwrap_or(100) })
+}
+
+/// Matches `*` (any characters) and `?` (one); answers what each star stood for.
+pub fn glob(pattern: &str, text: &str) -> Option<Vec<String>> {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let mut stars = Vec::new();
+    // The last star: where the pattern goes on behind it, where its text begins, where it ends now.
+    let mut last: Option<(usize, usize, usize, usize)> = None;
+    let (mut p, mut t) = (0, 0);
+    while t < text.len() || p < pattern.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                last = Some((p + 1, t, t, stars.len()));
+                stars.push((t, t));
+                p += 1;
+                continue;
+            }
+            Some(c) if t < text.len() && (*c == '?' || *c == text[t]) => {
+                p += 1;
+                t += 1;
+                continue;
+            }
+            _ => {}
+        }
+        let (after, start, end, index) = last?;
+        if end >= text.len() {
+            return None;
+        }
+        stars.truncate(index);
+        stars.push((start, end + 1));
+        last = Some((after, start, end + 1, index));
+        (p, t) = (after, end + 1);
+    }
+    Some(stars.into_iter().map(|(a, b)| text[a..b].iter().collect()).collect())
+}

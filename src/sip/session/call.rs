@@ -1,0 +1,364 @@
+//! One call as a state machine. Its [`Phase`] owns what only that phase has: an unanswered INVITE, the
+//! branches of a call out, the change under way in an established one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info};
+
+use crate::sip::config::{CallConfig, Dtmf};
+use crate::sip::session::dialog::Dialog;
+use crate::sip::session::digest::{Account, Answerer};
+use crate::sip::session::established::Established;
+use crate::sip::session::event::CallEvent;
+use crate::sip::session::inbound::Inbound;
+use crate::sip::session::media::{Enter, MediaAsk, MediaEvent};
+use crate::sip::session::offer::{MediaSession, Policy};
+use crate::sip::session::outbound::Outbound;
+use crate::sip::session::{ClientTx, Ctx, ServerTx, SessionId, Source, TxFailure};
+use crate::sip::wire::{Headers, Method, Request, Response};
+
+/// How long a BYE may take before the call is forgotten anyway.
+const ENDING: Duration = Duration::from_secs(33);
+
+/// What a call is told once and keeps.
+#[derive(Clone, Debug)]
+pub struct CallSettings {
+    /// Times and limits.
+    pub calls: CallConfig,
+    /// What media may be.
+    pub policy: Policy,
+    /// How tones are sent.
+    pub dtmf: Dtmf,
+    /// The trunk's name, or `phones`.
+    pub trunk: String,
+    /// The dispatch or outbound rule's name.
+    pub rule: String,
+    /// Our account there.
+    pub account: Option<Account>,
+    /// Follow a 302.
+    pub follow_redirects: bool,
+}
+
+/// Which way a call came to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// They called.
+    In,
+    /// We called.
+    Out,
+}
+
+/// What a call waits for with a deadline.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Alarm {
+    /// A call out rings too long.
+    Ring,
+    /// Any call lasts too long.
+    Limit,
+    /// The session is to be refreshed.
+    Refresh,
+    /// Nobody refreshed the session.
+    Expired,
+    /// A change that met another one is tried again.
+    Retry,
+    /// A reliable provisional response is repeated (RFC 3262).
+    Provisional,
+    /// A BYE had no answer.
+    Ending,
+    /// A transfer's NOTIFY is overdue.
+    Transfer,
+}
+
+/// Where a call is.
+#[derive(Debug)]
+pub enum Phase {
+    /// They call; not yet answered.
+    Inbound(Inbound),
+    /// We call; not yet answered.
+    Outbound(Box<Outbound>),
+    /// Both talk.
+    Established(Box<Established>),
+    /// BYE or CANCEL is under way.
+    Ending(Vec<ClientTx>),
+    /// It can be forgotten.
+    Gone,
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    /// Its name.
+    pub id: SessionId,
+    /// Which way.
+    pub way: Way,
+    /// What it was told.
+    pub settings: Arc<CallSettings>,
+    /// Where it goes.
+    pub enter: Enter,
+    /// The other side's number, never logged.
+    pub number: String,
+    /// What both sides agreed on.
+    pub media: MediaSession,
+    /// Where it is.
+    pub phase: Phase,
+    /// Answers to challenges.
+    pub answerer: Answerer,
+    /// Number of the last ask of media.
+    pub serial: u32,
+    /// When it was answered.
+    pub since: Option<Instant>,
+    /// Deadlines.
+    alarms: Vec<(Instant, Alarm)>,
+    media_open: bool,
+}
+
+impl Call {
+    /// A call in its first phase.
+    pub fn new(id: SessionId, way: Way, settings: Arc<CallSettings>, enter: Enter, phase: Phase) -> Self {
+        Call {
+            id,
+            way,
+            media: MediaSession::new(settings.policy.clone()),
+            settings,
+            enter,
+            number: String::new(),
+            phase,
+            answerer: Answerer::default(),
+            serial: 0,
+            since: None,
+            alarms: Vec::new(),
+            media_open: false,
+        }
+    }
+
+    /// The dialog, once there is one.
+    pub fn dialog(&self) -> Option<&Dialog> {
+        match &self.phase {
+            Phase::Inbound(inbound) => Some(&inbound.dialog),
+            Phase::Established(call) => Some(&call.dialog),
+            Phase::Outbound(_) | Phase::Ending(_) | Phase::Gone => None,
+        }
+    }
+
+    /// Whether it can be forgotten.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Gone)
+    }
+
+    /// In a word.
+    pub fn state(&self) -> &'static str {
+        match &self.phase {
+            Phase::Inbound(_) | Phase::Outbound(_) => "setup",
+            Phase::Established(_) if self.media.held_by_remote() || self.media.is_held() => "held",
+            Phase::Established(_) => "active",
+            Phase::Ending(_) | Phase::Gone => "ending",
+        }
+    }
+
+    /// Enters the room and asks for our ends.
+    pub fn enter_room(&mut self, ctx: &mut Ctx<'_>) {
+        self.media_open = true;
+        ctx.media(self.id, MediaAsk::Enter(self.enter.clone()));
+        let limit = self.settings.calls.max_s;
+        if limit > 0 {
+            self.set(Alarm::Limit, ctx.now + Duration::from_secs(u64::from(limit)));
+        }
+    }
+
+    /// Leaves the room.
+    pub fn leave_room(&mut self, ctx: &mut Ctx<'_>, reason: &str) {
+        if std::mem::take(&mut self.media_open) {
+            ctx.media(self.id, MediaAsk::Leave { reason: reason.to_owned() });
+        }
+    }
+
+    /// Sets an alarm, in place of an earlier one of its kind.
+    pub fn set(&mut self, alarm: Alarm, at: Instant) {
+        self.clear(alarm);
+        self.alarms.push((at, alarm));
+    }
+
+    /// Clears an alarm.
+    pub fn clear(&mut self, alarm: Alarm) {
+        self.alarms.retain(|(_, known)| *known != alarm);
+    }
+
+    /// The next deadline.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.alarms.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Takes time in.
+    pub fn handle_timeout(&mut self, ctx: &mut Ctx<'_>) {
+        while let Some(at) = self.alarms.iter().position(|(at, _)| *at <= ctx.now) {
+            let (_, alarm) = self.alarms.swap_remove(at);
+            debug!(call = %self.id, ?alarm, "deadline");
+            match (alarm, &self.phase) {
+                (Alarm::Ending, _) => self.phase = Phase::Gone,
+                (Alarm::Limit, _) => self.hang_up(ctx, "the longest time a call may last is over", None),
+                (_, Phase::Inbound(_)) => self.inbound_alarm(ctx, alarm),
+                (_, Phase::Outbound(_)) => self.outbound_alarm(ctx, alarm),
+                (_, Phase::Established(_)) => self.established_alarm(ctx, alarm),
+                (_, Phase::Ending(_) | Phase::Gone) => {}
+            }
+        }
+    }
+
+    /// A request within the dialog, any but ACK and CANCEL.
+    pub fn handle_request(&mut self, ctx: &mut Ctx<'_>, tx: ServerTx, source: Source, request: Request) {
+        match &mut self.phase {
+            Phase::Established(_) => self.established_request(ctx, tx, source, request),
+            Phase::Inbound(_) => self.inbound_request(ctx, tx, source, request),
+            Phase::Outbound(_) => self.outbound_request(ctx, tx, source, request),
+            Phase::Ending(_) if request.method == Method::Bye => {
+                ctx.respond(tx, request.response(200, "", ""));
+                self.phase = Phase::Gone;
+            }
+            Phase::Ending(_) | Phase::Gone => ctx.respond(tx, request.response(481, "", "")),
+        }
+    }
+
+    /// The ACK of a 2xx.
+    pub fn handle_ack(&mut self, ctx: &mut Ctx<'_>, request: &Request) {
+        if matches!(self.phase, Phase::Established(_)) {
+            self.established_ack(ctx, request);
+        }
+    }
+
+    /// The caller gave up.
+    pub fn handle_cancel(&mut self, ctx: &mut Ctx<'_>, tx: ServerTx) {
+        match &self.phase {
+            Phase::Inbound(inbound) if inbound.tx == tx => {
+                self.reject(ctx, 487, "", "the caller gave up", |_| {});
+            }
+            Phase::Established(_) => self.cancelled_change(ctx, tx),
+            _ => {}
+        }
+    }
+
+    /// No ACK came for a 2xx (RFC 3261 §13.3.1.4).
+    pub fn handle_no_ack(&mut self, ctx: &mut Ctx<'_>, tx: ServerTx) {
+        let waits = match &self.phase {
+            Phase::Established(call) => call.unacknowledged == Some(tx),
+            _ => false,
+        };
+        if waits {
+            self.hang_up(ctx, "the answer was never acknowledged", None);
+        }
+    }
+
+    /// An answer to a request of ours.
+    pub fn handle_response(&mut self, ctx: &mut Ctx<'_>, tx: ClientTx, source: Source, response: Response) {
+        match &mut self.phase {
+            Phase::Outbound(_) => self.outbound_response(ctx, tx, source, response),
+            Phase::Established(_) => self.established_response(ctx, tx, source, response),
+            Phase::Ending(open) if response.status >= 200 => {
+                open.retain(|known| *known != tx);
+                if open.is_empty() {
+                    self.phase = Phase::Gone;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// No answer to a request of ours.
+    pub fn handle_failure(&mut self, ctx: &mut Ctx<'_>, tx: ClientTx, failure: TxFailure) {
+        match &mut self.phase {
+            Phase::Outbound(_) => self.outbound_failure(ctx, tx, failure),
+            Phase::Established(_) => self.established_failure(ctx, tx, failure),
+            Phase::Ending(open) => {
+                open.retain(|known| *known != tx);
+                if open.is_empty() {
+                    self.phase = Phase::Gone;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Something from media.
+    pub fn handle_media(&mut self, ctx: &mut Ctx<'_>, event: MediaEvent) {
+        match event {
+            MediaEvent::Dtmf { digit, duration_ms } => {
+                ctx.tell(self.id, CallEvent::Dtmf { digit, duration_ms });
+            }
+            MediaEvent::Started => debug!(call = %self.id, "media flows"),
+            MediaEvent::OneWay { text } => {
+                info!(call = %self.id, trunk = self.settings.trunk, "{text}");
+                ctx.tell(self.id, CallEvent::Notice { text });
+            }
+            MediaEvent::Timeout if self.media.held_by_remote() => {}
+            MediaEvent::Timeout => {
+                self.hang_up(ctx, "no media came for too long", Some("SIP;cause=408;text=\"Media Timeout\""));
+            }
+            MediaEvent::Ended { text } => {
+                self.media_open = false;
+                self.hang_up(ctx, &text, None);
+            }
+            MediaEvent::KeyframeWanted => self.ask_keyframe(ctx),
+            event => match &self.phase {
+                Phase::Inbound(_) => self.inbound_media(ctx, event),
+                Phase::Outbound(_) => self.outbound_media(ctx, event),
+                Phase::Established(_) => self.established_media(ctx, event),
+                Phase::Ending(_) | Phase::Gone => {}
+            },
+        }
+    }
+
+    /// Ends the call from our side, wherever it is.
+    pub fn hang_up(&mut self, ctx: &mut Ctx<'_>, text: &str, reason: Option<&str>) {
+        match std::mem::replace(&mut self.phase, Phase::Gone) {
+            Phase::Inbound(inbound) => {
+                self.phase = Phase::Inbound(inbound);
+                self.reject(ctx, 480, "", text, |_| {});
+            }
+            Phase::Outbound(outbound) => self.give_up(ctx, *outbound, text),
+            Phase::Established(mut call) => {
+                info!(call = %self.id, trunk = self.settings.trunk, "hangs up: {text}");
+                let mut bye = call.dialog.request(Method::Bye);
+                if let Some(reason) = reason {
+                    bye.headers.push("Reason", reason);
+                }
+                if let Some(account) = &self.settings.account {
+                    self.answerer.sign(&mut bye, account);
+                }
+                let tx = ctx.send(bye, call.dialog.destination());
+                call.abandon(ctx);
+                self.end(ctx, vec![tx], text);
+            }
+            phase @ (Phase::Ending(_) | Phase::Gone) => self.phase = phase,
+        }
+    }
+
+    /// The call is over but for the answers to `open`.
+    pub fn end(&mut self, ctx: &mut Ctx<'_>, open: Vec<ClientTx>, text: &str) {
+        self.leave_room(ctx, text);
+        ctx.tell(self.id, CallEvent::Ended { text: text.to_owned() });
+        self.alarms.clear();
+        self.phase = if open.is_empty() {
+            Phase::Gone
+        } else {
+            self.set(Alarm::Ending, ctx.now + ENDING);
+            Phase::Ending(open)
+        };
+    }
+
+    /// Number for a new ask of media.
+    pub fn next_serial(&mut self) -> u32 {
+        self.serial += 1;
+        self.serial
+    }
+}
+
+/// Headers that all our INVITEs, UPDATEs and their answers carry.
+pub fn add_abilities(headers: &mut Headers) {
+    headers.set("Allow", Method::ALLOW);
+    headers.set("Supported", "timer, 100rel, replaces, norefersub");
+}
+
+/// `Warning` (RFC 3261 §20.43).
+pub fn warning(code: u16, text: &str) -> String {
+    format!("{code} viaduct {}", crate::sip::wire::value::quote(text))
+}
