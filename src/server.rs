@@ -104,10 +104,11 @@ impl Server {
         let rooms = Rooms::new(config.rooms.clone(), epoch, Some(Arc::new(bridge)));
         let factory = Arc::new(Factory::new(config.webrtc.session.clone(), state.certificate()?)?);
         let (gop, max_publish_bitrate) = (config.gop.clone(), config.webrtc.max_publish_bitrate);
+        let legs = config.legs.clone();
         let (pool, ports) = WorkerPool::start(config.io(), epoch, factory, move |seat| {
             let Seat { id, epoch, factory, candidates, seed } = seat;
-            let gop = gop.clone();
-            Worker::new(WorkerConfig { id, candidates, gop, max_publish_bitrate }, epoch, factory, seed)
+            let (gop, legs) = (gop.clone(), legs.clone());
+            Worker::new(WorkerConfig { id, candidates, gop, max_publish_bitrate, legs }, epoch, factory, seed)
         })?;
         let (mut media, mut stats) = (Vec::new(), Vec::new());
         for port in ports {

@@ -24,7 +24,7 @@ use crate::bridge::BridgeConfig;
 use crate::core::auth::{AuthConfig, Authority, Secret};
 use crate::core::control::RoomsConfig;
 use crate::core::io::IoConfig;
-use crate::core::worker::GopConfig;
+use crate::core::worker::{GopConfig, LegsConfig};
 use crate::http;
 use crate::rtmp::RtmpConfig;
 use crate::sip::SipConfig;
@@ -58,6 +58,8 @@ pub struct Config {
     pub rooms: RoomsConfig,
     /// What a new viewer sees at once: the cached group of pictures.
     pub gop: GopConfig,
+    /// Plain RTP legs of telephones: ports, and how their parties are found and given up.
+    pub legs: LegsConfig,
     /// Conversions.
     pub bridge: BridgeConfig,
     /// Keys, and rooms closed to strangers.
@@ -80,6 +82,7 @@ impl Default for Config {
             sip: None,
             rooms: RoomsConfig::default(),
             gop: GopConfig::default(),
+            legs: LegsConfig::default(),
             bridge: BridgeConfig::default(),
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
@@ -180,6 +183,8 @@ impl Config {
             announced_addresses: self.webrtc.announced_addresses.clone(),
             announce_loopback: self.webrtc.announce_loopback,
             tcp: self.webrtc.tcp,
+            leg_port_min: self.legs.port_min,
+            leg_port_max: self.legs.port_max,
             ..self.workers.clone()
         }
     }

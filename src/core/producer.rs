@@ -17,6 +17,7 @@ use crate::core::rtp::sequence::SequenceUnwrapper;
 use crate::core::rtp::store::{
     DISCARDABLE, FRAME_END, FRAME_START, KEYFRAME, PacketMeta, PacketStore, StoreLimits,
 };
+use crate::core::rtp::tone::{Tone, ToneReceiver};
 use crate::core::session::Frame;
 use crate::core::time::MediaTime;
 
@@ -57,6 +58,8 @@ pub struct RtpInput {
     pub receive: ReceiveStats,
     /// Loss repair, where negotiated.
     pub nack: Option<NackGenerator>,
+    /// Keys of a telephone in it.
+    pub tones: ToneReceiver,
     duplicates: DuplicateGuard,
     clock: StreamClock,
     sequence: SequenceUnwrapper,
@@ -198,6 +201,45 @@ impl Producer {
         true
     }
 
+    /// Takes a decrypted packet that [`Producer::receive`] did not want: keys of a telephone are read out of
+    /// it. It stays a place without content in the stream, so that nobody misses it there.
+    pub fn receive_tone(&mut self, view: &RtpView<'_>, now: MediaTime, tones: &mut Vec<Tone>) {
+        let Input::Rtp(input) = &mut self.input else { return };
+        if !input.tones.takes(view.payload_type) {
+            return;
+        }
+        let sequence = input.sequence.unwrap(view.sequence);
+        if !input.duplicates.accept(sequence) {
+            return;
+        }
+        if let Some(nack) = &mut input.nack {
+            nack.received(now, sequence);
+        }
+        input.receive.packet(now, sequence, view.timestamp, view.payload.len());
+        input.tones.receive(now, view.payload_type, view.timestamp, view.payload, tones);
+        let (timestamp, time) = input.clock.map(now, view.timestamp);
+        let head = self.store.head();
+        let codec = head.checked_sub(1).and_then(|last| self.store.meta(last)).map_or(0, |last| last.codec);
+        let payload_type = view.payload_type;
+        let meta =
+            PacketMeta { sequence, timestamp, time, arrival: now, payload_type, codec, ..Default::default() };
+        self.store.push(meta, [], &[]);
+    }
+
+    /// The party sends from another source now, beginning with `sequence`: what comes is newer than all that
+    /// came before, and nothing of the old source's clock holds. Consumers must begin anew.
+    pub fn change_source(&mut self, ssrc: u32, sequence: u16) {
+        let Input::Rtp(input) = &mut self.input else { return };
+        let clock_rate = self.formats.first().map_or(90_000, |format| format.codec.clock_rate);
+        input.ssrc = Some(ssrc);
+        input.receive = ReceiveStats::new(clock_rate);
+        input.nack = input.nack.take().map(|_| NackGenerator::new(NackLimits::default()));
+        input.duplicates = DuplicateGuard::default();
+        input.clock = StreamClock::new(clock_rate);
+        input.sequence.restart(sequence);
+        self.store.break_group();
+    }
+
     /// Takes a frame of a stream session or a bridge job.
     pub fn receive_frame(&mut self, frame: &Frame, now: MediaTime) {
         let Input::Frames(input) = &mut self.input else { return };
@@ -331,6 +373,7 @@ impl RtpInput {
             rtx_ssrc: encoding.and_then(|encoding| encoding.rtx.as_ref()).map(|rtx| rtx.ssrc),
             receive: ReceiveStats::new(codec.clock_rate),
             nack,
+            tones: ToneReceiver::new(tone_types(&parameters.codecs)),
             duplicates: DuplicateGuard::default(),
             clock: StreamClock::new(codec.clock_rate),
             sequence: SequenceUnwrapper::new(),
@@ -389,8 +432,19 @@ impl KeyframeRequests {
     }
 }
 
+/// Payload types of telephone events, each with its clock rate.
+pub fn tone_types(codecs: &[RtpCodec]) -> Vec<(u8, u32)> {
+    let tones = codecs.iter().filter(|codec| codec.is("audio/telephone-event"));
+    tones.map(|codec| (codec.payload_type, codec.clock_rate)).collect()
+}
+
+/// The media codecs; behind them comfort noise (RFC 3389), which stands in for them in silence.
 fn formats(codecs: &[RtpCodec]) -> Vec<Format> {
     let media = codecs.iter().filter(|codec| !codec.is_feature());
+    if media.clone().next().is_none() {
+        return Vec::new();
+    }
+    let media = media.chain(codecs.iter().filter(|codec| codec.is("audio/CN")));
     let rtx = |payload_type| {
         let repairs = |codec: &&RtpCodec| codec.is_feature() && codec.apt() == Some(payload_type);
         codecs.iter().find(repairs).map(|codec| codec.payload_type)

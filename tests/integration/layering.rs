@@ -36,6 +36,7 @@ const CORE: &[&str] = &[
     "convert",
     "mail",
     "message",
+    "plain",
     "producer",
     "consumer",
     "observer",

@@ -11,6 +11,7 @@ mod pipe;
 mod rtp;
 mod sequence;
 mod timeline;
+mod tones;
 
 use serde_json::{Value, json};
 
@@ -23,7 +24,7 @@ use crate::core::time::MediaTime;
 pub use cursor::Cursor;
 pub use frames::FrameOutput;
 pub use pipe::PipeOutput;
-pub use rtp::{RtpOutput, Sink};
+pub use rtp::{RtpOutput, Seal, Sink};
 
 /// Bounds and pace of replaying a cached group to somebody who joins.
 #[derive(Clone, Copy, Debug)]
@@ -177,6 +178,21 @@ impl Consumer {
             (Output::Frames(output), _) => output.send(source, &mut self.cursor, now),
             (Output::Pipe(output), _) => output.send(source, &mut self.cursor, now),
             _ => Progress::Drained,
+        }
+    }
+
+    /// Nothing may be sent now: sound is left out, pictures wait for their next beginning.
+    pub fn hold(&mut self, source: Option<&Producer>) {
+        let head = source.map_or(0, |source| source.store.head());
+        if !self.cursor.is_waiting() || self.cursor.at() != head {
+            self.restart(source, self.kind == Kind::Video);
+        }
+    }
+
+    /// New keys protect the stream from now on.
+    pub fn rekeyed(&mut self) {
+        if let Output::Rtp(output) = &mut self.output {
+            output.rekeyed();
         }
     }
 

@@ -10,8 +10,9 @@ use crate::core::consumer::cursor::{Cursor, Start};
 use crate::core::consumer::history::{History, Stamp};
 use crate::core::consumer::sequence::Sequence;
 use crate::core::consumer::timeline::Timeline;
+use crate::core::consumer::tones::Tones;
 use crate::core::consumer::{Progress, ReplayLimits};
-use crate::core::producer::Producer;
+use crate::core::producer::{Producer, tone_types};
 use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap};
 use crate::core::rtp::header::{HeaderFields, write_header, write_padding};
@@ -40,6 +41,49 @@ const PASSED: [ExtensionKind; 4] = [
     ExtensionKind::DependencyDescriptor,
 ];
 
+/// How packets are protected.
+pub enum Seal<'a> {
+    /// As SRTP with these keys.
+    Srtp(&'a mut SrtpSender),
+    /// Not at all.
+    Plain,
+}
+
+impl Seal<'_> {
+    /// Puts `payload` behind the header at `out[..header]`; the datagram's length.
+    #[inline]
+    fn seal(
+        &mut self,
+        out: &mut [u8],
+        header: usize,
+        (index, ssrc): (u64, u32),
+        payload: &[u8],
+    ) -> Option<usize> {
+        match self {
+            Seal::Srtp(sender) => sender.seal_rtp(out, header, index, ssrc, payload).ok(),
+            Seal::Plain => {
+                let end = header + payload.len();
+                out.get_mut(header..end)?.copy_from_slice(payload);
+                Some(end)
+            }
+        }
+    }
+
+    /// The same for a packet that stands whole in `out[..len]`.
+    fn seal_in_place(
+        &mut self,
+        out: &mut [u8],
+        header: usize,
+        len: usize,
+        (index, ssrc): (u64, u32),
+    ) -> Option<usize> {
+        match self {
+            Seal::Srtp(sender) => sender.seal_rtp_in_place(out, header, len, index, ssrc).ok(),
+            Seal::Plain => Some(len),
+        }
+    }
+}
+
 /// What sealing needs of the receiver's transport, for one turn.
 pub struct Sink<'a> {
     /// Where to.
@@ -47,7 +91,7 @@ pub struct Sink<'a> {
     /// The time of this flush.
     pub now: MediaTime,
     /// Its keys.
-    pub srtp: &'a mut SrtpSender,
+    pub seal: Seal<'a>,
     /// The flush being made.
     pub batch: &'a mut SendBatch,
     /// abs-send-time of this flush.
@@ -74,6 +118,9 @@ pub struct RtpOutput {
     round_trip: Option<Duration>,
     sent: Sent,
     report: ReportBlock,
+    pub(super) tones: Option<Box<Tones>>,
+    /// Which bits of a packet's padding are sent: all or none.
+    padding: u8,
 }
 
 /// How the current source's codec travels.
@@ -122,6 +169,8 @@ impl RtpOutput {
             round_trip: None,
             sent: Sent::default(),
             report: ReportBlock::default(),
+            tones: Tones::new(tone_types(&parameters.codecs)),
+            padding: u8::MAX,
         })
     }
 
@@ -215,7 +264,7 @@ impl RtpOutput {
         }
         let timestamp = self.timeline.map(packet.meta.timestamp);
         let Some(index) = self.sequence.map(packet.meta.sequence) else { return };
-        let stamp = Stamp { padding: packet.padding, ..self.fresh_stamp(sink) };
+        let stamp = Stamp { padding: packet.padding & self.padding, ..self.fresh_stamp(sink) };
         let fields = HeaderFields {
             marker: packet.meta.marker,
             padding: stamp.padding > 0,
@@ -224,14 +273,14 @@ impl RtpOutput {
             timestamp,
             ssrc: self.ssrc,
         };
-        if self.seal(&fields, index, packet, packet.payload, &stamp, sink) {
+        if self.seal(&fields, index, Some(packet), packet.payload, &stamp, sink) {
             self.history.push(index as u16, packet.index, timestamp, stamp);
             self.stamp_used(sink);
         }
     }
 
     /// The stamp of a packet that is sent for the first time.
-    fn fresh_stamp(&self, sink: &Sink<'_>) -> Stamp {
+    pub(super) fn fresh_stamp(&self, sink: &Sink<'_>) -> Stamp {
         Stamp {
             transport_sequence: *sink.transport_sequence,
             send_time: sink.send_time,
@@ -240,7 +289,7 @@ impl RtpOutput {
         }
     }
 
-    fn stamp_used(&mut self, sink: &mut Sink<'_>) {
+    pub(super) fn stamp_used(&mut self, sink: &mut Sink<'_>) {
         self.sent.mids += 1;
         if self.extensions.id(ExtensionKind::TransportCc).is_some() {
             *sink.transport_sequence = sink.transport_sequence.wrapping_add(1);
@@ -248,11 +297,11 @@ impl RtpOutput {
     }
 
     /// Writes header and extensions into the batch and seals `payload`, with its padding, behind them.
-    fn seal(
+    pub(super) fn seal(
         &mut self,
         fields: &HeaderFields,
         index: u64,
-        packet: &Stored<'_>,
+        packet: Option<&Stored<'_>>,
         payload: &[u8],
         stamp: &Stamp,
         sink: &mut Sink<'_>,
@@ -270,7 +319,7 @@ impl RtpOutput {
         add(self.extensions.id(ExtensionKind::AbsSendTime), &stamp.send_time[..]);
         for kind in PASSED {
             if let Some(id) = self.extensions.id(kind)
-                && let Some(data) = packet.extension(kind)
+                && let Some(data) = packet.and_then(|packet| packet.extension(kind))
             {
                 add(Some(id), data);
             }
@@ -284,16 +333,17 @@ impl RtpOutput {
         if end + MAX_RTP_OVERHEAD > MAX_DATAGRAM {
             return false;
         }
+        let stream = (index, fields.ssrc);
         let sealed = match stamp.padding {
-            0 => sink.srtp.seal_rtp(slot, header, index, fields.ssrc, payload),
+            0 => sink.seal.seal(slot, header, stream, payload),
             _ => {
                 let (body, padding) = slot[header..end].split_at_mut(payload.len());
                 body.copy_from_slice(payload);
                 write_padding(padding);
-                sink.srtp.seal_rtp_in_place(slot, header, end, index, fields.ssrc)
+                sink.seal.seal_in_place(slot, header, end, stream)
             }
         };
-        let Ok(len) = sealed else { return false };
+        let Some(len) = sealed else { return false };
         sink.batch.commit(sink.path, len);
         if let Some(left) = sink.allowance {
             *left = left.saturating_sub(1);
@@ -314,6 +364,58 @@ impl RtpOutput {
         }
         self.sent.nacks += 1;
         asked
+    }
+
+    /// The number of a packet of our own.
+    pub(super) fn next_index(&mut self) -> u64 {
+        self.sequence.insert()
+    }
+
+    /// Clock rate of what is sent now, or will be.
+    pub(super) fn clock_rate(&self) -> u32 {
+        match self.current {
+            Some(_) => self.timeline.rate(),
+            None => {
+                self.accepted.iter().find(|codec| !codec.is_feature()).map_or(8000, |codec| codec.clock_rate)
+            }
+        }
+    }
+
+    /// The timestamp a packet of our own has that begins at `time`: beside the source's where one flows.
+    pub(super) fn timestamp_of(&mut self, source: Option<&Producer>, time: MediaTime, rate: u32) -> u32 {
+        let newest = source.filter(|_| self.current.is_some()).and_then(|source| {
+            let last = source.store.head().checked_sub(1)?;
+            source.store.meta(last)
+        });
+        let Some(newest) = newest else { return self.timeline.at(time, rate) };
+        let since =
+            i128::from(time.micros_since(newest.arrival)) * i128::from(self.timeline.rate()) / 1_000_000;
+        let out = self.timeline.live(newest.timestamp).wrapping_add(since as u32);
+        self.timeline.note(out)
+    }
+
+    /// Passes over what the source has sent; the receiver shall not miss it.
+    pub(super) fn leave_out(&mut self, source: &Producer, cursor: &mut Cursor) {
+        let head = source.store.head();
+        while cursor.at() < head {
+            let packet = source.store.get(cursor.at());
+            if let Some(packet) = &packet {
+                self.sequence.skip(packet.meta.sequence);
+            }
+            cursor.advance(packet.map_or(0, |packet| packet.payload.len()), head);
+        }
+    }
+
+    /// Packets leave without padding, for parties that may not know what it is.
+    pub fn unpadded(mut self) -> Self {
+        self.padding = 0;
+        self
+    }
+
+    /// New keys protect the stream from now on.
+    pub fn rekeyed(&mut self) {
+        self.sequence.forget_rollovers();
+        self.history.clear();
     }
 
     /// Whether resends wait for a flush.
@@ -363,7 +465,7 @@ impl RtpOutput {
                 (fields.ssrc, fields.payload_type, fields.sequence) = (ssrc, payload_type, index as u16);
                 fields.padding = false;
                 let stamp = self.fresh_stamp(sink);
-                let done = self.seal(&fields, index, &packet, &payload[..len], &stamp, sink);
+                let done = self.seal(&fields, index, Some(&packet), &payload[..len], &stamp, sink);
                 if done {
                     self.stamp_used(sink);
                 }
@@ -374,7 +476,7 @@ impl RtpOutput {
                 let newest = self.sequence.next().saturating_sub(1);
                 let back = (newest as u16).wrapping_sub(sequence);
                 let index = newest.saturating_sub(u64::from(back));
-                self.seal(&fields, index, &packet, packet.payload, &sent.stamp, sink)
+                self.seal(&fields, index, Some(&packet), packet.payload, &sent.stamp, sink)
             }
         };
         self.sent.resent += u64::from(done);

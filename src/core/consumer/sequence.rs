@@ -43,6 +43,22 @@ impl Sequence {
         }
     }
 
+    /// The number for a packet of our own, in between; what comes after it from the source moves up.
+    pub fn insert(&mut self) -> u64 {
+        let out = self.next;
+        self.floor = if self.floor == u64::MAX { u64::MAX } else { out.wrapping_add(self.shift) };
+        self.shift = self.shift.wrapping_sub(1);
+        self.next = out + 1;
+        out
+    }
+
+    /// Begins a new key's count of rollovers (RFC 4568 §6.4): the number that travels stays.
+    pub fn forget_rollovers(&mut self) {
+        let rollovers = self.next & !0xffff;
+        self.next -= rollovers;
+        self.shift = self.shift.wrapping_add(rollovers);
+    }
+
     /// The number the next packet in order will have.
     pub fn next(&self) -> u64 {
         self.next
@@ -65,6 +81,20 @@ mod tests {
         sequence.sync(5);
         assert_eq!(sequence.map(5), Some(first + 3));
         assert_eq!((first + 3) as u16, 2);
+    }
+
+    #[test]
+    fn packets_of_our_own_take_their_place() {
+        let mut sequence = Sequence::new(65_534);
+        assert_eq!(sequence.insert(), 65_534, "before any source");
+        sequence.sync(10);
+        assert_eq!(sequence.map(10), Some(65_535));
+        assert_eq!((sequence.insert(), sequence.insert()), (65_536, 65_537));
+        assert_eq!(sequence.map(11), Some(65_538));
+        assert_eq!(sequence.map(10), None, "its number is another packet's now");
+        sequence.forget_rollovers();
+        assert_eq!(sequence.map(12), Some(3));
+        assert_eq!(sequence.map(14), Some(5));
     }
 
     #[test]

@@ -99,6 +99,26 @@ impl Timeline {
         (timestamp as u32).wrapping_add(self.offset)
     }
 
+    /// The output timestamp of the moment `time` where no source says otherwise; `rate` counts when none has
+    /// ever been joined. What comes later does not fall behind it.
+    pub fn at(&mut self, time: MediaTime, rate: u32) -> u32 {
+        if self.last.is_none() {
+            self.rate = rate;
+        }
+        let out = time.to_ticks(self.rate).wrapping_add(self.origin);
+        self.note(out)
+    }
+
+    /// Takes note of a timestamp that was sent otherwise; answers it, or one just ahead of all before.
+    pub fn note(&mut self, out: u32) -> u32 {
+        let out = match self.last {
+            Some(last) if ahead(last, out) <= 0 => last.wrapping_add(1),
+            _ => out,
+        };
+        self.last = Some(out);
+        out
+    }
+
     /// Clock rate of the current source in Hz.
     pub fn rate(&self) -> u32 {
         self.rate

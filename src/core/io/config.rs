@@ -34,6 +34,13 @@ pub struct IoConfig {
     #[serde(skip)]
     pub tcp: bool,
 
+    /// First port for plain RTP legs. Default 10000.
+    #[serde(skip)]
+    pub leg_port_min: u16,
+    /// Last port for plain RTP legs. Default 10999.
+    #[serde(skip)]
+    pub leg_port_max: u16,
+
     /// Under load, the next round of a worker begins this long after the last one began, in
     /// microseconds, so that a frame's packets leave together; up to twice that above 85 % load.
     /// 0 turns it off. Default 2000.
@@ -45,6 +52,8 @@ pub struct IoConfig {
     pub udp_receive_buffer: usize,
     /// Socket send buffer in bytes (the kernel's limit may cap it). Default 4 MiB.
     pub udp_send_buffer: usize,
+    /// Receive buffer of a plain RTP leg's socket in bytes. Default 256 KiB.
+    pub leg_receive_buffer: usize,
     /// Messages received in one call, 64 KiB of address space each. Default 32.
     pub receive_batch: usize,
     /// Calls to receive on one socket in one round. Default 8.
@@ -95,10 +104,13 @@ impl Default for IoConfig {
             announced_addresses: Vec::new(),
             announce_loopback: false,
             tcp: true,
+            leg_port_min: 10_000,
+            leg_port_max: 10_999,
             tick_us: 2000,
             tick_from_percent: 25,
             udp_receive_buffer: 4 << 20,
             udp_send_buffer: 4 << 20,
+            leg_receive_buffer: 256 << 10,
             receive_batch: 32,
             receive_calls: 8,
             send_batch_bytes: 512 << 10,

@@ -10,7 +10,7 @@ use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::path::Path;
 
 use crate::core::worker::Worker;
-pub use crate::core::worker::{Action, Verdict};
+pub use crate::core::worker::{Action, LegSockets, Verdict};
 
 /// A worker as a value; see [`crate::core::io`] for who calls it when.
 pub trait Engine {
@@ -22,6 +22,10 @@ pub trait Engine {
     fn handle_mail(&mut self, now: Instant, mail: Mail, stream: Option<StreamId>);
     /// One datagram or ICE-TCP frame.
     fn handle_datagram(&mut self, now: Instant, path: Path, data: &mut [u8]) -> Verdict;
+    /// One datagram on a leg's socket.
+    fn handle_leg(&mut self, now: Instant, path: Path, data: &mut [u8]);
+    /// The sockets asked for by [`Action::OpenLeg`], or why there are none.
+    fn handle_leg_opened(&mut self, now: Instant, leg: u32, opened: Result<LegSockets, String>);
     /// Bytes of an adopted stream.
     fn handle_stream(&mut self, now: Instant, stream: StreamId, data: &[u8]);
     /// An adopted stream or ICE-TCP connection is gone: the other end closed it, it broke, or a bound closed it.
@@ -53,6 +57,14 @@ impl Engine for Worker {
 
     fn handle_datagram(&mut self, now: Instant, path: Path, data: &mut [u8]) -> Verdict {
         Worker::handle_datagram(self, now, path, data)
+    }
+
+    fn handle_leg(&mut self, now: Instant, path: Path, data: &mut [u8]) {
+        Worker::handle_leg(self, now, path, data);
+    }
+
+    fn handle_leg_opened(&mut self, now: Instant, leg: u32, opened: Result<LegSockets, String>) {
+        Worker::handle_leg_opened(self, now, leg, opened);
     }
 
     fn handle_stream(&mut self, now: Instant, stream: StreamId, data: &[u8]) {

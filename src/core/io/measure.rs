@@ -78,13 +78,13 @@ fn measure(case: &Case) -> (u64, IoCounters, u64) {
             let path = Path::Udp { socket: 0, local, remote: *remote };
             for _ in 0..PACKETS {
                 if !batch.push(path, &payload) {
-                    sender.send(&mut sockets, &batch, &mut counters, |_, _| {});
+                    sender.send(&mut sockets[..], &batch, &mut counters, |_, _| {});
                     batch.clear();
                     assert!(batch.push(path, &payload));
                 }
             }
         }
-        sender.send(&mut sockets, &batch, &mut counters, |_, _| {});
+        sender.send(&mut sockets[..], &batch, &mut counters, |_, _| {});
         batch.clear();
         let used = sys::thread_cpu_time() - before;
         costs.push(used.as_nanos() as u64 / (RECEIVERS * PACKETS) as u64);

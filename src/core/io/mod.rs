@@ -6,6 +6,7 @@
 //! | `worker` | one thread's loop: receive, handle, flush, send |
 //! | `engine` | what the loop drives: the sans-IO worker, or a test's stand-in |
 //! | `udp`, `receive`, `send` | datagrams in batches (`recvmmsg` + GRO, `sendmmsg` + GSO) |
+//! | `legs` | UDP sockets of plain RTP legs, opened on demand from a range of ports |
 //! | `listener`, `stream`, `framing`, `queue` | TCP: ICE-TCP (RFC 6544, RFC 4571) and adopted sockets (RTMP) |
 //! | `control` | the worker's end of the control socket |
 //! | `dispatcher` | the main thread's ends: bytes and the clock for the Dispatcher |
@@ -24,6 +25,7 @@ pub(crate) mod epoll;
 pub mod error;
 pub mod eventfd;
 mod framing;
+mod legs;
 mod listener;
 mod load;
 #[cfg(test)]

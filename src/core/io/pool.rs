@@ -17,6 +17,7 @@ use crate::core::io::config::IoConfig;
 use crate::core::io::engine::Engine;
 use crate::core::io::error::IoError;
 use crate::core::io::eventfd::EventFd;
+use crate::core::io::legs::PortRange;
 use crate::core::io::ports::Ports;
 use crate::core::io::stats::IoStats;
 use crate::core::io::worker::{Exit, WorkerSetup, run};
@@ -97,6 +98,7 @@ impl WorkerPool {
         let bound = bound.collect::<Result<Vec<_>, _>>()?;
 
         let (event_sender, events) = mpsc::unbounded_channel();
+        let leg_ports = Arc::new(PortRange::new(&config));
         let (make, stop) = (Arc::new(make), Arc::new(AtomicBool::new(false)));
         let mut pool = WorkerPool { events, threads: Vec::new(), stop: stop.clone() };
         let mut worker_ports = Vec::new();
@@ -108,6 +110,7 @@ impl WorkerPool {
                 candidates: candidates(&config, &detected, &ports),
                 wake: Arc::new(wake),
                 stop: stop.clone(),
+                leg_ports: leg_ports.clone(),
                 stats: Arc::default(),
                 events: event_sender.clone(),
                 factory: factory.clone(),
@@ -157,6 +160,7 @@ struct WorkerThread {
     candidates: Vec<LocalCandidate>,
     wake: Arc<EventFd>,
     stop: Arc<AtomicBool>,
+    leg_ports: Arc<PortRange>,
     stats: Arc<IoStats>,
     events: mpsc::UnboundedSender<PoolEvent>,
     factory: Arc<dyn SessionFactory>,
@@ -182,6 +186,7 @@ impl WorkerThread {
             config: self.config.clone(),
             control: far,
             mail,
+            leg_ports: self.leg_ports.clone(),
             wake: self.wake.clone(),
             stop: self.stop.clone(),
             stats: self.stats.clone(),

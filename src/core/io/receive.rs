@@ -77,7 +77,13 @@ impl Receiver {
 
     /// Receives what waits, up to the capacity; how many messages came, 0 when none waited.
     pub fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
-        for (index, header) in self.headers.iter_mut().enumerate() {
+        self.receive_some(socket, self.headers.len())
+    }
+
+    /// The same, up to `most` messages: preparing a message that does not come costs time too.
+    pub fn receive_some(&mut self, socket: &impl AsFd, most: usize) -> io::Result<usize> {
+        let most = most.min(self.headers.len());
+        for (index, header) in self.headers.iter_mut().enumerate().take(most) {
             let Some(buffer) = self.bytes.get_mut(index * BUFFER..(index + 1) * BUFFER) else { break };
             let iovec = &mut self.iovecs[index];
             *iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: BUFFER };
@@ -90,7 +96,7 @@ impl Receiver {
             header.msg_hdr.msg_flags = 0;
             header.msg_len = 0;
         }
-        let (fd, count) = (socket.as_fd().as_raw_fd(), self.headers.len() as u32);
+        let (fd, count) = (socket.as_fd().as_raw_fd(), most as u32);
         let (headers, flags) = (self.headers.as_mut_ptr(), libc::MSG_DONTWAIT);
         // SAFETY: `headers` has `count` entries whose pointers lead into vectors of `self`, which live
         // through the call and are as long as the lengths beside the pointers say.

@@ -15,6 +15,7 @@ use libc::{c_int, iovec, mmsghdr, sockaddr_storage};
 
 use crate::core::id::StreamId;
 use crate::core::io::clock;
+use crate::core::io::legs::Legs;
 use crate::core::io::receive::empty_header;
 use crate::core::io::stats::IoCounters;
 use crate::core::io::sys;
@@ -46,6 +47,35 @@ struct Address {
     remote: SocketAddr,
 }
 
+/// Sockets by the numbers that paths call them by.
+pub(crate) trait Sockets {
+    /// The socket called `number`.
+    fn socket(&mut self, number: u32) -> Option<&mut UdpSocket>;
+}
+
+impl Sockets for [UdpSocket] {
+    fn socket(&mut self, number: u32) -> Option<&mut UdpSocket> {
+        self.get_mut(number as usize)
+    }
+}
+
+/// A worker's own sockets, and those of its legs.
+pub(crate) struct AllSockets<'a> {
+    /// Its own.
+    pub own: &'a mut [UdpSocket],
+    /// Its legs'.
+    pub legs: &'a mut Legs,
+}
+
+impl Sockets for AllSockets<'_> {
+    fn socket(&mut self, number: u32) -> Option<&mut UdpSocket> {
+        match self.own.get_mut(number as usize) {
+            None => self.legs.socket(number),
+            own => own,
+        }
+    }
+}
+
 /// Headers for one call, allocated once a worker.
 pub(crate) struct Sender {
     names: Vec<sockaddr_storage>,
@@ -74,13 +104,13 @@ impl Sender {
     /// Sends `batch`; frames for TCP go to `tcp`.
     pub fn send(
         &mut self,
-        sockets: &mut [UdpSocket],
+        sockets: &mut (impl Sockets + ?Sized),
         batch: &SendBatch,
         counters: &mut IoCounters,
         mut tcp: impl FnMut(StreamId, &[u8]),
     ) {
         let mut budget = self.wait;
-        let mut current: u8 = 0;
+        let mut current: u32 = 0;
         for run in batch.runs() {
             let (socket, local, remote) = match run.path {
                 Path::Tcp { stream, .. } => {
@@ -89,7 +119,7 @@ impl Sender {
                 }
                 Path::Udp { socket, local, remote } => (socket, local, remote),
             };
-            let Some(chosen) = sockets.get(usize::from(socket)) else {
+            let Some(chosen) = sockets.socket(socket) else {
                 counters.udp_out_refused += u64::from(run.count);
                 continue;
             };
@@ -144,13 +174,13 @@ impl Sender {
     /// Sends what is staged.
     fn dispatch(
         &mut self,
-        sockets: &mut [UdpSocket],
-        socket: u8,
+        sockets: &mut (impl Sockets + ?Sized),
+        socket: u32,
         out: &mut IoCounters,
         budget: &mut Duration,
     ) {
         let end = std::mem::take(&mut self.used);
-        let Some(socket) = sockets.get_mut(usize::from(socket)) else { return };
+        let Some(socket) = sockets.socket(socket) else { return };
         let mut at = 0;
         while at < end {
             out.udp_out_calls += 1;
@@ -350,7 +380,7 @@ mod tests {
         }
 
         fn send(&mut self) {
-            self.sender.send(&mut self.sockets, &self.batch, &mut self.counters, |_, _| {});
+            self.sender.send(&mut self.sockets[..], &self.batch, &mut self.counters, |_, _| {});
             self.batch.clear();
         }
 

@@ -84,6 +84,8 @@ counters! {
     tcp_out_dropped,
     /// Streams open (gauge).
     streams,
+    /// Sockets of plain RTP legs open (gauge).
+    legs,
     /// Streams closed because their queue was full.
     streams_overflowed,
     /// Bytes read from streams.

@@ -26,8 +26,21 @@ pub(crate) struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds `address`.
+    /// Binds `address` for the traffic of many parties.
     pub fn bind(address: SocketAddr, config: &IoConfig) -> io::Result<UdpSocket> {
+        let socket = Self::open(address, config, config.udp_receive_buffer)?;
+        // Fails on old kernels and only costs speed there.
+        let _ = sys::set_option(socket.fd.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
+        warn_of_small_buffer(socket.fd.as_fd(), config.udp_receive_buffer);
+        Ok(socket)
+    }
+
+    /// Binds `address` for one party: a small buffer, and nothing worth receiving in trains.
+    pub fn bind_leg(address: SocketAddr, config: &IoConfig) -> io::Result<UdpSocket> {
+        Self::open(address, config, config.leg_receive_buffer)
+    }
+
+    fn open(address: SocketAddr, config: &IoConfig, receive: usize) -> io::Result<UdpSocket> {
         let fd = sys::socket(&address, libc::SOCK_DGRAM)?;
         let socket = fd.as_fd();
         if address.is_ipv6() {
@@ -39,15 +52,13 @@ impl UdpSocket {
             sys::set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
             sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
         }
-        let (receive, send) = (config.udp_receive_buffer, config.udp_send_buffer);
+        let send = config.udp_send_buffer.min(receive);
         set_buffer(socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, receive)?;
         set_buffer(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, send)?;
-        // Both fail on old kernels and only cost speed, or a number, there.
+        // Fails on old kernels and only costs a number there.
         let _ = sys::set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
-        let _ = sys::set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
         let gso = config.gso && sys::get_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         sys::bind(socket, &address)?;
-        warn_of_small_buffer(socket, receive);
         let address = sys::local_address(socket)?;
         let any_address = address.ip().is_unspecified();
         Ok(UdpSocket { fd, address, any_address, gso, strikes: 0, overflow: 0 })

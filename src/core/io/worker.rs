@@ -5,6 +5,7 @@
 //! one receiver leaves together. Under load rounds are spaced out; see [`load`](crate::core::io::load).
 
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,11 +17,12 @@ use crate::core::io::control::ControlSocket;
 use crate::core::io::engine::{Action, Engine};
 use crate::core::io::epoll::{Epoll, Interest, Ready};
 use crate::core::io::eventfd::EventFd;
+use crate::core::io::legs::{self, Legs, PortRange};
 use crate::core::io::listener::Listener;
 use crate::core::io::load::Load;
 use crate::core::io::ports::Ports;
 use crate::core::io::receive::Receiver;
-use crate::core::io::send::Sender;
+use crate::core::io::send::{AllSockets, Sender};
 use crate::core::io::stats::{IoCounters, IoStats};
 use crate::core::io::stream::{self, Streams};
 use crate::core::io::{clock, sys};
@@ -28,11 +30,15 @@ use crate::core::lane;
 use crate::core::mail::Mail;
 use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::path::Path;
+use crate::core::worker::FIRST_LEG_SOCKET;
 
 const CONTROL: u64 = 0;
 const WAKE: u64 = 1;
 const LISTENERS: u64 = 0x100;
 const SOCKETS: u64 = 0x200;
+const LEGS: u64 = 1 << 16;
+/// Datagrams taken from a leg's socket in one call; more than a few wait there only after a pause.
+const LEG_MESSAGES: usize = 4;
 /// Events of one wait; more wait for the next round.
 const EVENTS: usize = 256;
 
@@ -44,6 +50,8 @@ pub(crate) struct WorkerSetup {
     pub control: UnixStream,
     /// Mail from the main thread.
     pub mail: lane::Receiver<Mail>,
+    /// The ports for plain RTP legs, shared by all workers.
+    pub leg_ports: Arc<PortRange>,
     /// Wakes the loop.
     pub wake: Arc<EventFd>,
     /// Set to end the loop; a wake must follow.
@@ -84,6 +92,8 @@ struct Loop<'a, E> {
     wake: Arc<EventFd>,
     stop: Arc<AtomicBool>,
     streams: Streams,
+    legs: Legs,
+    leg_ports: Arc<PortRange>,
     receiver: Receiver,
     sender: Sender,
     batch: SendBatch,
@@ -96,7 +106,7 @@ struct Loop<'a, E> {
 
 impl<'a, E: Engine> Loop<'a, E> {
     fn new(engine: E, ports: &'a mut Ports, setup: WorkerSetup) -> io::Result<Self> {
-        let WorkerSetup { config, control, mail, wake, stop, stats } = setup;
+        let WorkerSetup { config, control, mail, leg_ports, wake, stop, stats } = setup;
         let epoll = Epoll::new(EVENTS)?;
         let control = ControlSocket::new(control, config.control_write_bytes)?;
         epoll.add(&control, CONTROL, Interest::READ)?;
@@ -118,6 +128,8 @@ impl<'a, E: Engine> Loop<'a, E> {
             wake,
             stop,
             streams: Streams::new(&config),
+            legs: Legs::default(),
+            leg_ports,
             receiver: Receiver::new(config.receive_batch),
             sender: Sender::new(Duration::from_micros(u64::from(config.send_wait_us))),
             batch: SendBatch::new(config.send_batch_bytes, config.send_batch_runs),
@@ -237,6 +249,7 @@ impl<'a, E: Engine> Loop<'a, E> {
                     self.streams.push(now, id, &self.epoll, &mut self.engine, &mut self.counters);
                 }
             }
+            token if token >= LEGS => self.receive_leg((token - LEGS) as usize),
             token if token >= SOCKETS => self.receive((token - SOCKETS) as usize),
             token => self.accept((token - LISTENERS) as usize),
         }
@@ -265,7 +278,7 @@ impl<'a, E: Engine> Loop<'a, E> {
                     self.counters.udp_in_overflow += u64::from(socket.overflowed(total));
                 }
                 self.counters.udp_in_bytes += train.len() as u64;
-                let path = Path::Udp { socket: index as u8, local: train.local, remote: train.remote };
+                let path = Path::Udp { socket: index as u32, local: train.local, remote: train.remote };
                 for datagram in train.datagrams() {
                     self.counters.udp_in_packets += 1;
                     self.engine.handle_datagram(now, path, datagram);
@@ -275,6 +288,52 @@ impl<'a, E: Engine> Loop<'a, E> {
                 return;
             }
         }
+    }
+
+    /// Takes the datagrams that wait on a leg's socket.
+    fn receive_leg(&mut self, slot: usize) {
+        let Some(socket) = self.legs.slot(slot) else { return };
+        let number = slot as u32 + FIRST_LEG_SOCKET;
+        for _ in 0..self.config.receive_calls {
+            let received = match self.receiver.receive_some(socket, LEG_MESSAGES) {
+                Ok(received) => received,
+                Err(error) => {
+                    // The other side's host may tell so that nobody listens there.
+                    tracing::trace!(%error, "receiving failed");
+                    return;
+                }
+            };
+            let now = clock::now();
+            self.counters.udp_in_calls += 1;
+            self.counters.udp_in_messages += received as u64;
+            for message in 0..received {
+                let Some(mut train) = self.receiver.train(message) else {
+                    self.counters.udp_in_malformed += 1;
+                    continue;
+                };
+                if let Some(total) = train.overflow {
+                    self.counters.udp_in_overflow += u64::from(socket.overflowed(total));
+                }
+                self.counters.udp_in_bytes += train.len() as u64;
+                let path = Path::Udp { socket: number, local: train.local, remote: train.remote };
+                for datagram in train.datagrams() {
+                    self.counters.udp_in_packets += 1;
+                    self.engine.handle_leg(now, path, datagram);
+                }
+            }
+            if received < LEG_MESSAGES {
+                return;
+            }
+        }
+    }
+
+    fn open_leg(&mut self, leg: u32, ip: Option<IpAddr>, ipv6: bool, pair: bool) {
+        let ip = ip.or_else(|| legs::listen_address(&self.config, ipv6));
+        let opened = match ip {
+            Some(ip) => self.legs.open(&self.leg_ports, (ip, pair), &self.config, &self.epoll, LEGS),
+            None => Err("no address to listen on".into()),
+        };
+        self.engine.handle_leg_opened(self.began, leg, opened);
     }
 
     fn accept(&mut self, index: usize) {
@@ -304,6 +363,8 @@ impl<'a, E: Engine> Loop<'a, E> {
                         self.engine.handle_stream_closed(now, stream);
                     }
                 }
+                Action::OpenLeg { leg, ip, ipv6, pair } => self.open_leg(leg, ip, ipv6, pair),
+                Action::CloseSocket { socket } => self.legs.close(socket),
                 Action::Close { stream } => self.streams.close(now, stream),
                 Action::Shutdown => {
                     self.exit.get_or_insert(Exit::Shutdown);
@@ -319,7 +380,8 @@ impl<'a, E: Engine> Loop<'a, E> {
             if !self.batch.is_empty() {
                 // Split so that TCP frames can be queued while the batch's datagrams are sent.
                 let (mut frames, streams) = (IoCounters::default(), &mut self.streams);
-                self.sender.send(&mut self.ports.udp, &self.batch, &mut self.counters, |id, frame| {
+                let mut sockets = AllSockets { own: &mut self.ports.udp, legs: &mut self.legs };
+                self.sender.send(&mut sockets, &self.batch, &mut self.counters, |id, frame| {
                     streams.frame(id, frame, &mut frames);
                 });
                 self.counters.tcp_out_packets += frames.tcp_out_packets;
@@ -330,6 +392,7 @@ impl<'a, E: Engine> Loop<'a, E> {
                 break;
             }
         }
+        self.legs.flushed();
         // What the flush made known (a session that ended) is acted on in this round.
         self.actions();
         self.streams.flush(now, &self.epoll, &mut self.engine, &mut self.counters);
@@ -353,6 +416,7 @@ impl<'a, E: Engine> Loop<'a, E> {
         self.counters.rounds += 1;
         self.counters.load_permille = (self.load.load() * 1000.0) as u64;
         self.counters.streams = self.streams.len() as u64;
+        self.counters.legs = self.legs.len() as u64;
         self.stats.publish(&self.counters);
     }
 }

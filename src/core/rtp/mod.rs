@@ -14,4 +14,5 @@ pub mod rtcp;
 pub mod sequence;
 pub mod srtp;
 pub mod store;
+pub mod tone;
 mod window;

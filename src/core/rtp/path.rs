@@ -9,8 +9,9 @@ use crate::core::id::StreamId;
 pub enum Path {
     /// Through UDP socket number `socket` of the worker.
     Udp {
-        /// Index of the worker's socket.
-        socket: u8,
+        /// Number of the worker's socket: its own first, those of plain RTP legs from
+        /// [`FIRST_LEG_SOCKET`] on.
+        socket: u32,
         /// Local address the datagram arrived at, or leaves from.
         local: IpAddr,
         /// Remote address.
@@ -25,7 +26,36 @@ pub enum Path {
     },
 }
 
+/// Number of the first leg's socket in [`Path::Udp`]; below it are the worker's own.
+pub const FIRST_LEG_SOCKET: u32 = 256;
+
+/// One UDP socket of a plain RTP leg.
+#[derive(Clone, Copy, Debug)]
+pub struct LegSocket {
+    /// Its number in [`Path::Udp`].
+    pub socket: u32,
+    /// What it is bound to.
+    pub address: SocketAddr,
+}
+
+/// The UDP sockets of a plain RTP leg.
+#[derive(Clone, Copy, Debug)]
+pub struct LegSockets {
+    /// For RTP, and RTCP where there is no other.
+    pub rtp: LegSocket,
+    /// For RTCP.
+    pub rtcp: Option<LegSocket>,
+}
+
 impl Path {
+    /// The number of the UDP socket.
+    pub fn socket(&self) -> Option<u32> {
+        match *self {
+            Path::Udp { socket, .. } => Some(socket),
+            Path::Tcp { .. } => None,
+        }
+    }
+
     /// The remote address.
     pub fn remote(&self) -> SocketAddr {
         match *self {

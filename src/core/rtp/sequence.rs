@@ -40,6 +40,12 @@ macro_rules! unwrapper {
                 self.newest
             }
 
+            /// Another sender goes on, with `value` first: what comes now is newer than all that came before.
+            pub fn restart(&mut self, value: $wire) {
+                let rounds = self.newest.map_or(1, |newest| (newest >> $round).saturating_add(2));
+                self.newest = Some((rounds << $round) | u64::from(value));
+            }
+
             /// Forgets everything: the next value is a first one.
             pub fn reset(&mut self) {
                 self.newest = None;
@@ -71,6 +77,8 @@ mod tests {
         assert_eq!(seen, [131_070, 131_072, 131_071, 131_073, 131_069]);
         assert_eq!((unwrapper.newest(), unwrapper.peek(2)), (Some(131_073), 131_074));
         assert_eq!(unwrapper.newest(), Some(131_073), "a look teaches nothing");
+        unwrapper.restart(65_535);
+        assert_eq!((unwrapper.unwrap(65_535), unwrapper.unwrap(0)), (5 * 65_536 - 1, 5 * 65_536));
         unwrapper.reset();
         assert_eq!(unwrapper.unwrap(5), 65_541);
     }

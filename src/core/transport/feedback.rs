@@ -102,6 +102,11 @@ impl Feedback {
         Feedback { ssrc, ..Feedback::default() }
     }
 
+    /// Our own source in feedback messages.
+    pub fn own_ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     /// Forgets a producer's streams.
     pub fn remove_producer(&mut self, key: usize) {
         self.incoming.retain(|_, (producer, _)| *producer != key);

@@ -1,8 +1,9 @@
 //! Transports: one media path of a peer each. [`webrtc`] demultiplexes and decrypts, seals and reports;
-//! [`stream`] takes the frames of a session (RTMP, a looped clip); a Direct transport joins a bridge job,
+//! [`plain`] does so for SIP parties; [`stream`] takes the frames of a session (RTMP, a looped clip); a Direct transport joins a bridge job,
 //! a Pipe transport a router on another worker.
 
 mod feedback;
+pub mod plain;
 pub mod stream;
 pub mod webrtc;
 
@@ -17,8 +18,10 @@ use crate::core::convert::{DirectIn, DirectOut};
 use crate::core::id::{ConnId, TransportId};
 use crate::core::lane::{Receiver, Sender};
 use crate::core::mail::PipeMessage;
+use crate::core::producer::Input;
 use crate::core::router::Router;
 use crate::core::time::MediaTime;
+use crate::core::transport::plain::PlainTransport;
 use crate::core::transport::stream::StreamTransport;
 use crate::core::transport::webrtc::WebRtcTransport;
 
@@ -26,6 +29,8 @@ use crate::core::transport::webrtc::WebRtcTransport;
 pub enum TransportKind {
     /// ICE, DTLS-SRTP.
     WebRtc(Box<WebRtcTransport>),
+    /// RTP without a session around it.
+    Plain(Box<PlainTransport>),
     /// A stream session.
     Stream(Box<StreamTransport>),
     /// A bridge job's lanes.
@@ -87,15 +92,24 @@ impl Transport {
         });
         let own = match &self.kind {
             TransportKind::WebRtc(webrtc) => webrtc.next_due(&self.producers, router),
+            TransportKind::Plain(plain) => plain.next_due(&self.producers, router),
             _ => None,
         };
-        keyframes.chain(own).chain(self.pace).min()
+        let tones = self.producers.iter().filter_map(|key| match &router.producers.get(*key)?.input {
+            Input::Rtp(input) => input.tones.next_timeout(),
+            _ => None,
+        });
+        let keys = self.consumers.iter().filter_map(|key| router.consumers.get(*key)?.tone_due());
+        keyframes.chain(tones).chain(keys).chain(own).chain(self.pace).min()
     }
 
     /// `transport.dump`.
     pub fn dump(&self, router: &Router) -> Value {
         let mut dump = match &self.kind {
             TransportKind::WebRtc(webrtc) => webrtc.dump(router),
+            TransportKind::Plain(plain) => {
+                plain.dump(|key| router.producers.get(key).map(|producer| producer.id))
+            }
             TransportKind::Stream(stream) => json!({"x.kind": "stream", "x.session": stream.session.dump()}),
             TransportKind::Direct { input, .. } => json!({"x.kind": "direct", "x.dropped": input.dropped()}),
             TransportKind::Pipe { input, .. } => json!({"x.kind": "pipe", "x.dropped": input.dropped()}),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::core::consumer::{Progress, ReplayLimits, Sink};
+use crate::core::consumer::{Progress, ReplayLimits, Seal, Sink};
 use crate::core::producer::Input as ProducerInput;
 use crate::core::router::Router;
 use crate::core::rtp::batch::SendBatch;
@@ -15,6 +15,7 @@ use crate::core::rtp::keys::SrtpKeys;
 use crate::core::rtp::path::Path;
 use crate::core::rtp::receive::TransportCcRecorder;
 use crate::core::rtp::srtp::{MAX_RTCP_OVERHEAD, SrtpError, SrtpReceiver, SrtpSender};
+use crate::core::rtp::tone::Tone;
 use crate::core::session::Session;
 use crate::core::time::{Epoch, MediaTime};
 use crate::core::transport::feedback::{Asked, Feedback, compounds};
@@ -40,6 +41,8 @@ pub struct WebRtcTransport {
     pub routes: Vec<String>,
     /// When an authenticated packet last came, and from where.
     pub proven: Option<(MediaTime, Path)>,
+    /// Keys of a telephone that were pressed.
+    pub tones: Vec<Tone>,
     keys: Option<Keys>,
     feedback: Feedback,
     mids: Vec<(Vec<u8>, usize)>,
@@ -67,6 +70,8 @@ struct Counters {
 pub enum Received {
     /// It was authenticated.
     Media,
+    /// It was authenticated, and keys of a telephone that are complete now wait in the transport.
+    Tones,
     /// It was dropped.
     Refused,
 }
@@ -81,6 +86,7 @@ impl WebRtcTransport {
             paths: Vec::new(),
             routes: Vec::new(),
             proven: None,
+            tones: Vec::new(),
             keys: None,
             feedback: Feedback::new(ssrc),
             mids: Vec::new(),
@@ -163,12 +169,13 @@ impl WebRtcTransport {
             self.counters.unknown += 1;
             return Received::Media;
         };
-        if let Some(producer) = router.producers.get_mut(key)
-            && producer.receive(&view, rtx, now)
-        {
+        let Some(producer) = router.producers.get_mut(key) else { return Received::Media };
+        if producer.receive(&view, rtx, now) {
             router.note_changed(key);
+            return Received::Media;
         }
-        Received::Media
+        producer.receive_tone(&view, now, &mut self.tones);
+        if self.tones.is_empty() { Received::Media } else { Received::Tones }
     }
 
     /// Whose packet this is: by SSRC, then MID, then payload type if only one producer has it.
@@ -277,7 +284,7 @@ impl WebRtcTransport {
         let mut sink = Sink {
             path,
             now,
-            srtp: &mut keys.sender,
+            seal: Seal::Srtp(&mut keys.sender),
             batch,
             send_time: abs_send_time(now),
             transport_sequence: &mut self.transport_sequence,
@@ -287,8 +294,13 @@ impl WebRtcTransport {
         let mut full = false;
         for &key in consumers {
             let Some(consumer) = router.consumers.get_mut(key) else { continue };
-            let Some(source) = consumer.producer.and_then(|key| router.producers.get(key)) else { continue };
-            match consumer.advance(source, now, limits, Some(&mut sink)) {
+            let source = consumer.producer.and_then(|key| router.producers.get(key));
+            let progress = match (consumer.advance_tones(source, &mut sink), source) {
+                (Some(progress), _) => progress,
+                (None, Some(source)) => consumer.advance(source, now, limits, Some(&mut sink)),
+                (None, None) => continue,
+            };
+            match progress {
                 Progress::Drained => {}
                 Progress::Paced(at) => paced = Some(paced.map_or(at, |other| other.min(at))),
                 Progress::Full => {

@@ -8,6 +8,7 @@ use crate::core::consumer::ReplayLimits;
 use crate::core::id::WorkerId;
 use crate::core::rtp::store::StoreLimits;
 use crate::core::session::LocalCandidate;
+use crate::core::transport::plain::LegsConfig;
 
 /// The cached group of pictures: what a new viewer sees at once.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -50,6 +51,8 @@ pub struct WorkerConfig {
     pub gop: GopConfig,
     /// What a publisher is told it may send at most, in bits per second.
     pub max_publish_bitrate: u64,
+    /// Plain RTP legs.
+    pub legs: LegsConfig,
 }
 
 impl WorkerConfig {

@@ -31,6 +31,11 @@ impl Worker {
             return;
         };
         let result = match request.method() {
+            Some(Method::RouterCreatePlainRtpTransport) => match self.create_plain(now, &request) {
+                // Answered when its sockets are open.
+                Ok(()) => return,
+                Err(reason) => Err(reason),
+            },
             Some(method) => self.carry_out(now, method, &request),
             None => Err(format!("unknown method \"{}\"", request.method)),
         };
@@ -55,6 +60,8 @@ impl Worker {
             Method::TransportClose => self.close_transport(now, request),
             Method::TransportDump => self.transport_dump(request),
             Method::TransportGetStats => self.transport_stats(now, request),
+            Method::TransportSetRemoteParameters => self.connect_plain(now, request),
+            Method::XConsumerSendDtmf => self.send_dtmf(now, request),
             Method::TransportSetRemoteDtlsParameters => self.set_remote_dtls(now, request),
             Method::XTransportSetRemoteIce => {
                 let (ufrag, pwd) = (field(data, "usernameFragment")?, field(data, "password")?);
@@ -102,14 +109,12 @@ impl Worker {
             }
             Method::RouterCreatePlainRtpTransport
             | Method::RouterSetAudioLevelsEvent
-            | Method::TransportSetRemoteParameters
             | Method::TransportSetMaxBitrate
             | Method::TransportStartMirroring
             | Method::TransportStopMirroring
             | Method::ProducerSetPreferredProfile
             | Method::ConsumerSetPreferredProfile
-            | Method::ConsumerSetEncodingPreferences
-            | Method::XConsumerSendDtmf => {
+            | Method::ConsumerSetEncodingPreferences => {
                 Err(format!("method \"{}\" is not supported by this version", request.method))
             }
         }
@@ -203,7 +208,7 @@ impl Worker {
         Ok(json!({"transportId": id}))
     }
 
-    fn new_transport(&self, request: &Request) -> Result<(usize, u32), String> {
+    pub(super) fn new_transport(&self, request: &Request) -> Result<(usize, u32), String> {
         let key = self.router(request)?;
         let id = request.internal.transport_id.ok_or("internal.transportId is missing")?;
         if self.transports.contains_key(&id) {
@@ -212,7 +217,13 @@ impl Worker {
         Ok((key, id))
     }
 
-    fn insert_transport(&mut self, key: usize, id: u32, data: &Value, kind: TransportKind) -> Place {
+    pub(super) fn insert_transport(
+        &mut self,
+        key: usize,
+        id: u32,
+        data: &Value,
+        kind: TransportKind,
+    ) -> Place {
         let conn = data.get("x.connId").and_then(Value::as_str).and_then(ConnId::parse);
         let conn = conn.unwrap_or_else(|| ConnId::new(0, self.config.id, u128::from(id)));
         let transport = Transport::new(TransportId(id), conn, kind);
@@ -237,7 +248,9 @@ impl Worker {
         let space = self.spaces.get_mut(place.0).ok_or("Router does not exist")?;
         let transport = space.transports.get_mut(place.1).ok_or("Transport does not exist")?;
         let input = match &transport.kind {
-            TransportKind::WebRtc(_) => Input::Rtp(Box::new(RtpInput::new(&parameters, &codec))),
+            TransportKind::WebRtc(_) | TransportKind::Plain(_) => {
+                Input::Rtp(Box::new(RtpInput::new(&parameters, &codec)))
+            }
             TransportKind::Stream(_) | TransportKind::Direct { .. } => {
                 Input::Frames(FrameInput::new(track.unwrap_or(0), &codec))
             }
@@ -249,6 +262,10 @@ impl Worker {
         let added = match &mut transport.kind {
             TransportKind::WebRtc(webrtc) => {
                 webrtc.add_producer(key, &space.router);
+                Ok(())
+            }
+            TransportKind::Plain(plain) => {
+                plain.add_producer(key, &mut space.router);
                 Ok(())
             }
             TransportKind::Stream(stream) => stream.attach(track.unwrap_or(0), key, &mut space.router, media),
@@ -313,6 +330,9 @@ impl Worker {
             TransportKind::WebRtc(_) => {
                 Output::Rtp(Box::new(RtpOutput::new(entry.kind, &parameters, random)?))
             }
+            TransportKind::Plain(_) => {
+                Output::Rtp(Box::new(RtpOutput::new(entry.kind, &parameters, random)?.unpadded()))
+            }
             TransportKind::Direct { output, .. } => {
                 let packets = request.data.get("x.packets").and_then(Value::as_bool) == Some(true);
                 Output::Frames(FrameOutput::new(output.clone(), entry.id.0, packets))
@@ -321,9 +341,12 @@ impl Worker {
             TransportKind::Stream(_) => return Err("a stream transport takes no consumers yet".into()),
         };
         (entry.transport, entry.conn, entry.parameters) = (Some(place.1), transport.conn, parameters);
-        if let TransportKind::WebRtc(webrtc) = &mut transport.kind
-            && let Err(fault) = webrtc.add_consumer(consumer.1, &space.router)
-        {
+        let added = match &mut transport.kind {
+            TransportKind::WebRtc(webrtc) => webrtc.add_consumer(consumer.1, &space.router),
+            TransportKind::Plain(plain) => plain.add_consumer(consumer.1, &mut space.router),
+            _ => Ok(()),
+        };
+        if let Err(fault) = added {
             if let Some(entry) = space.router.consumers.get_mut(consumer.1) {
                 (entry.transport, entry.output) = (None, Output::None);
             }
@@ -425,12 +448,13 @@ impl Worker {
         Ok(json!({}))
     }
 
-    fn say_goodbye(&mut self, now: Instant, place: Place, reason: &str) {
+    pub(super) fn say_goodbye(&mut self, now: Instant, place: Place, reason: &str) {
+        self.leg_goodbye(now, place);
         // A transport without a session has nobody to say good-bye to.
         let _ = self.session_command(now, place, Command::Close { reason: reason.to_owned() });
     }
 
-    fn transport_dump(&self, request: &Request) -> Answer {
+    pub(super) fn transport_dump(&self, request: &Request) -> Answer {
         let place = self.transport(request)?;
         let space = self.spaces.get(place.0).ok_or("Router does not exist")?;
         let transport = space.transports.get(place.1).ok_or("Transport does not exist")?;
@@ -443,6 +467,7 @@ impl Worker {
         let transport = space.transports.get(place.1).ok_or("Transport does not exist")?;
         Ok(match &transport.kind {
             TransportKind::WebRtc(webrtc) => webrtc.stats(transport.id, self.epoch.media_time(now)),
+            TransportKind::Plain(plain) => plain.stats(),
             _ => json!({}),
         })
     }
@@ -471,6 +496,7 @@ impl Worker {
             transport.producers.retain(|key| *key != place.1);
             match &mut transport.kind {
                 TransportKind::WebRtc(webrtc) => webrtc.remove_producer(place.1),
+                TransportKind::Plain(plain) => plain.remove_producer(place.1),
                 TransportKind::Stream(stream) => stream.detach(place.1),
                 _ => {}
             }
@@ -485,8 +511,10 @@ impl Worker {
         self.consumers.remove(&consumer.id.0);
         if let Some(transport) = consumer.transport.and_then(|key| space.transports.get_mut(key)) {
             transport.consumers.retain(|key| *key != place.1);
-            if let TransportKind::WebRtc(webrtc) = &mut transport.kind {
-                webrtc.remove_consumer(place.1);
+            match &mut transport.kind {
+                TransportKind::WebRtc(webrtc) => webrtc.remove_consumer(place.1),
+                TransportKind::Plain(plain) => plain.remove_consumer(place.1),
+                _ => {}
             }
         }
         self.notify(consumer.id.0, "close", Value::Null);
@@ -497,7 +525,7 @@ impl Worker {
         self.routers.get(&id).copied().ok_or_else(|| "Router does not exist".into())
     }
 
-    fn transport(&self, request: &Request) -> Result<Place, String> {
+    pub(super) fn transport(&self, request: &Request) -> Result<Place, String> {
         let id = request.internal.transport_id.ok_or("internal.transportId is missing")?;
         let place = self.transports.get(&id).copied();
         self.in_router(request, place, "Transport does not exist")
@@ -509,7 +537,7 @@ impl Worker {
         self.in_router(request, place, "Producer does not exist")
     }
 
-    fn consumer(&self, request: &Request) -> Result<Place, String> {
+    pub(super) fn consumer(&self, request: &Request) -> Result<Place, String> {
         let id = request.internal.consumer_id.ok_or("internal.consumerId is missing")?;
         let place = self.consumers.get(&id).copied();
         self.in_router(request, place, "Consumer does not exist")
@@ -561,7 +589,7 @@ fn router_dump(space: &Space) -> Value {
 }
 
 /// A field of the data, or an error that names it.
-fn field<T: DeserializeOwned>(data: &Value, name: &str) -> Result<T, String> {
+pub(super) fn field<T: DeserializeOwned>(data: &Value, name: &str) -> Result<T, String> {
     let value = data.get(name).ok_or_else(|| format!("data.{name} is missing"))?;
     T::deserialize(value).map_err(|fault| format!("data.{name}: {fault}"))
 }

@@ -51,8 +51,15 @@ impl Worker {
             true => webrtc.receive_rtcp(&mut space.router, media, &self.epoch, data, &mut asked),
             false => webrtc.receive_rtp(&mut space.router, media, data),
         };
-        if received == Received::Refused {
-            return Verdict::Claimed;
+        match received {
+            Received::Media => {}
+            Received::Tones => {
+                let tones = std::mem::take(&mut webrtc.tones);
+                let id = transport.id.0;
+                self.notify_tones(id, &tones);
+                return Verdict::Claimed;
+            }
+            Received::Refused => return Verdict::Claimed,
         }
         let news = match webrtc.proven {
             Some((at, proven)) => proven != path || media.micros_since(at) > PROOF_INTERVAL_MICROS,

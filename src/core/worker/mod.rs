@@ -11,12 +11,16 @@
 mod config;
 mod control;
 mod input;
+#[cfg(test)]
+mod leg_tests;
+mod legs;
 mod output;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,10 +32,12 @@ use crate::core::mail::Mail;
 use crate::core::message::Notification;
 use crate::core::router::Router;
 use crate::core::rtp::path::Path;
+pub use crate::core::rtp::path::{FIRST_LEG_SOCKET, LegSocket, LegSockets};
 use crate::core::session::{LocalCandidate, SessionFactory};
 use crate::core::time::{Epoch, MediaTime};
 use crate::core::transport::Transport;
 
+pub use crate::core::transport::plain::LegsConfig;
 pub use config::{GopConfig, WorkerConfig};
 
 /// Whether a datagram was somebody's.
@@ -57,6 +63,22 @@ pub enum Action {
     Close {
         /// The stream.
         stream: StreamId,
+    },
+    /// Open UDP sockets for a plain RTP leg; answered by [`Worker::handle_leg_opened`].
+    OpenLeg {
+        /// Whose: the transport's id.
+        leg: u32,
+        /// The address to listen on, where it matters.
+        ip: Option<IpAddr>,
+        /// An IPv6 address, where any will do.
+        ipv6: bool,
+        /// A port for RTP and another for RTCP, instead of one for both.
+        pair: bool,
+    },
+    /// Close a leg's socket once the flush is done.
+    CloseSocket {
+        /// Its number in [`Path::Udp`].
+        socket: u32,
     },
     /// End the worker.
     Shutdown,
@@ -85,6 +107,8 @@ pub struct Worker {
     producers: HashMap<u32, Place>,
     consumers: HashMap<u32, Place>,
     paths: HashMap<Path, Place>,
+    /// Legs by their sockets' numbers above the first.
+    legs: Vec<Option<Place>>,
     routes: HashMap<String, Place>,
     streams: HashMap<StreamId, Place>,
     lanes: Vec<Place>,
@@ -112,6 +136,7 @@ impl Worker {
             producers: HashMap::new(),
             consumers: HashMap::new(),
             paths: HashMap::new(),
+            legs: Vec::new(),
             routes: HashMap::new(),
             streams: HashMap::new(),
             lanes: Vec::new(),

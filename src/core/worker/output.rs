@@ -67,6 +67,9 @@ impl Worker {
         if let TransportKind::WebRtc(webrtc) = &mut transport.kind {
             return webrtc.flush(&transport.consumers, router, now, &limits, batch);
         }
+        if let TransportKind::Plain(plain) = &mut transport.kind {
+            return plain.flush(&transport.consumers, router, now, &limits, batch);
+        }
         let mut paced: Option<MediaTime> = None;
         for &key in &transport.consumers {
             let Some(consumer) = router.consumers.get_mut(key) else { continue };
@@ -148,6 +151,8 @@ impl Worker {
         if transport.is_some_and(|transport| transport.pace.is_some_and(|at| at <= now)) {
             self.queue(place);
         }
+        self.leg_timeout(place, now);
+        self.tones_timeout(place, now);
         self.report(place, now);
         self.ask_keyframes(place, now);
     }
@@ -157,7 +162,11 @@ impl Worker {
         let limit = self.publish_limit(place);
         let Some(space) = self.spaces.get_mut(place.0) else { return };
         let Some(transport) = space.transports.get_mut(place.1) else { return };
-        let TransportKind::WebRtc(webrtc) = &mut transport.kind else { return };
+        let webrtc = match &mut transport.kind {
+            TransportKind::WebRtc(webrtc) => webrtc,
+            TransportKind::Plain(_) => return self.report_leg(place, now, limit),
+            _ => return,
+        };
         let due = webrtc.next_due(&transport.producers, &space.router).is_some_and(|at| at <= now);
         let wanted = transport.producers.iter().any(|key| {
             space.router.producers.get(*key).is_some_and(|producer| producer.keyframes.is_wanted())
@@ -195,7 +204,7 @@ impl Worker {
     pub(super) fn ask_keyframes(&mut self, place: Place, now: MediaTime) {
         let Some(space) = self.spaces.get_mut(place.0) else { return };
         let Some(transport) = space.transports.get_mut(place.1) else { return };
-        if let TransportKind::WebRtc(_) = &transport.kind {
+        if let TransportKind::WebRtc(_) | TransportKind::Plain(_) = &transport.kind {
             self.report(place, now);
             return;
         }
@@ -276,6 +285,10 @@ impl Worker {
                         self.actions.push_back(Action::Close { stream });
                     }
                 }
+            }
+            TransportKind::Plain(plain) => {
+                let (asked_by, sockets) = (plain.asked_by, plain.sockets);
+                self.end_leg(asked_by, sockets);
             }
             TransportKind::Stream(stream) => {
                 if let Some(stream) = stream.stream {

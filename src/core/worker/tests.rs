@@ -157,6 +157,7 @@ impl Lab {
             candidates: Vec::new(),
             gop: GopConfig::default(),
             max_publish_bitrate: 10_000_000,
+            legs: Default::default(),
         };
         let worker = Worker::new(config, epoch, Arc::new(Stubs), 42);
         let batch = SendBatch::new(64 * 1024, 64);

@@ -92,6 +92,7 @@ impl Mirror {
             candidates: Vec::new(),
             gop: GopConfig::default(),
             max_publish_bitrate: 10_000_000,
+            legs: Default::default(),
         };
         let worker = Worker::new(config, epoch, factory.clone(), 1);
         Mirror { worker, factory, scripts: HashMap::new() }

@@ -1,0 +1,336 @@
+//! Where the party of a plain leg really is: symmetric RTP (RFC 4961) with a guard against strangers.
+//!
+//! An SDP names an address that a NAT may have made wrong. So media goes to where media comes from, once a
+//! few packets in a row of one SSRC came from there; a packet from the SDP's own address, or one that SRTP
+//! proves, is enough alone. Before that only sound goes to the SDP's address, and not for long: it may be
+//! somebody's who never asked. Afterwards every other source is ignored, but for the same stream going on
+//! from elsewhere after a silence (a NAT that forgot), or an address that the SDP newly names.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::core::rtp::path::Path;
+use crate::core::time::MediaTime;
+use crate::core::transport::plain::config::LegsConfig;
+
+/// Sources that may be on trial at once.
+const MAX_CANDIDATES: usize = 4;
+/// A stream on trial may lose so many packets between two.
+const MAX_STEP: u16 = 50;
+/// A stream that moved may have lost so many: some ten seconds.
+const MAX_MOVE: u16 = 1000;
+/// After a new SDP address, how long the old source is taken for a late one.
+const LINGER: Duration = Duration::from_secs(1);
+/// How often an address that never answered is given sound anew by a new SDP.
+const MAX_GRANTS: u8 = 3;
+
+/// What a packet's header says of its stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stream {
+    pub ssrc: u32,
+    pub sequence: u16,
+    /// SRTP has authenticated it.
+    pub proven: bool,
+}
+
+/// What the latch makes of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Taken {
+    /// It is the party's.
+    Ours,
+    /// It is the party's, and from now on its address is known, or another.
+    Found,
+    /// It is not, or not shown to be.
+    Not,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    path: Path,
+    ssrc: u32,
+    sequence: u16,
+    count: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Chosen {
+    path: Path,
+    ssrc: u32,
+    sequence: u16,
+    heard: MediaTime,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Latch {
+    packets: u8,
+    guard: Duration,
+    unlatched: Duration,
+    rebind: Duration,
+    learn: bool,
+    sdp: Option<SocketAddr>,
+    since: MediaTime,
+    granted: MediaTime,
+    grants: u8,
+    chosen: Option<Chosen>,
+    former: Option<Path>,
+    candidates: Vec<Candidate>,
+    /// Packets that were not the party's.
+    pub ignored: u64,
+    /// Where the last of them came from.
+    pub stranger: Option<SocketAddr>,
+}
+
+impl Latch {
+    /// One that has been told no address; `learn`: the SDP's may be wrong.
+    pub fn new(config: &LegsConfig, learn: bool) -> Self {
+        Latch {
+            packets: config.latch_packets.max(1),
+            guard: config.guard(),
+            unlatched: config.unlatched(),
+            rebind: config.rebind(),
+            learn,
+            sdp: None,
+            since: MediaTime::default(),
+            granted: MediaTime::default(),
+            grants: 0,
+            chosen: None,
+            former: None,
+            candidates: Vec::new(),
+            ignored: 0,
+            stranger: None,
+        }
+    }
+
+    /// The SDP's address, at first or again. Another than before makes the latch begin anew.
+    pub fn arm(&mut self, now: MediaTime, sdp: SocketAddr) {
+        let known = self.sdp == Some(sdp);
+        if known && self.chosen.is_some() {
+            return;
+        }
+        if let Some(chosen) = self.chosen.take() {
+            self.former = Some(chosen.path);
+            self.grants = 0;
+        }
+        if self.grants < MAX_GRANTS {
+            self.granted = now;
+            self.grants = self.grants.saturating_add(1);
+        }
+        (self.sdp, self.since) = (Some(sdp), now);
+        self.candidates.clear();
+    }
+
+    /// Judges a packet.
+    pub fn take(&mut self, now: MediaTime, path: Path, stream: Stream) -> Taken {
+        let taken = self.judge(now, path, stream);
+        if taken == Taken::Not {
+            self.ignored = self.ignored.saturating_add(1);
+            self.stranger = Some(path.remote());
+        }
+        taken
+    }
+
+    fn judge(&mut self, now: MediaTime, path: Path, stream: Stream) -> Taken {
+        let Some(sdp) = self.sdp else { return Taken::Not };
+        if let Some(chosen) = &mut self.chosen
+            && chosen.path.remote() == path.remote()
+        {
+            // The SSRC is judged by who reads the streams: a party may change it.
+            *chosen = Chosen { path, ssrc: stream.ssrc, sequence: stream.sequence, heard: now };
+            return Taken::Ours;
+        }
+        if !self.learn && path.remote() != sdp {
+            return Taken::Not;
+        }
+        if let Some(chosen) = self.chosen {
+            let step = stream.sequence.wrapping_sub(chosen.sequence);
+            let moved = stream.ssrc == chosen.ssrc
+                && (1..=MAX_MOVE).contains(&step)
+                && now.micros_since(chosen.heard) >= micros(self.rebind);
+            return match stream.proven || (moved && self.try_out(path, stream)) {
+                true => self.choose(now, path, stream),
+                false => Taken::Not,
+            };
+        }
+        if stream.proven || path.remote() == sdp {
+            return self.choose(now, path, stream);
+        }
+        let age = now.micros_since(self.since);
+        let late = self.former.is_some_and(|former| former.remote() == path.remote()) && age < micros(LINGER);
+        if age > micros(self.guard) || late || !self.try_out(path, stream) {
+            return Taken::Not;
+        }
+        self.choose(now, path, stream)
+    }
+
+    /// Counts a packet of a source on trial; `true` when it has passed.
+    fn try_out(&mut self, path: Path, stream: Stream) -> bool {
+        let known = self.candidates.iter_mut().find(|other| other.path.remote() == path.remote());
+        let Some(candidate) = known else {
+            if self.candidates.len() >= MAX_CANDIDATES {
+                self.candidates.remove(0);
+            }
+            let Stream { ssrc, sequence, .. } = stream;
+            self.candidates.push(Candidate { path, ssrc, sequence, count: 1 });
+            return self.packets <= 1;
+        };
+        let step = stream.sequence.wrapping_sub(candidate.sequence);
+        let goes_on = candidate.ssrc == stream.ssrc && (1..=MAX_STEP).contains(&step);
+        candidate.count = if goes_on { candidate.count.saturating_add(1) } else { 1 };
+        (candidate.ssrc, candidate.sequence) = (stream.ssrc, stream.sequence);
+        candidate.count >= self.packets
+    }
+
+    fn choose(&mut self, now: MediaTime, path: Path, stream: Stream) -> Taken {
+        let Stream { ssrc, sequence, .. } = stream;
+        self.chosen = Some(Chosen { path, ssrc, sequence, heard: now });
+        self.former = None;
+        self.candidates.clear();
+        Taken::Found
+    }
+
+    /// Where the party was found to be.
+    pub fn found(&self) -> Option<Path> {
+        self.chosen.map(|chosen| chosen.path)
+    }
+
+    /// The address of its SDP.
+    pub fn sdp(&self) -> Option<SocketAddr> {
+        self.sdp
+    }
+
+    /// Where to send now through `socket`: sound, or anything (`careful`: not before the party was found).
+    pub fn target(&self, now: MediaTime, socket: u32, careful: bool) -> Option<Path> {
+        if let Some(chosen) = self.chosen {
+            return Some(chosen.path);
+        }
+        let remote = self.sdp?;
+        let granted = now.micros_since(self.granted) <= micros(self.unlatched);
+        let any = if remote.is_ipv4() { UNSPECIFIED_4 } else { UNSPECIFIED_6 };
+        (!self.learn || (granted && !careful)).then_some(Path::Udp { socket, local: any, remote })
+    }
+}
+
+const UNSPECIFIED_4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+const UNSPECIFIED_6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+
+    fn path(remote: &str) -> Path {
+        Path::Udp { socket: 256, local: [192, 0, 2, 1].into(), remote: remote.parse().unwrap() }
+    }
+
+    fn stream(ssrc: u32, sequence: u16) -> Stream {
+        Stream { ssrc, sequence, proven: false }
+    }
+
+    fn ms(millis: i64) -> MediaTime {
+        MediaTime::from_millis(millis)
+    }
+
+    const SDP: &str = "10.0.0.9:4000";
+    const REAL: &str = "198.51.100.7:61000";
+    const OTHER: &str = "203.0.113.5:5000";
+
+    fn armed() -> Latch {
+        let mut latch = Latch::new(&LegsConfig::default(), true);
+        assert_eq!(latch.take(ms(0), path(SDP), stream(1, 1)), Taken::Not, "before any SDP");
+        latch.arm(ms(0), SDP.parse().unwrap());
+        latch
+    }
+
+    fn feed(latch: &mut Latch, at: i64, from: &str, ssrc: u32, sequences: &[u16]) -> Vec<Taken> {
+        sequences.iter().map(|sequence| latch.take(ms(at), path(from), stream(ssrc, *sequence))).collect()
+    }
+
+    #[test]
+    fn a_few_packets_in_a_row_of_one_stream_are_needed() {
+        use Taken::{Found, Not, Ours};
+        let mut latch = armed();
+        assert_eq!(feed(&mut latch, 10, REAL, 7, &[1, 2]), [Not, Not]);
+        assert_eq!(feed(&mut latch, 10, REAL, 8, &[3, 4]), [Not, Not], "another SSRC begins again");
+        assert_eq!(feed(&mut latch, 10, REAL, 8, &[4, 2]), [Not, Not], "so does a number that does not grow");
+        assert_eq!(feed(&mut latch, 10, OTHER, 9, &[1, 2]), [Not, Not]);
+        assert_eq!(feed(&mut latch, 10, REAL, 8, &[3, 5, 6]), [Not, Found, Ours]);
+        assert_eq!(latch.found().map(|path| path.remote().to_string()).as_deref(), Some(REAL));
+        let before = latch.ignored;
+        assert_eq!(feed(&mut latch, 20, OTHER, 8, &[7, 8, 9, 10]), [Not; 4], "and nobody else after it");
+        assert_eq!(feed(&mut latch, 20, SDP, 8, &[7]), [Not], "not even the SDP's address");
+        assert_eq!((latch.ignored - before, latch.stranger), (5, Some(SDP.parse().unwrap())));
+    }
+
+    #[test]
+    fn the_sdps_own_address_and_a_proof_are_enough_alone() {
+        let mut latch = armed();
+        assert_eq!(feed(&mut latch, 0, SDP, 7, &[1]), [Taken::Found]);
+        let proven = Stream { proven: true, ..stream(7, 2) };
+        assert_eq!(latch.take(ms(1), path(OTHER), proven), Taken::Found, "a proven one moves at once");
+    }
+
+    #[test]
+    fn nobody_is_found_after_the_guard_but_the_sdps_address() {
+        let mut latch = armed();
+        assert_eq!(feed(&mut latch, 10_001, REAL, 7, &[1, 2, 3, 4]), [Taken::Not; 4]);
+        assert_eq!(feed(&mut latch, 60_000, SDP, 7, &[1]), [Taken::Found]);
+    }
+
+    #[test]
+    fn a_forgetful_nat_is_followed_and_an_impostor_is_not() {
+        let mut latch = armed();
+        feed(&mut latch, 0, REAL, 7, &[1, 2, 3]);
+        let moved = "198.51.100.7:61044";
+        assert_eq!(feed(&mut latch, 400, moved, 7, &[4, 5, 6]), [Taken::Not; 3], "the party just spoke");
+        assert_eq!(feed(&mut latch, 900, OTHER, 8, &[4, 5, 6]), [Taken::Not; 3], "another stream");
+        assert_eq!(feed(&mut latch, 900, OTHER, 7, &[30_000, 30_001, 30_002]), [Taken::Not; 3]);
+        let found = feed(&mut latch, 900, moved, 7, &[30, 31, 32]);
+        assert_eq!(found, [Taken::Not, Taken::Not, Taken::Found]);
+        assert_eq!(latch.found(), Some(path(moved)));
+    }
+
+    #[test]
+    fn a_new_sdp_begins_anew_and_late_packets_of_the_old_do_not_count() {
+        let mut latch = armed();
+        feed(&mut latch, 0, REAL, 7, &[1, 2, 3]);
+        latch.arm(ms(1000), SDP.parse().unwrap());
+        assert!(latch.found().is_some(), "the same address changes nothing");
+        latch.arm(ms(2000), "192.0.2.77:9000".parse().unwrap());
+        assert_eq!(latch.found(), None);
+        assert_eq!(feed(&mut latch, 2100, REAL, 7, &[4, 5, 6, 7]), [Taken::Not; 4]);
+        assert_eq!(feed(&mut latch, 2200, OTHER, 8, &[1, 2, 3])[2], Taken::Found);
+        latch.arm(ms(9000), SDP.parse().unwrap());
+        assert_eq!(
+            feed(&mut latch, 10_100, OTHER, 8, &[60, 61, 62])[2],
+            Taken::Found,
+            "it went on after all"
+        );
+    }
+
+    #[test]
+    fn before_it_is_found_only_sound_goes_out_and_not_for_long() {
+        let mut latch = armed();
+        let sdp: SocketAddr = SDP.parse().unwrap();
+        let to = |latch: &Latch, at, careful| latch.target(ms(at), 256, careful).map(|path| path.remote());
+        assert_eq!(to(&latch, 4999, false), Some(sdp));
+        assert_eq!(to(&latch, 0, true), None, "no pictures");
+        assert_eq!(to(&latch, 5001, false), None);
+        for at in [6000, 12_000, 18_000, 24_000] {
+            latch.arm(ms(at), sdp);
+        }
+        assert_eq!(to(&latch, 16_999, false), Some(sdp));
+        assert_eq!(to(&latch, 24_001, false), None, "asking again and again gives no more");
+        feed(&mut latch, 24_001, REAL, 7, &[1, 2, 3]);
+        assert_eq!(to(&latch, 90_000, true).map(|to| to.to_string()).as_deref(), Some(REAL));
+        let mut fixed = Latch::new(&LegsConfig::default(), false);
+        fixed.arm(ms(0), sdp);
+        assert_eq!(to(&fixed, 90_000, true), Some(sdp), "a trusted address");
+        assert_eq!(feed(&mut fixed, 0, REAL, 7, &[1, 2, 3, 4]), [Taken::Not; 4]);
+    }
+}
