@@ -14,6 +14,7 @@ pub mod config;
 mod h264_reorder;
 mod io;
 mod jobs;
+pub mod mix;
 mod pcm;
 mod picture_encoder;
 mod rate;

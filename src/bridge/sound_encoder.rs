@@ -70,11 +70,11 @@ fn opus_encoder(channels: usize, config: &BridgeConfig) -> Result<opus::Encoder,
     Ok(encoder)
 }
 
-fn to_i16(sample: f32) -> i16 {
+pub fn to_i16(sample: f32) -> i16 {
     (sample.clamp(-1.0, 1.0) * 32_767.0) as i16
 }
 
-fn mu_law(sample: i16) -> u8 {
+pub fn mu_law(sample: i16) -> u8 {
     let sign = if sample < 0 { 0x80 } else { 0 };
     let magnitude = (i32::from(sample).abs() + 132).min(32_767);
     let exponent = (magnitude >> 7).ilog2();
@@ -82,7 +82,7 @@ fn mu_law(sample: i16) -> u8 {
     !(sign | ((exponent as u8) << 4) | mantissa as u8)
 }
 
-fn a_law(sample: i16) -> u8 {
+pub fn a_law(sample: i16) -> u8 {
     let sign = if sample < 0 { 0 } else { 0x80 };
     let magnitude = if sample < 0 { !i32::from(sample) } else { i32::from(sample) } >> 4;
     let coded = if magnitude < 16 {
