@@ -159,7 +159,7 @@ pub fn duration(codec: Codec, payload: &[u8]) -> u64 {
 }
 
 /// ITU-T G.711 as tables.
-fn table(mu: bool) -> &'static [f32; 256] {
+pub fn table(mu: bool) -> &'static [f32; 256] {
     use std::sync::OnceLock;
     static MU: OnceLock<[f32; 256]> = OnceLock::new();
     static A: OnceLock<[f32; 256]> = OnceLock::new();

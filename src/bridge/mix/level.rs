@@ -42,12 +42,16 @@ impl Voice {
     pub fn note(&mut self, dbfs: f32, said: Option<bool>) {
         let slope = if dbfs < self.floor { 0.2 } else { 0.002 };
         self.floor += (dbfs - self.floor) * slope;
-        let own = dbfs > self.threshold
-            || (dbfs > self.threshold - FAINT && dbfs > self.floor + ABOVE_FLOOR);
-        let is_voice = own || (said == Some(true) && dbfs > self.threshold - FAINT);
+        let above = dbfs > self.threshold - FAINT && dbfs > self.floor + ABOVE_FLOOR;
+        let is_voice = above || self.would_count((dbfs, said == Some(true)));
         self.held = if is_voice { self.hold } else { self.held.saturating_sub(1) };
         // Half a second to fall from loud to silent.
         self.score = dbfs.max(self.score - 2.0).max(SILENCE);
+    }
+
+    /// Whether a packet of that level, said to be a voice or not, makes somebody active.
+    pub fn would_count(&self, (dbfs, said): (f32, bool)) -> bool {
+        dbfs > if said { self.threshold - FAINT } else { self.threshold }
     }
 
     /// Somebody talks, or did a moment ago.

@@ -14,9 +14,15 @@ mod drift;
 mod fir;
 mod level;
 mod limiter;
+mod mixer;
 mod pitch;
+mod player;
+mod prompts;
+mod run;
 mod source;
 #[cfg(test)]
 mod source_tests;
 #[cfg(test)]
 mod tests;
+mod tones;
+mod wav;

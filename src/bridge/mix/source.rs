@@ -222,6 +222,13 @@ impl Source {
         self.queue.back().map_or(self.said.is_some(), |packet| packet.level.is_some())
     }
 
+    /// Whether a packet that is about to be played says that somebody talks.
+    pub fn upcoming(&self, now: MediaTime) -> bool {
+        let soon = self.target() - 2 * TICK;
+        let due = self.queue.iter().filter(|packet| self.delay.waited(packet.timestamp as i64, now) >= soon);
+        due.filter_map(|packet| packet.level).any(|level| self.voice.would_count(of_packet(level)))
+    }
+
     /// Lets 20 ms pass without decoding.
     pub fn skip(&mut self, now: MediaTime) {
         if self.next.is_some() || self.pcm.len() > LEAD {
