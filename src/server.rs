@@ -101,7 +101,8 @@ impl Server {
         let rtmp = rtmp_listeners(&config, tls.as_ref())?;
         let authority = Arc::new(Authority::new(&config.auth, Some(&state.publish_key()?))?);
         let bridge = Bridge::start(config.bridge.clone()).context("cannot start the bridge's threads")?;
-        let rooms = Rooms::new(config.rooms.clone(), epoch, Some(Arc::new(bridge)));
+        let bridge = Arc::new(bridge);
+        let rooms = Rooms::new(config.rooms.clone(), epoch, Some(bridge.clone())).with_mixer(bridge);
         let factory = Arc::new(Factory::new(config.webrtc.session.clone(), state.certificate()?)?);
         let (gop, max_publish_bitrate) = (config.gop.clone(), config.webrtc.max_publish_bitrate);
         let legs = config.legs.clone();

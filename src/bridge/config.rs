@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::bridge::mix::config::{MixConfig, PhoneAudio};
+
 /// Bounds of the conversions.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +30,11 @@ pub struct BridgeConfig {
     pub keyframe_interval_ms: u32,
     /// Keyframes made on request are at least this far apart, in milliseconds. Default 500.
     pub keyframe_request_ms: u32,
+    /// What receivers that take Opus get of a telephone: `passthrough`, its G.711 or G.722 as it is, or `opus`.
+    /// Default passthrough.
+    pub phone_audio: PhoneAudio,
+    /// Mixes of rooms.
+    pub mix: MixConfig,
 }
 
 impl Default for BridgeConfig {
@@ -43,6 +50,8 @@ impl Default for BridgeConfig {
             video_bitrate_max: 6_000_000,
             keyframe_interval_ms: 2_000,
             keyframe_request_ms: 500,
+            phone_audio: PhoneAudio::default(),
+            mix: MixConfig::default(),
         }
     }
 }

@@ -1,11 +1,13 @@
-//! The bridge's threads. Conversions of sound share a small pool on a clock of 20 ms: each tick a thread drains the
-//! lanes of all its jobs, no packet wakes it, and a pool without jobs sleeps until one comes.
+//! The bridge's threads. Conversions of sound and mixes share a small pool on a clock of 20 ms: each tick a thread
+//! drains the lanes of all its jobs, no packet wakes it, and a pool without jobs sleeps until one comes.
 //!
 //! A re-encoding of a picture has a thread of its own for as long as it runs: it can take most of a core, and sound
 //! must not wait for it. It looks at its lane every 5 ms: a look costs some 25 µs at worst, half a percent of a
 //! core beside the tens of percent of the encoder, and three quarters of the delay of a 20 ms clock are saved.
 
+use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +15,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::jobs::{Pass, RunningJob};
+use super::mix::config::MixConfig;
+use super::mix::{Prompts, RunningMix, Wav};
 
 const SOUND_TICK: Duration = Duration::from_millis(20);
 const PICTURE_TICK: Duration = Duration::from_millis(5);
@@ -38,12 +42,32 @@ impl Drop for Slot {
     }
 }
 
-type Placed = (RunningJob, Slot);
+/// What the pool runs.
+enum Task {
+    Convert(RunningJob),
+    Mix(Box<RunningMix>),
+}
+
+impl Task {
+    fn pass(&mut self) -> Pass {
+        match self {
+            Task::Convert(job) => job.pass(SOUND_TURN),
+            Task::Mix(mix) => mix.pass(Instant::now()),
+        }
+    }
+}
+
+type Placed = (Task, Slot);
+
+/// One thread of the pool, and how much it runs.
+struct Worker {
+    inbox: Sender<Placed>,
+    load: Arc<AtomicUsize>,
+}
 
 /// The threads. Dropping them ends all jobs and waits for the threads.
 pub struct Threads {
-    pool: Vec<Sender<Placed>>,
-    turn: AtomicUsize,
+    pool: Vec<Worker>,
     stop: Arc<AtomicBool>,
     handles: Mutex<Vec<JoinHandle<()>>>,
     named: AtomicUsize,
@@ -56,16 +80,16 @@ impl Threads {
         let count = if count == 0 { cores.div_ceil(4) } else { count };
         let mut threads = Threads {
             pool: Vec::new(),
-            turn: AtomicUsize::new(0),
             stop: Arc::new(AtomicBool::new(false)),
             handles: Mutex::new(Vec::new()),
             named: AtomicUsize::new(0),
         };
         for _ in 0..count {
             let (sender, receiver) = channel();
-            let stop = threads.stop.clone();
-            threads.spawn(move || run_pool(&receiver, &stop))?;
-            threads.pool.push(sender);
+            let (stop, load) = (threads.stop.clone(), Arc::new(AtomicUsize::new(0)));
+            let worker = Worker { inbox: sender, load: load.clone() };
+            threads.spawn(move || run_pool(&receiver, &load, &stop))?;
+            threads.pool.push(worker);
         }
         Ok(threads)
     }
@@ -81,10 +105,20 @@ impl Threads {
 
     /// Runs a conversion of sound on the pool.
     pub fn run_sound(&self, job: RunningJob, slot: Slot) -> io::Result<()> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.place(Task::Convert(job), slot)
+    }
+
+    /// Runs a mix on the pool.
+    pub fn run_mix(&self, mix: RunningMix, slot: Slot) -> io::Result<()> {
+        self.place(Task::Mix(Box::new(mix)), slot)
+    }
+
+    fn place(&self, task: Task, slot: Slot) -> io::Result<()> {
         let gone = || io::Error::other("the bridge has stopped");
-        let thread = self.pool.get(turn % self.pool.len().max(1)).ok_or_else(gone)?;
-        thread.send((job, slot)).map_err(|_| gone())
+        let idlest = self.pool.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+        let worker = idlest.ok_or_else(gone)?;
+        worker.load.fetch_add(1, Ordering::Relaxed);
+        worker.inbox.send((task, slot)).map_err(|_| gone())
     }
 
     /// Runs a re-encoding on a thread of its own.
@@ -114,32 +148,67 @@ impl Drop for Threads {
     }
 }
 
-fn run_pool(inbox: &Receiver<Placed>, stop: &AtomicBool) {
-    let mut jobs: Vec<Placed> = Vec::new();
+fn run_pool(inbox: &Receiver<Placed>, load: &AtomicUsize, stop: &AtomicBool) {
+    let mut tasks: Vec<Placed> = Vec::new();
+    let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        if jobs.is_empty() {
+        if tasks.is_empty() {
             match inbox.recv() {
-                Ok(placed) => jobs.push(placed),
+                Ok(placed) => tasks.push(placed),
                 Err(_) => return,
             }
         }
         loop {
             match inbox.try_recv() {
-                Ok(placed) => jobs.push(placed),
+                Ok(placed) => tasks.push(placed),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return,
             }
         }
-        let began = Instant::now();
         let mut busy = true;
         while busy && !stop.load(Ordering::Relaxed) {
             busy = false;
-            jobs.retain_mut(|(job, _)| {
-                let pass = job.pass(SOUND_TURN);
+            tasks.retain_mut(|(task, _)| {
+                let pass = task.pass();
                 busy |= pass == Pass::More;
+                if pass == Pass::Ended {
+                    load.fetch_sub(1, Ordering::Relaxed);
+                }
                 pass != Pass::Ended
             });
         }
-        thread::sleep(SOUND_TICK.saturating_sub(began.elapsed()));
+        let now = Instant::now();
+        // A thread that was held up for longer does not run after the time it lost.
+        next = if now > next + 2 * SOUND_TICK { now } else { next + SOUND_TICK };
+        thread::sleep(next.saturating_duration_since(now));
     }
+}
+
+/// Reads the prompts and the music that stand in the configuration; what cannot be read is said and left out.
+pub fn load_prompts(config: &MixConfig) -> Prompts {
+    let mut own = HashMap::new();
+    if let Some(folder) = &config.prompts {
+        match std::fs::read_dir(folder) {
+            Ok(entries) => {
+                let files = entries.flatten().map(|entry| entry.path());
+                for file in files.filter(|file| file.extension().is_some_and(|kind| kind == "wav")) {
+                    let name = file.file_stem().map(|name| name.to_string_lossy().into_owned());
+                    own.extend(name.zip(load_wav(&file)));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), "bridge.mix.prompts cannot be read: {error}")
+            }
+        }
+    }
+    Prompts::new(own, config.hold_music.as_deref().and_then(load_wav))
+}
+
+fn load_wav(file: &Path) -> Option<Wav> {
+    let read = std::fs::read(file).map_err(|error| error.to_string());
+    read.and_then(|data| Wav::parse(&data).map_err(|error| error.to_string()))
+        .inspect_err(
+            |reason| tracing::warn!(file = %file.display(), "a recording cannot be played: {reason}"),
+        )
+        .ok()
 }

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | AAC-LC, mono or stereo | Opus, else G.711 | a viewer listens to an RTMP publisher |
 //! | H.264 with B-frames | H.264 constrained baseline | a viewer watches such a publisher |
+//! | Opus, G.711, G.722, of several | their mix as one of them | a receiver of one track is in a room of several ([`mix`]) |
 
 mod aac_to_opus;
 mod asc;
@@ -28,13 +29,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::core::capabilities::{Kind, RtpCodec};
-use crate::core::convert::{Converter, Format, Job, Refusal};
+use crate::core::convert::{Converter, Format, Job, MixJob, Mixer, Refusal};
 use crate::core::payload::Codec;
 
 use aac_to_opus::AacToOpus;
 use h264_reorder::H264Reorder;
 use io::{Slot, Threads};
 use jobs::RunningJob;
+use mix::Prompts;
+use mix::config::{MixConfig, PhoneAudio};
 
 pub use config::BridgeConfig;
 
@@ -44,13 +47,18 @@ pub struct Bridge {
     threads: Threads,
     sounds: Arc<AtomicUsize>,
     pictures: Arc<AtomicUsize>,
+    mixes: Arc<AtomicUsize>,
+    mix_config: Arc<MixConfig>,
+    prompts: Prompts,
 }
 
 impl Bridge {
     /// Starts the bridge's threads.
     pub fn start(config: BridgeConfig) -> std::io::Result<Bridge> {
         let threads = Threads::start(config.threads)?;
-        Ok(Bridge { config, threads, sounds: Arc::default(), pictures: Arc::default() })
+        let (mix_config, prompts) = (Arc::new(config.mix.clone()), io::load_prompts(&config.mix));
+        let (sounds, pictures, mixes) = Default::default();
+        Ok(Bridge { config, threads, sounds, pictures, mixes, mix_config, prompts })
     }
 
     fn start_sound(&self, job: Job) -> Result<(), Refusal> {
@@ -122,5 +130,28 @@ impl Converter for Bridge {
             (Kind::Video, Codec::H264) => self.start_picture(job),
             _ => Err(unsupported(&job)),
         }
+    }
+}
+
+impl Mixer for Bridge {
+    fn takes(&self, from: &Format) -> bool {
+        mix::takes(from)
+    }
+
+    fn output(&self, accepted: &[RtpCodec]) -> Option<Format> {
+        mix::target(accepted)
+    }
+
+    fn passes(&self, codec: &RtpCodec) -> bool {
+        self.config.phone_audio == PhoneAudio::Passthrough || !mix::is_telephone(codec)
+    }
+
+    fn mix(&self, job: MixJob) -> Result<(), Refusal> {
+        let slot = Slot::take(&self.mixes, self.config.mix.rooms).ok_or_else(|| {
+            busy("The server already mixes the sound of as many rooms as it may; only one voice is heard for now.")
+        })?;
+        tracing::info!(room = job.room, "a receiver needs one track of several voices: the room is mixed");
+        let running = mix::running(job, self.mix_config.clone(), self.prompts.clone());
+        self.threads.run_mix(running, slot).map_err(|error| busy(&error.to_string()))
     }
 }

@@ -207,10 +207,10 @@ pub struct MixJob {
 pub trait Mixer: Send + Sync {
     /// Whether a track of that format can be mixed in.
     fn takes(&self, from: &Format) -> bool;
-    /// The best output for a receiver of `accepted`.
-    fn target(&self, accepted: &[RtpCodec]) -> Option<Format>;
+    /// What a receiver of `accepted` gets.
+    fn output(&self, accepted: &[RtpCodec]) -> Option<Format>;
     /// Whether a receiver that takes Opus too gets this codec of a telephone as it is.
     fn passes(&self, codec: &RtpCodec) -> bool;
     /// Starts a mix.
-    fn start(&self, job: MixJob) -> Result<(), Refusal>;
+    fn mix(&self, job: MixJob) -> Result<(), Refusal>;
 }

@@ -136,6 +136,8 @@ pub struct Feed {
     pub source: Option<Source>,
     /// Why it is fed from nothing although there is something.
     pub refusal: Option<Refused>,
+    /// Something is played to it alone.
+    pub playing: bool,
 }
 
 /// Where a feed's media comes from, step by step.
@@ -145,6 +147,8 @@ pub struct Source {
     pub origin: ProducerId,
     /// The conversion in between.
     pub job: Option<u32>,
+    /// The output of the room's mix that it is; `origin` is that output then.
+    pub mix: Option<u32>,
     /// The producer on the home router that has the right codec.
     pub home: ProducerId,
     /// The producer on the receiver's router; another than `home` when it was piped there.
@@ -164,6 +168,11 @@ impl Member {
     /// Whether media of it is there.
     pub fn is_live(&self) -> bool {
         self.tracks.iter().any(|track| track.ready)
+    }
+
+    /// Its tracks of sound that are there.
+    pub fn voices(&self) -> impl Iterator<Item = &Track> {
+        self.tracks.iter().filter(|track| track.ready && track.format.kind == Kind::Audio)
     }
 
     /// The newest track of a kind.

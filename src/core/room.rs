@@ -90,6 +90,21 @@ pub struct Room {
     pub program: Option<ConnId>,
     /// A publisher that came back and whose tracks are waited for.
     pub awaited: Option<ConnId>,
+    /// Who spoke, the last one first.
+    pub speakers: Speakers,
+}
+
+/// Whose picture the room shows, by who speaks.
+#[derive(Debug, Default)]
+pub struct Speakers {
+    /// Who was shown as the speaker, the last one first.
+    pub shown: Vec<ConnId>,
+    /// Who speaks now, though another may still be shown.
+    pub heard: Option<ConnId>,
+    /// The picture changed a moment ago and stays for now.
+    pub held: bool,
+    /// How often it changed; tells a stale timer from a fresh one.
+    pub changes: u64,
 }
 
 /// One router of a room.
@@ -140,6 +155,7 @@ impl Room {
             viewers: BTreeSet::new(),
             program: None,
             awaited: None,
+            speakers: Speakers::default(),
         }
     }
 

@@ -20,7 +20,8 @@ pub fn native_rate(codec: &RtpCodec) -> u32 {
     match Codec::from_mime(&codec.mime_type) {
         Codec::Opus => {
             // RFC 7587 §6.1: what the far end makes, or can make use of.
-            let named = ["maxplaybackrate", "sprop-maxcapturerate"].iter().filter_map(|name| codec.parameter(name));
+            let named =
+                ["maxplaybackrate", "sprop-maxcapturerate"].iter().filter_map(|name| codec.parameter(name));
             let rate = named.filter_map(|text| text.parse().ok()).min().unwrap_or(48_000);
             match rate {
                 0..=8_000 => 8_000,
@@ -273,7 +274,10 @@ mod tests {
 
     #[test]
     fn g711_expands_as_the_tables_of_the_standard() {
-        assert_eq!([0xff, 0x80, 0x00, 0xce].map(|code| (expand_mu(code) * 32_768.0) as i32), [0, 32_124, -32_124, 988]);
+        assert_eq!(
+            [0xff, 0x80, 0x00, 0xce].map(|code| (expand_mu(code) * 32_768.0) as i32),
+            [0, 32_124, -32_124, 988]
+        );
         assert_eq!([0xd5, 0xaa, 0x2a].map(|code| (expand_a(code) * 32_768.0) as i32), [8, 32_256, -32_256]);
     }
 
@@ -292,7 +296,8 @@ mod tests {
                 }
                 let noise = beside(&output[other as usize / 2..], 1_000.0, other);
                 assert!(noise < 0.004, "{codec:?} {rate} to {other}: {noise}");
-                let peak = output[other as usize / 2..].iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+                let peak =
+                    output[other as usize / 2..].iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
                 assert!((0.4..0.6).contains(&peak), "{codec:?}: {peak}");
             }
         }

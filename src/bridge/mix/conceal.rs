@@ -96,7 +96,8 @@ mod tests {
             let mut rest = tone[output.len()..output.len() + rate as usize / 50].to_vec();
             conceal.end(&mut rest, rate);
             output.extend(rest);
-            let steepest = |samples: &[f32]| samples.windows(2).fold(0.0f32, |most, w| most.max((w[1] - w[0]).abs()));
+            let steepest =
+                |samples: &[f32]| samples.windows(2).fold(0.0f32, |most, w| most.max((w[1] - w[0]).abs()));
             assert!(steepest(&output) < steepest(&tone) * 1.5, "{rate}");
             let error = output.iter().zip(&tone).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
             assert!(error < 0.15, "{error} at {rate}");

@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn a_sine_read_a_little_faster_is_a_sine() {
-        for (rate, frequency, ppm) in [(48_000u32, 1_000.0f32, 500.0), (8_000, 1_000.0, -500.0), (8_000, 2_500.0, 1_000.0)] {
+        for (rate, frequency, ppm) in
+            [(48_000u32, 1_000.0f32, 500.0), (8_000, 1_000.0, -500.0), (8_000, 2_500.0, 1_000.0)]
+        {
             let input = sine(frequency, rate, rate as usize * 5, 0.5);
             let mut drift = Drift::default();
             let (mut at, mut output) = (0, Vec::new());

@@ -18,7 +18,6 @@ pub struct Fir {
     past: Vec<f32>,
 }
 
-
 impl Fir {
     /// From one rate to the other; `None` where neither is a multiple of the other, or both are equal.
     pub fn new(from: u32, to: u32) -> Option<Fir> {
@@ -125,7 +124,9 @@ mod tests {
 
     #[test]
     fn a_sine_stays_a_sine_of_its_loudness() {
-        for (from, to) in [(8_000, 48_000), (8_000, 16_000), (16_000, 48_000), (48_000, 8_000), (16_000, 8_000)] {
+        for (from, to) in
+            [(8_000, 48_000), (8_000, 16_000), (16_000, 48_000), (48_000, 8_000), (16_000, 8_000)]
+        {
             for frequency in [300.0, 1_000.0, 3_000.0] {
                 let output = convert(from, to, frequency);
                 let noise = beside(&output[1_000..], frequency, to);

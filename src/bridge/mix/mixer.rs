@@ -318,7 +318,11 @@ impl Mix {
         result
     }
 
-    fn encode(&mut self, output: &mut Output, ready: &mut HashMap<Codec, Vec<u8>>) -> Result<Vec<u8>, String> {
+    fn encode(
+        &mut self,
+        output: &mut Output,
+        ready: &mut HashMap<Codec, Vec<u8>>,
+    ) -> Result<Vec<u8>, String> {
         let mine = |input: &&Input| input.sounds && Some(input.owner) == output.without;
         let contributes = self.inputs.iter().any(|input| mine(&input)) || output.player.is_some();
         output.own_ticks = if contributes { OWN } else { output.own_ticks.saturating_sub(1) };

@@ -35,7 +35,11 @@ fn likeness(a: &[f32], b: &[f32], step: usize) -> f32 {
 }
 
 /// Finds the lag at which `part(lag)`, two slices that should be alike, are most alike.
-fn search<'a>(rate: u32, longest: usize, part: impl Fn(usize) -> Option<(&'a [f32], &'a [f32])>) -> Option<Pitch> {
+fn search<'a>(
+    rate: u32,
+    longest: usize,
+    part: impl Fn(usize) -> Option<(&'a [f32], &'a [f32])>,
+) -> Option<Pitch> {
     let step = (rate as usize / COARSE).max(1);
     let score = |lag: usize, step: usize| part(lag).map(|(a, b)| likeness(a, b, step));
     let range = samples(SHORTEST, rate)..=samples(LONGEST, rate).min(longest);

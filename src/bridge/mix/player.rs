@@ -84,7 +84,13 @@ fn start(sound: &Sound, rate: u32, prompts: &Prompts) -> Option<Playing> {
 }
 
 /// Makes sure that 20 ms are ready, unless the recording ends.
-fn recorded(wav: &Wav, at: &mut usize, (fir, rate): (&mut Option<Fir>, u32), loops: bool, ready: &mut Vec<f32>) {
+fn recorded(
+    wav: &Wav,
+    at: &mut usize,
+    (fir, rate): (&mut Option<Fir>, u32),
+    loops: bool,
+    ready: &mut Vec<f32>,
+) {
     let piece = wav.rate as usize / 50;
     while ready.len() < rate as usize / 50 {
         if *at >= wav.samples.len() {
@@ -112,8 +118,12 @@ mod tests {
     #[test]
     fn prompts_and_tones_follow_each_other_and_the_last_repeats() {
         let prompts = Prompts::new(Default::default(), None);
-        let sounds =
-            vec![Sound::Prompt("please-hold".into()), Sound::Prompt("none".into()), Sound::Silence(100), Sound::Hold];
+        let sounds = vec![
+            Sound::Prompt("please-hold".into()),
+            Sound::Prompt("none".into()),
+            Sound::Silence(100),
+            Sound::Hold,
+        ];
         let mut player = Player::new(sounds, false);
         let wav = prompts.get("please-hold").expect("a prompt");
         let spoken = wav.samples.len() * 2 / 320;
@@ -124,11 +134,17 @@ mod tests {
             levels.push(dbfs(&frame));
         }
         assert!(levels[..spoken].iter().any(|level| *level > -25.0));
-        assert!(levels[spoken + 2] < -100.0 && levels[spoken + 10] > -40.0, "{:?}", &levels[spoken..spoken + 12]);
+        assert!(
+            levels[spoken + 2] < -100.0 && levels[spoken + 10] > -40.0,
+            "{:?}",
+            &levels[spoken..spoken + 12]
+        );
         assert!(levels[900..].iter().any(|level| *level > -40.0));
         let mut player = Player::new(vec![Sound::JoinChime], true);
         let mut frame = vec![0.0; 160];
-        let ticks = std::iter::repeat_with(|| player.add(8_000, &prompts, &mut frame)).take_while(|more| *more).count();
+        let ticks = std::iter::repeat_with(|| player.add(8_000, &prompts, &mut frame))
+            .take_while(|more| *more)
+            .count();
         assert_eq!(ticks, 12);
     }
 }

@@ -29,7 +29,8 @@ pub struct Prompts {
 impl Prompts {
     /// The built-in set with `own` recordings before it.
     pub fn new(own: HashMap<String, Wav>, music: Option<Wav>) -> Prompts {
-        let built_in = BUILT_IN.iter().filter_map(|(name, data)| Some(((*name).to_owned(), Wav::parse(data).ok()?)));
+        let built_in =
+            BUILT_IN.iter().filter_map(|(name, data)| Some(((*name).to_owned(), Wav::parse(data).ok()?)));
         let all = built_in.chain(own).map(|(name, wav)| (name, Arc::new(wav))).collect();
         Prompts { by_name: Arc::new(all), music: music.map(Arc::new) }
     }

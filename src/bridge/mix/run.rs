@@ -15,6 +15,9 @@ use crate::core::time::{Epoch, MediaTime};
 /// Ticks made up for after the thread was held up; more are left out.
 const MAX_BEHIND: i64 = 10;
 
+/// A tick may be made so much before its time.
+const SLACK: Duration = Duration::from_millis(2);
+
 /// See the module.
 pub struct RunningMix {
     room: String,
@@ -67,7 +70,8 @@ impl RunningMix {
                 Err(_) => return Ok(Pass::Ended),
             }
         }
-        let due = self.last.map_or(1, |last| ticks_between(last, now));
+        // A thread that wakes a little early is not sent back to sleep for a whole tick.
+        let due = self.last.map_or(1, |last| ticks_between(last, now + SLACK));
         if due <= 0 {
             return Ok(Pass::Idle);
         }
@@ -87,11 +91,6 @@ impl RunningMix {
         }
         self.output.wake();
         Ok(if closed { Pass::Ended } else { Pass::Idle })
-    }
-
-    /// When the next tick is due.
-    pub fn next(&self) -> Option<Instant> {
-        self.last.map(|last| self.epoch.instant(last + Duration::from_micros(TICK as u64)))
     }
 }
 

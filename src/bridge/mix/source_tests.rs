@@ -63,7 +63,8 @@ impl Call {
     fn run(&self) -> Heard {
         let (payload_type, clock) = if self.codec == Codec::Opus { (111, 48_000) } else { (0, 8_000) };
         let config = MixConfig::default();
-        let mut source = Source::new(self.codec, (payload_type, clock), self.rate, &config).expect("a source");
+        let mut source =
+            Source::new(self.codec, (payload_type, clock), self.rate, &config).expect("a source");
         let mut packets = self.packets().into_iter().peekable();
         let mut heard = Heard { samples: Vec::new(), counts: Default::default(), delays: Vec::new() };
         let mut frame = vec![0.0; self.rate as usize / 50];
@@ -98,7 +99,9 @@ const STEADY: Call =
 
 #[test]
 fn a_steady_stream_comes_through_untouched_after_one_packet() {
-    for (codec, rates) in [(Codec::Pcmu, [8_000, 48_000]), (Codec::G722, [8_000, 16_000]), (Codec::Opus, [16_000, 48_000])] {
+    for (codec, rates) in
+        [(Codec::Pcmu, [8_000, 48_000]), (Codec::G722, [8_000, 16_000]), (Codec::Opus, [16_000, 48_000])]
+    {
         for rate in rates {
             let call = Call { codec, rate, ..STEADY };
             let heard = call.run();
@@ -114,7 +117,8 @@ fn a_steady_stream_comes_through_untouched_after_one_packet() {
 fn lost_packets_are_made_up_for() {
     for (codec, rate, limit) in [(Codec::Pcma, 8_000, 0.05), (Codec::Opus, 48_000, 0.4)] {
         // A pure tone is the hardest for libopus, which goes on in another phase.
-        let call = Call { codec, rate, seconds: 8, network: |n| (n < 50 || n % 20 != 7).then_some(0), ..STEADY };
+        let call =
+            Call { codec, rate, seconds: 8, network: |n| (n < 50 || n % 20 != 7).then_some(0), ..STEADY };
         let heard = call.run();
         let noise = beside(heard.between(rate, 1.5, 7.9), 440.0, rate);
         assert!(noise < limit, "{codec:?}: {noise}");
@@ -175,8 +179,15 @@ fn a_drifting_clock_is_followed_without_a_click() {
             let heard = call.run();
             let noise = beside(heard.between(rate, 1.0, 119.0), 440.0, rate);
             assert!(noise < 0.005, "{codec:?} {ppm}: {noise}");
-            assert_eq!((heard.counts.lost, heard.counts.late, heard.counts.starved), (0, 0, 0), "{codec:?} {ppm}");
-            assert!(heard.delays[50..].iter().all(|delay| (20_000..28_000).contains(delay)), "{codec:?} {ppm}");
+            assert_eq!(
+                (heard.counts.lost, heard.counts.late, heard.counts.starved),
+                (0, 0, 0),
+                "{codec:?} {ppm}"
+            );
+            assert!(
+                heard.delays[50..].iter().all(|delay| (20_000..28_000).contains(delay)),
+                "{codec:?} {ppm}"
+            );
         }
     }
 }

@@ -12,7 +12,8 @@ pub fn sine(frequency: f32, rate: u32, count: usize, peak: f32) -> Vec<f32> {
 /// their whole power.
 pub fn part(samples: &[f32], frequency: f32, rate: u32) -> f32 {
     let step = 2.0 * std::f64::consts::PI * f64::from(frequency) / f64::from(rate);
-    let (mut xs, mut xc, mut ss, mut sc, mut cc, mut whole) = (0.0f64, 0.0f64, 0.0f64, 0.0f64, 0.0f64, 1e-12f64);
+    let (mut xs, mut xc, mut ss, mut sc, mut cc, mut whole) =
+        (0.0f64, 0.0f64, 0.0f64, 0.0f64, 0.0f64, 1e-12f64);
     for (at, sample) in samples.iter().enumerate() {
         let ((sine, cosine), sample) = ((at as f64 * step).sin_cos(), f64::from(*sample));
         (xs, xc) = (xs + sample * sine, xc + sample * cosine);
@@ -25,7 +26,10 @@ pub fn part(samples: &[f32], frequency: f32, rate: u32) -> f32 {
 
 /// The largest part of the power outside `frequency` over pieces of 50 ms: a click is loud there.
 pub fn beside(samples: &[f32], frequency: f32, rate: u32) -> f32 {
-    samples.chunks_exact(rate as usize / 20).map(|piece| 1.0 - part(piece, frequency, rate)).fold(0.0, f32::max)
+    samples
+        .chunks_exact(rate as usize / 20)
+        .map(|piece| 1.0 - part(piece, frequency, rate))
+        .fold(0.0, f32::max)
 }
 
 /// The amplitude at `frequency`.

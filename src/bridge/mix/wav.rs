@@ -55,7 +55,8 @@ struct Format {
 
 impl Format {
     fn parse(body: &[u8]) -> Result<Format, WavError> {
-        let Some(&[t0, t1, c0, c1, r0, r1, r2, r3, _, _, _, _, _, _, b0, b1]) = body.first_chunk::<16>() else {
+        let Some(&[t0, t1, c0, c1, r0, r1, r2, r3, _, _, _, _, _, _, b0, b1]) = body.first_chunk::<16>()
+        else {
             return Err(WavError::Broken);
         };
         let (tag, channels) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([c0, c1]));
@@ -70,7 +71,12 @@ impl Format {
     fn read(&self, body: &[u8]) -> Result<Wav, WavError> {
         let table = table(self.tag == 7);
         let samples = match self.tag {
-            1 => body.as_chunks::<2>().0.iter().map(|pair| f32::from(i16::from_le_bytes(*pair)) / 32_768.0).collect(),
+            1 => body
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|pair| f32::from(i16::from_le_bytes(*pair)) / 32_768.0)
+                .collect(),
             _ => body.iter().filter_map(|code| table.get(usize::from(*code)).copied()).collect(),
         };
         Ok(Wav { rate: self.rate, samples })
@@ -105,7 +111,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_played_is_named() {
-        assert!(Wav::parse(&file(1, 2, 44_100, 16, &[])).unwrap_err().to_string().contains("2 channels, 44100 Hz"));
+        assert!(
+            Wav::parse(&file(1, 2, 44_100, 16, &[]))
+                .unwrap_err()
+                .to_string()
+                .contains("2 channels, 44100 Hz")
+        );
         let whole = file(1, 1, 8_000, 16, &[1, 2]);
         for end in 0..whole.len() - 2 {
             let _ = Wav::parse(&whole[..end]);

@@ -42,6 +42,13 @@ pub struct RoomsConfig {
     pub max_pending_requests: usize,
     /// Frames that may wait between a worker and a conversion, each way. Default 256.
     pub convert_lane: usize,
+    /// How long an output of a room's mix outlives its last listener, and the mix its last output, in milliseconds.
+    /// Default 5,000.
+    pub mix_linger_ms: u64,
+    /// Packets that may wait between a worker and a room's mix, each way. Default 512.
+    pub mix_lane: usize,
+    /// How long the picture of a speaker stays at least when somebody else speaks, in milliseconds. Default 2,000.
+    pub speaker_hold_ms: u64,
     /// Packets that may wait between two workers of a room, each way. Default 4,096.
     pub pipe_lane: usize,
 }
@@ -66,6 +73,9 @@ impl Default for RoomsConfig {
             max_queued_bytes: 8 << 20,
             max_pending_requests: 16_384,
             convert_lane: 256,
+            mix_linger_ms: 5_000,
+            mix_lane: 512,
+            speaker_hold_ms: 2_000,
             pipe_lane: 4_096,
         }
     }

@@ -14,6 +14,7 @@ use crate::core::control::legs::Listeners;
 use crate::core::control::publish::Pending;
 use crate::core::control::rooms::Rooms;
 use crate::core::control::state::State;
+use crate::core::convert::Sound;
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
 use crate::core::mail::Mail;
 use crate::core::message::{DtlsParameters, IceParameters, Method, WebRtcTransport};
@@ -199,6 +200,28 @@ impl Peer {
         let (transport, pending) = self.rooms.step(|state| state.adopt(self.conn(), mail))?;
         answer(pending).await?;
         Ok(transport)
+    }
+
+    /// Plays `sounds` one after the other to one consumer of sound; a ringback, busy or hold tone goes on while it is
+    /// the last. Nothing: stops. The program is heard again when [`Peer::stop_playing`] is called; with `over` it is
+    /// heard all the time.
+    pub async fn play(
+        &self,
+        consumer: ConsumerId,
+        sounds: Vec<Sound>,
+        over: bool,
+    ) -> Result<(), ControlError> {
+        self.rooms.step(|state| state.play(self.conn(), consumer, sounds, over))
+    }
+
+    /// Back to the program.
+    pub async fn stop_playing(&self, consumer: ConsumerId) -> Result<(), ControlError> {
+        self.play(consumer, Vec::new(), false).await
+    }
+
+    /// Plays `sounds` to all who hear the room's mix, over it.
+    pub async fn play_to_room(&self, sounds: Vec<Sound>) {
+        self.rooms.step(|state| state.play_to_room(self.room(), sounds));
     }
 
     /// What the party should be told in words: why a track of the program is not sent to it.

@@ -198,6 +198,10 @@ impl State {
         let conn = entry.peer.conn;
         let Some(room) = self.rooms.get_mut(&entry.room) else { return };
         room.publishers.retain(|other| *other != conn);
+        room.speakers.shown.retain(|other| *other != conn);
+        if room.speakers.heard == Some(conn) {
+            room.speakers.heard = None;
+        }
         if room.awaited == Some(conn) {
             room.awaited = None;
         }
@@ -236,6 +240,10 @@ impl State {
                 self.dispatcher.unsubscribe(job.transport.0);
             }
         }
+        if let Some(mix) = self.mixes.remove(name) {
+            self.dispatcher.unsubscribe(mix.transport.0);
+        }
+        self.unmixed.remove(name);
         for seat in room.seats {
             let data = json!({"x.reason": reason.text});
             self.tell(seat.worker, Method::RouterClose, on_router(seat.router), data);

@@ -10,10 +10,12 @@ mod handle;
 mod jobs;
 mod legs;
 mod membership;
+mod mix;
 pub mod netstring;
 mod program;
 mod publish;
 mod rooms;
+mod speaker;
 mod spread;
 mod state;
 #[cfg(test)]

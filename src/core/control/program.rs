@@ -6,10 +6,11 @@ use futures_channel::oneshot;
 use serde_json::json;
 use tracing::info;
 
-use crate::core::capabilities::{Kind, RtpParameters, select};
+use crate::core::capabilities::{Kind, RtpCodec, RtpParameters, select};
 use crate::core::control::error::ControlError;
 use crate::core::control::publish::Pending;
 use crate::core::control::state::{Reply, State, Target, Timer, on_consumer, on_transport};
+use crate::core::convert::Format;
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId};
 use crate::core::message::{Internal, Method};
 use crate::core::peer::{Feed, Refused, Source};
@@ -50,6 +51,7 @@ impl State {
         if let Some(room) = self.rooms.get_mut(name) {
             room.program = program;
         }
+        self.bring_voices(name);
         for conn in members {
             self.point_all(conn);
         }
@@ -64,7 +66,7 @@ impl State {
     }
 
     /// Points a consumer to what it should be fed from now.
-    fn point(&mut self, conn: ConnId, consumer: ConsumerId) {
+    pub fn point(&mut self, conn: ConnId, consumer: ConsumerId) {
         let wanted = self.wanted(conn, consumer);
         let (source, refusal) = match wanted {
             Ok(source) => (source, None),
@@ -94,37 +96,98 @@ impl State {
         }
     }
 
-    fn feed_mut(&mut self, conn: ConnId, consumer: ConsumerId) -> Option<&mut Feed> {
+    pub fn feed_mut(&mut self, conn: ConnId, consumer: ConsumerId) -> Option<&mut Feed> {
         let entry = self.members.get_mut(&conn)?;
         entry.peer.feeds.iter_mut().find(|feed| feed.consumer == consumer)
     }
 
-    /// What a consumer should be fed from; starts conversions and pipes where they are missing.
+    /// What a consumer should be fed from; starts conversions, mixes and pipes where they are missing.
     fn wanted(&mut self, conn: ConnId, consumer: ConsumerId) -> Result<Option<Source>, Refused> {
         let Some(entry) = self.members.get(&conn) else { return Ok(None) };
         let (name, router) = (entry.room.clone(), entry.peer.router);
         let Some(feed) = entry.peer.feeds.iter().find(|feed| feed.consumer == consumer) else {
             return Ok(None);
         };
+        let (kind, accepts, watch) = (feed.kind, Arc::clone(&feed.accepts), entry.peer.watch.clone());
+        if kind == Kind::Audio
+            && (watch.is_none() || feed.playing)
+            && let Some(mixed) = self.voices_for(conn, consumer)
+        {
+            return self.mixed_source(&name, router, mixed).map(Some);
+        }
         let Some(room) = self.rooms.get(&name) else { return Ok(None) };
-        let publisher = match &entry.peer.watch {
-            Some(watch) => self.publisher_called(room, watch),
-            None => room.program,
+        let candidates = match watch {
+            Some(watch) => self.publisher_called(room, &watch).into_iter().collect(),
+            None if kind == Kind::Audio => self.other_voice(room, conn),
+            None => self.pictures_for(room, conn),
         };
-        let publisher = publisher.and_then(|conn| self.members.get(&conn));
-        let Some(track) = publisher.and_then(|entry| entry.peer.track(feed.kind)) else { return Ok(None) };
-        let origin = track.producer;
-        let as_it_is = !track.format.reordered && select(&feed.accepts, &track.format.codec).is_some();
-        let job = if as_it_is {
-            None
-        } else {
-            let (accepts, format) = (Arc::clone(&feed.accepts), track.format.clone());
-            let owner = publisher.map_or(conn, |entry| entry.peer.conn);
-            Some(self.job_for(&name, owner, origin, &format, &accepts)?)
-        };
+        let mut refusal = None;
+        for publisher in candidates {
+            let Some(track) = self.members.get(&publisher).and_then(|entry| entry.peer.track(kind)) else {
+                continue;
+            };
+            let (origin, format) = (track.producer, track.format.clone());
+            match self.direct_source(&name, router, publisher, (origin, &format), &accepts) {
+                Ok(source) => {
+                    self.say_instead(conn, consumer, publisher, source, refusal);
+                    return Ok(Some(source));
+                }
+                Err(refused) => {
+                    refusal.get_or_insert(refused);
+                }
+            }
+        }
+        refusal.map_or(Ok(None), Err)
+    }
+
+    /// Somebody else is shown than who should be: says so once.
+    fn say_instead(
+        &mut self,
+        conn: ConnId,
+        consumer: ConsumerId,
+        instead: ConnId,
+        source: Source,
+        refusal: Option<Refused>,
+    ) {
+        let old = self.feed_mut(conn, consumer).and_then(|feed| feed.source);
+        if let Some(refused) = refusal.filter(|_| old.map(|old| old.origin) != Some(source.origin)) {
+            info!(%conn, %instead, "another publisher is shown: {}", refused.text);
+        }
+    }
+
+    /// A track as it is, or converted.
+    fn direct_source(
+        &mut self,
+        name: &RoomName,
+        router: RouterId,
+        owner: ConnId,
+        (origin, format): (ProducerId, &Format),
+        accepts: &[RtpCodec],
+    ) -> Result<Source, Refused> {
+        let as_it_is = !format.reordered && select(accepts, &format.codec).is_some();
+        let job = if as_it_is { None } else { Some(self.job_for(name, owner, origin, format, accepts)?) };
         let home = job.and_then(|id| self.jobs.get(&id)).map_or(origin, |job| job.output);
-        let local = self.on_router_of_viewer(&name, router, home)?;
-        Ok(Some(Source { origin, job, home, local }))
+        let local = self.on_router_of_viewer(name, router, home)?;
+        Ok(Source { origin, job, mix: None, home, local })
+    }
+
+    fn mixed_source(
+        &mut self,
+        name: &RoomName,
+        router: RouterId,
+        (output, producer): (u32, ProducerId),
+    ) -> Result<Source, Refused> {
+        let local = self.on_router_of_viewer(name, router, producer)?;
+        Ok(Source { origin: producer, job: None, mix: Some(output), home: producer, local })
+    }
+
+    /// Whose sound a receiver gets that hears one publisher only: the program's, if it is not its own.
+    fn other_voice(&self, room: &Room, conn: ConnId) -> Vec<ConnId> {
+        let others = self.voices_but(room, conn);
+        match others[..] {
+            [(other, _)] if room.awaited.is_none_or(|awaited| awaited == other) => vec![other],
+            _ => room.program.filter(|program| *program != conn).into_iter().collect(),
+        }
     }
 
     fn on_router_of_viewer(
@@ -147,6 +210,9 @@ impl State {
         if let Some(job) = source.job.and_then(|id| self.jobs.get_mut(&id)) {
             job.users += 1;
         }
+        if let Some(output) = source.mix {
+            self.hold_mix(room, output);
+        }
         let pipe = self.rooms.get_mut(room).and_then(|room| room.pipe_mut(router));
         if let Some(track) = pipe.and_then(|pipe| pipe.tracks.get_mut(&source.home)) {
             track.users += 1;
@@ -155,13 +221,11 @@ impl State {
 
     /// Counts one user less; what nobody uses ends a while later.
     pub fn release(&mut self, room: &RoomName, router: RouterId, source: Source) {
-        if let Some((id, job)) = source.job.and_then(|id| self.jobs.get_mut(&id).map(|job| (id, job))) {
-            job.users = job.users.saturating_sub(1);
-            if job.users == 0 {
-                job.idled += 1;
-                let linger = State::millis(self.config.convert_linger_ms);
-                self.timers.set(linger, Timer::Job(id, job.idled));
-            }
+        if let Some(id) = source.job {
+            self.release_job(id);
+        }
+        if let Some(output) = source.mix {
+            self.release_mix(room, output);
         }
         let pipe = self.rooms.get_mut(room).and_then(|room| room.pipe_mut(router));
         if let Some(track) = pipe.and_then(|pipe| pipe.tracks.get_mut(&source.home)) {
@@ -171,6 +235,17 @@ impl State {
                 let linger = State::millis(self.config.pipe_linger_ms);
                 self.timers.set(linger, Timer::Piped(room.clone(), router, source.home, track.idled));
             }
+        }
+    }
+
+    /// Counts one user of a conversion less.
+    pub fn release_job(&mut self, id: u32) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.users = job.users.saturating_sub(1);
+        if job.users == 0 {
+            job.idled += 1;
+            let linger = State::millis(self.config.convert_linger_ms);
+            self.timers.set(linger, Timer::Job(id, job.idled));
         }
     }
 
@@ -228,7 +303,15 @@ impl State {
             return Err(ControlError::NotAllowed("the peer receives all the tracks it may receive"));
         }
         let accepts = rtp.codecs.iter().filter(|codec| !codec.is_feature()).cloned().collect();
-        peer.feeds.push(Feed { consumer, transport, kind, accepts, source: None, refusal: None });
+        peer.feeds.push(Feed {
+            consumer,
+            transport,
+            kind,
+            accepts,
+            source: None,
+            refusal: None,
+            playing: false,
+        });
         self.dispatcher.subscribe(consumer.0, worker, Target::Feed(conn));
         let internal = on_consumer(router, consumer);
         self.tell(worker, Method::RouterCreateConsumer, internal, json!({"kind": kind}));

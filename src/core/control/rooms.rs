@@ -43,8 +43,8 @@ pub struct Rooms(Arc<Mutex<State>>);
 
 impl Rooms {
     /// No rooms and no workers yet.
-    pub fn new(config: RoomsConfig, _epoch: Epoch, converter: Option<Arc<dyn Converter>>) -> Self {
-        Rooms(Arc::new(Mutex::new(State::new(config, converter))))
+    pub fn new(config: RoomsConfig, epoch: Epoch, converter: Option<Arc<dyn Converter>>) -> Self {
+        Rooms(Arc::new(Mutex::new(State::new(config, epoch, converter))))
     }
 
     /// The same, with somebody who mixes for receivers of one track.

@@ -91,6 +91,9 @@ impl State {
         if let Some(job) = self.jobs.values().find(|job| job.output == producer) {
             return Some((job.to.kind, job.to.codec.clone()));
         }
+        if let Some(output) = self.mixes.get(name).and_then(|mix| mix.output_of(producer)) {
+            return Some((output.format.kind, output.format.codec.clone()));
+        }
         let publishers = &self.rooms.get(name)?.publishers;
         let mut tracks =
             publishers.iter().filter_map(|conn| self.members.get(conn)).flat_map(|entry| &entry.peer.tracks);

@@ -17,6 +17,7 @@ use crate::core::control::dispatcher::{Dispatcher, Incoming, Link};
 use crate::core::control::error::ControlError;
 use crate::core::control::handle::Shared;
 use crate::core::control::jobs::Conversion;
+use crate::core::control::mix::RoomMix;
 use crate::core::control::timers::Timers;
 use crate::core::convert::{Converter, Mixer};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
@@ -24,6 +25,7 @@ use crate::core::mail::MailSender;
 use crate::core::message::{CloseEvent, Internal, Method, TrackEvent};
 use crate::core::peer::{CloseReason, Member};
 use crate::core::room::{Room, RoomName};
+use crate::core::time::Epoch;
 
 /// An answer as a door waits for it.
 pub(super) type Answer = Result<Value, ControlError>;
@@ -48,6 +50,8 @@ pub(super) enum Reply {
     Job(u32),
     /// A step of piping something to a router.
     Piped(RoomName, RouterId),
+    /// A step of a room's mix, by its transport.
+    Mix(RoomName, TransportId),
 }
 
 /// Whose event it is.
@@ -59,6 +63,8 @@ pub(super) enum Target {
     Feed(ConnId),
     /// The transport of a conversion.
     Job(u32),
+    /// The transport of a room's mix.
+    Mix(RoomName),
 }
 
 /// What happens later.
@@ -77,6 +83,12 @@ pub(super) enum Timer {
     Retry,
     /// Conversions of a track that failed may be tried again.
     Forgive(ProducerId),
+    /// An output of a mix has idled since it fell idle for that time.
+    MixOutput(RoomName, u32, u64),
+    /// A mix that failed may be tried again.
+    Remix(RoomName),
+    /// The room's picture may change to another speaker again.
+    Speaker(RoomName, u64),
 }
 
 /// A member with what its door holds.
@@ -89,6 +101,7 @@ pub(super) struct Entry {
 /// See the module.
 pub(super) struct State {
     pub config: RoomsConfig,
+    pub epoch: Epoch,
     pub converter: Option<Arc<dyn Converter>>,
     pub mixer: Option<Arc<dyn Mixer>>,
     pub dispatcher: Dispatcher<Reply, Target>,
@@ -96,6 +109,10 @@ pub(super) struct State {
     pub rooms: BTreeMap<RoomName, Room>,
     pub members: HashMap<ConnId, Entry>,
     pub jobs: HashMap<u32, Conversion>,
+    /// Rooms whose voices are mixed.
+    pub mixes: HashMap<RoomName, RoomMix>,
+    /// Rooms whose mix failed, or found no place, lately.
+    pub unmixed: HashMap<RoomName, String>,
     /// Conversions that failed lately, by the track they were of.
     pub failures: HashMap<ProducerId, String>,
     /// Conversions that found no place lately, by the track they would be of.
@@ -109,9 +126,12 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(config: RoomsConfig, converter: Option<Arc<dyn Converter>>) -> Self {
+    pub fn new(config: RoomsConfig, epoch: Epoch, converter: Option<Arc<dyn Converter>>) -> Self {
         State {
+            epoch,
             mixer: None,
+            mixes: HashMap::new(),
+            unmixed: HashMap::new(),
             dispatcher: Dispatcher::new(&config),
             config,
             converter,
@@ -224,6 +244,11 @@ impl State {
                     self.job_failed(job, &error.to_string());
                 }
             }
+            Reply::Mix(room, transport) => {
+                if let Err(error) = result {
+                    self.mix_failed(&room, transport, &error.to_string(), false);
+                }
+            }
             Reply::Piped(room, router) => {
                 if let Err(error) = result {
                     debug!(%room, %router, %error, "a track was not piped");
@@ -252,6 +277,16 @@ impl State {
                 self.job_failed(job, &reason);
             }
             (Target::Job(job), _) => debug!(job, event, "conversion"),
+            (Target::Mix(room), "close") => {
+                let reason = CloseEvent::read(data).reason;
+                self.mix_failed(&room, TransportId(target), &reason, true);
+            }
+            (Target::Mix(room), "x.speaker") => {
+                if let Some(track) = data["track"].as_u64().and_then(|track| u32::try_from(track).ok()) {
+                    self.speaker_heard(&room, ConsumerId(track));
+                }
+            }
+            (Target::Mix(room), _) => debug!(%room, event, "mix"),
         }
     }
 
@@ -310,6 +345,12 @@ impl State {
                 self.busy.clear();
                 self.retry_refused();
             }
+            Timer::MixOutput(room, output, idled) => self.mix_output_idle(&room, output, idled),
+            Timer::Remix(room) => {
+                self.unmixed.remove(&room);
+                self.refresh(&room);
+            }
+            Timer::Speaker(room, count) => self.speaker_may_change(&room, count),
             Timer::Forgive(producer) => {
                 self.failures.remove(&producer);
                 self.retry_refused();

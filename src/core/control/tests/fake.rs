@@ -15,7 +15,7 @@ use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
 use crate::core::control::dispatcher::Link;
 use crate::core::control::tests::mirror::{Mirror, Script};
 use crate::core::control::{ControlError, Join, JoinError, Peer, Rooms, RoomsConfig};
-use crate::core::convert::{Converter, DirectIn, Format, Job, Refusal};
+use crate::core::convert::{Converter, DirectIn, Format, Job, MixCommand, MixJob, Mixer, Refusal};
 use crate::core::id::{ConsumerId, ProducerId, TransportId, WorkerId};
 use crate::core::lane::{Closed, Wake};
 use crate::core::mail::{Mail, Mailbox};
@@ -56,6 +56,7 @@ impl Post {
 
 pub struct Transport {
     router: u32,
+    direct: bool,
     mail: Option<Mail>,
 }
 
@@ -179,7 +180,9 @@ impl Worker {
             Method::RouterCreateWebRtcTransport => None,
             _ => Some(data["attach"].as_u64().and_then(|n| self.post.take(n)).ok_or("no such mail")?),
         };
-        insist(self.transports.insert(id, Transport { router, mail }).is_none(), "Transport already exists")?;
+        let direct = method == Method::XRouterCreateDirectTransport;
+        let transport = Transport { router, direct, mail };
+        insist(self.transports.insert(id, transport).is_none(), "Transport already exists")?;
         Ok(json!({
             "transportId": id,
             "iceLocalParameters": {"usernameFragment": "u", "password": "p", "iceLite": true},
@@ -312,8 +315,70 @@ impl Converter for Stub {
     }
 }
 
+/// Mixes Opus and PCMU into either, as often at once as it is told.
+#[derive(Default)]
+pub struct MixStub {
+    jobs: Mutex<Vec<MixJob>>,
+    pub full: Mutex<bool>,
+    pub opus_only: Mutex<bool>,
+}
+
+impl MixStub {
+    /// Mixes whose lanes are open.
+    pub fn running(&self) -> usize {
+        let jobs = self.jobs.lock().expect("a lock");
+        let open = |job: &&MixJob| loop {
+            match job.input.pop() {
+                Ok(Some(_)) => {}
+                Ok(None) => break true,
+                Err(Closed) => break false,
+            }
+        };
+        jobs.iter().filter(open).count()
+    }
+
+    pub fn started(&self) -> usize {
+        self.jobs.lock().expect("a lock").len()
+    }
+
+    /// What the last mix was told since the last look.
+    pub fn told(&self) -> Vec<MixCommand> {
+        let jobs = self.jobs.lock().expect("a lock");
+        jobs.last().map(|job| job.commands.try_iter().collect()).unwrap_or_default()
+    }
+
+    fn say(&self, value: DirectIn) {
+        let jobs = self.jobs.lock().expect("a lock");
+        jobs.last().expect("a mix").output.send(value).expect("an open lane");
+    }
+}
+
+impl Mixer for MixStub {
+    fn takes(&self, from: &Format) -> bool {
+        from.codec.is("audio/opus") || from.codec.is("audio/PCMU")
+    }
+
+    fn output(&self, accepted: &[RtpCodec]) -> Option<Format> {
+        let codec = accepted.iter().find(|codec| codec.is("audio/opus") || codec.is("audio/PCMU"))?.clone();
+        Some(Format { kind: Kind::Audio, codec, config: Vec::new(), reordered: false })
+    }
+
+    fn passes(&self, codec: &RtpCodec) -> bool {
+        codec.is("audio/opus") || !*self.opus_only.lock().expect("a lock")
+    }
+
+    fn mix(&self, job: MixJob) -> Result<(), Refusal> {
+        if *self.full.lock().expect("a lock") {
+            return Err(Refusal::Busy("all mixers are busy".into()));
+        }
+        self.jobs.lock().expect("a lock").push(job);
+        Ok(())
+    }
+}
+
 pub struct Net {
     pub rooms: Rooms,
+    pub mixer: Arc<MixStub>,
     pub workers: Vec<Worker>,
     pub stub: Arc<Stub>,
     now: Instant,
@@ -329,8 +394,9 @@ impl Net {
         let stub =
             Arc::new(Stub { jobs: Mutex::default(), limit: Mutex::new(10), refused: Mutex::default() });
         let epoch = Epoch { instant: now, unix: Duration::ZERO };
-        let rooms = Rooms::new(config, epoch, Some(stub.clone()));
-        let mut net = Net { rooms, workers: Vec::new(), stub, now, epoch, ssrc: 0 };
+        let mixer = Arc::new(MixStub::default());
+        let rooms = Rooms::new(config, epoch, Some(stub.clone())).with_mixer(mixer.clone());
+        let mut net = Net { rooms, mixer, workers: Vec::new(), stub, now, epoch, ssrc: 0 };
         for id in 0..workers {
             let post = Post::default();
             let link = Some(net.rooms.worker_up(WorkerId(id), Arc::new(post.clone())));
@@ -405,6 +471,28 @@ impl Net {
         let failed = DirectIn::Failed(reason.into());
         let sent = self.stub.jobs.lock().expect("a lock").last().expect("a job").output.send(failed);
         assert!(sent.is_ok());
+        self.lanes(worker);
+    }
+
+    /// The last mix says something.
+    pub fn mix_says(&mut self, value: DirectIn) {
+        self.mixer.say(value);
+        self.lanes(0);
+    }
+
+    /// The mix finds a publisher the loudest.
+    pub fn speaks(&mut self, voice: ProducerId) {
+        let source = Some(voice.0);
+        let taken = |consumer: &&Consumer| consumer.source == source && consumer.follows;
+        let mut consumers = self.workers[0].consumers.iter();
+        let of_mix =
+            |transport: Option<u32>| transport.is_some_and(|at| self.workers[0].transports[&at].direct);
+        let found = consumers.find(|(_, consumer)| taken(consumer) && of_mix(consumer.transport));
+        let track = *found.expect("a voice in the mix").0;
+        self.mix_says(DirectIn::Event { name: "x.speaker", data: json!({"track": track}) });
+    }
+
+    fn lanes(&mut self, worker: usize) {
         let worker = &mut self.workers[worker];
         let events = worker.mirror.lanes(self.now);
         let link = worker.link.expect("a live worker");
@@ -458,6 +546,16 @@ impl Net {
         self.ssrc += 1;
         let rtp = one(codec, self.ssrc);
         self.run(peer.produce(transport, kind_of(codec), rtp, None)).expect("a producer")
+    }
+
+    /// A party that sends and hears, as a telephone does: its producer and its consumer.
+    pub fn call(&mut self, name: &str, codec: &RtpCodec) -> (Peer, ProducerId, ConsumerId) {
+        let peer = self.join_publisher(name);
+        let transport = self.run(peer.create_webrtc_transport()).expect("a transport").id;
+        let producer = self.produce(&peer, transport, codec);
+        self.ssrc += 1;
+        let consumer = self.run(peer.consume_program(transport, Kind::Audio, one(codec, self.ssrc)));
+        (peer, producer, consumer.expect("a consumer"))
     }
 
     /// A stream session's peer and transport.
@@ -522,7 +620,9 @@ impl Net {
             assert!(worker.post.0.lock().expect("a lock").is_empty(), "mail is left");
         }
         assert_eq!(self.stub.running(), 0);
+        assert_eq!(self.mixer.running(), 0);
         assert_eq!(self.rooms.step(|state| (state.members.len(), state.jobs.len())), (0, 0));
+        assert_eq!(self.rooms.step(|state| (state.mixes.len(), state.unmixed.len())), (0, 0));
         assert_eq!(self.rooms.step(|state| state.dispatcher.subscriptions()), 0);
     }
 }
@@ -560,6 +660,10 @@ pub fn opus() -> RtpCodec {
 
 pub fn aac() -> RtpCodec {
     RtpCodec { channels: Some(2), ..codec("audio/mpeg4-generic", 44_100) }
+}
+
+pub fn pcmu() -> RtpCodec {
+    codec("audio/PCMU", 8_000)
 }
 
 pub fn h264() -> RtpCodec {

@@ -3,6 +3,7 @@
 
 mod fake;
 mod mirror;
+mod mix;
 mod random;
 
 use serde_json::json;
@@ -108,8 +109,8 @@ fn the_program_is_the_newest_publisher_unless_one_is_asked_for() {
     assert_eq!(net.try_join(false, |join| join.watch = Some("b".into())).err(), Some(JoinError::NothingLive));
     let (second, second_producers) = net.publish("b", &[h264()]);
     assert_eq!(net.source(consumers[1]), Some(second_producers[0]));
-    // The program is one publisher: no sound of the other under its picture.
-    assert_eq!(net.source(consumers[0]), None);
+    // Only one of them speaks.
+    assert_eq!(net.source(consumers[0]), Some(first_producers[0]));
     assert_eq!(net.source(faithful_consumers[0]), Some(first_producers[1]));
     net.leave(&second);
     assert_eq!(net.source(consumers[0]), Some(first_producers[0]));
