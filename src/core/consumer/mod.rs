@@ -1,8 +1,8 @@
 //! A consumer: one track out of a router, towards one receiver, whose source may change under it.
 //!
-//! It reads its producer's store with a [`Cursor`] at the moment of sending. What becomes of the packets
-//! is the output's business, one file each: [`rtp`] seals them for a WebRTC receiver, [`frames`] puts them
-//! together for a bridge job, [`pipe`] carries them to another router.
+//! It reads its producer's store with a cursor at the moment of sending. What becomes of the packets
+//! is the output's business, one file each: `rtp` seals them for a WebRTC receiver, `frames` puts them
+//! together for a bridge job, `pipe` carries them to another router.
 
 mod cursor;
 mod frames;
