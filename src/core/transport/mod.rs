@@ -1,5 +1,5 @@
-//! Transports: one media path of a peer each. [`webrtc`] demultiplexes and decrypts, seals and reports;
-//! [`plain`] does so for SIP parties; [`stream`] takes the frames of a session (RTMP, a looped clip); a Direct transport joins a bridge job,
+//! Transports: one media path of a peer each. `webrtc` demultiplexes and decrypts, seals and reports;
+//! `plain` does so for SIP parties; `stream` takes the frames of a session (RTMP, a looped clip); a Direct transport joins a bridge job,
 //! a Pipe transport a router on another worker.
 
 mod feedback;
