@@ -62,7 +62,10 @@ pub struct PlainOptions {
     /// Learn the remote address from what arrives (symmetric RTP) instead of trusting its SDP.
     #[serde(rename = "x.latch")]
     pub latch: bool,
-    /// An address of this family.
+    /// The address to listen on, and to tell; what the configuration says when not given.
+    #[serde(rename = "localIP", skip_serializing_if = "Option::is_none")]
+    pub local_ip: Option<IpAddr>,
+    /// An IPv6 address, where any will do.
     #[serde(rename = "preferIPv6")]
     pub ipv6: bool,
     /// The keys that protect what we send.
@@ -76,7 +79,14 @@ pub struct PlainOptions {
 
 impl Default for PlainOptions {
     fn default() -> Self {
-        PlainOptions { rtcp_mux: false, latch: true, ipv6: false, srtp_local: None, media_timeout_ms: None }
+        PlainOptions {
+            rtcp_mux: false,
+            latch: true,
+            local_ip: None,
+            ipv6: false,
+            srtp_local: None,
+            media_timeout_ms: None,
+        }
     }
 }
 

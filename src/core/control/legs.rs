@@ -154,6 +154,30 @@ impl Peer {
         answer(self.rooms().step(|state| state.close_one_transport(self.conn(), transport))?).await.map(drop)
     }
 
+    /// Ends one of its tracks; the transport stays.
+    pub async fn stop_producer(&self, producer: ProducerId) -> Result<(), ControlError> {
+        self.rooms().step(|state| {
+            let peer = state.member(self.conn())?;
+            if !peer.tracks.iter().any(|track| track.producer == producer) {
+                return Err(ControlError::NotAllowed("that is no track of this peer"));
+            }
+            state.drop_track(self.conn(), producer);
+            Ok(())
+        })
+    }
+
+    /// Ends what it is sent by one consumer; the transport stays.
+    pub async fn stop_consumer(&self, consumer: ConsumerId) -> Result<(), ControlError> {
+        self.rooms().step(|state| {
+            let peer = state.member(self.conn())?;
+            if !peer.feeds.iter().any(|feed| feed.consumer == consumer) {
+                return Err(ControlError::NotAllowed("that is no consumer of this peer"));
+            }
+            state.drop_feed(self.conn(), consumer);
+            Ok(())
+        })
+    }
+
     /// Plays telephone events into what `consumer` sends, one after another: `0`-`9`, `*`, `#`, `A`-`D`,
     /// `,` for a pause, each `ms` long.
     pub async fn send_dtmf(&self, consumer: ConsumerId, digits: &str, ms: u32) -> Result<(), ControlError> {

@@ -25,6 +25,8 @@ pub(crate) mod epoll;
 pub mod error;
 pub mod eventfd;
 mod framing;
+#[cfg(test)]
+mod leg_tests;
 mod legs;
 mod listener;
 mod load;

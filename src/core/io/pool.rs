@@ -90,6 +90,9 @@ impl WorkerPool {
         E: Engine,
         F: Fn(Seat) -> E + Send + Sync + 'static,
     {
+        if let Err(error) = sys::raise_open_files() {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
         let cores = sys::allowed_cores();
         let workers = worker_count(&config, cores.len());
         let detected = addresses::detect(config.announce_loopback)

@@ -176,6 +176,17 @@ pub(crate) fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
+/// Lets the process open as many files and sockets as the system allows it.
+pub(crate) fn raise_open_files() -> io::Result<()> {
+    // SAFETY: all zeroes is a valid value.
+    let mut limit: libc::rlimit = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: the pointer is to a live value.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the pointer is to a live value.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
+}
+
 /// The cores this process may use.
 pub(crate) fn allowed_cores() -> Vec<usize> {
     // SAFETY: all zeroes is an empty set.

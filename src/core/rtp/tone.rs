@@ -129,7 +129,7 @@ impl ToneReceiver {
 
     /// When to call [`ToneReceiver::handle_timeout`].
     pub fn next_timeout(&self) -> Option<MediaTime> {
-        self.current.filter(|current| !current.told).map(|current| current.heard + LOST_END)
+        self.current.filter(|current| !current.told).map(|current| after(current.heard, LOST_END))
     }
 
     /// The tone whose end was lost, if there is one.
@@ -224,10 +224,10 @@ impl TonePlayer {
             let (event, length) = self.waiting.pop_front()?;
             match event {
                 Some(event) => {
-                    let next = now + STEP;
+                    let next = after(now, STEP);
                     self.playing = Some(Playing { event, begun: now, length, next, first: true, ends: 0 });
                 }
-                None => self.rest = Some(now + length),
+                None => self.rest = Some(after(now, length)),
             }
         }
         let playing = self.playing.as_mut()?;
@@ -239,14 +239,18 @@ impl TonePlayer {
         let end = elapsed == playing.length;
         let packet = TonePacket { first: playing.first, event: playing.event, end, elapsed };
         playing.first = false;
-        playing.next = playing.next + STEP;
+        playing.next = after(playing.next, STEP);
         playing.ends = playing.ends.saturating_add(u8::from(end));
         if playing.ends >= ENDS {
             self.playing = None;
-            self.rest = Some(now + GAP);
+            self.rest = Some(after(now, GAP));
         }
         Some(packet)
     }
+}
+
+fn after(time: MediaTime, span: Duration) -> MediaTime {
+    MediaTime(time.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
 }
 
 #[cfg(test)]

@@ -26,8 +26,6 @@ struct V2Options {
     remote_ip: Option<IpAddr>,
     #[serde(rename = "remotePort")]
     remote_port: Option<u16>,
-    #[serde(rename = "localIP")]
-    local_ip: Option<IpAddr>,
 }
 
 impl Worker {
@@ -37,8 +35,8 @@ impl Worker {
         let fault = |fault: serde_json::Error| format!("data: {fault}");
         let options = PlainOptions::deserialize(&request.data).map_err(fault)?;
         let v2 = V2Options::deserialize(&request.data).map_err(fault)?;
-        let ipv6 = v2.local_ip.map_or(options.ipv6, |ip| ip.is_ipv6());
-        let ip = v2.local_ip.unwrap_or_else(|| self.announced(ipv6));
+        let ipv6 = options.local_ip.map_or(options.ipv6, |ip| ip.is_ipv6());
+        let ip = options.local_ip.unwrap_or_else(|| self.announced(ipv6));
         let ssrc = self.random() as u32 | 1;
         let mut plain = PlainTransport::new(&options, &self.config.legs, ip, ssrc);
         plain.asked_by = Some(request.id);
@@ -47,7 +45,7 @@ impl Worker {
         }
         let place = self.insert_transport(key, id, &request.data, TransportKind::Plain(Box::new(plain)));
         let pair = !options.rtcp_mux;
-        self.actions.push_back(Action::OpenLeg { leg: id, ip: v2.local_ip, ipv6, pair });
+        self.actions.push_back(Action::OpenLeg { leg: id, ip: options.local_ip, ipv6, pair });
         self.reschedule(place);
         Ok(())
     }

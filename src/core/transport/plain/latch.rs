@@ -205,7 +205,7 @@ impl Latch {
         if let Some(chosen) = self.chosen {
             return Some(chosen.path);
         }
-        let remote = self.sdp?;
+        let remote = self.sdp.filter(is_one_host)?;
         let granted = now.micros_since(self.granted) <= micros(self.unlatched);
         let any = if remote.is_ipv4() { UNSPECIFIED_4 } else { UNSPECIFIED_6 };
         (!self.learn || (granted && !careful)).then_some(Path::Udp { socket, local: any, remote })
@@ -214,6 +214,13 @@ impl Latch {
 
 const UNSPECIFIED_4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 const UNSPECIFIED_6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+
+/// Whether one party can be there: an old hold names the address 0.0.0.0, and nobody is sent to by a group.
+fn is_one_host(address: &SocketAddr) -> bool {
+    let broadcast = matches!(address.ip(), IpAddr::V4(v4) if v4.is_broadcast());
+    let ip = address.ip();
+    !(ip.is_unspecified() || ip.is_multicast() || broadcast || address.port() == 0)
+}
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
@@ -328,6 +335,12 @@ mod tests {
         assert_eq!(to(&latch, 24_001, false), None, "asking again and again gives no more");
         feed(&mut latch, 24_001, REAL, 7, &[1, 2, 3]);
         assert_eq!(to(&latch, 90_000, true).map(|to| to.to_string()).as_deref(), Some(REAL));
+        for nobody in ["0.0.0.0:4000", "224.0.0.5:4000", "255.255.255.255:9", "192.0.2.1:0", "[ff02::1]:5"] {
+            let mut latch = Latch::new(&LegsConfig::default(), true);
+            latch.arm(ms(0), nobody.parse().unwrap());
+            assert_eq!(to(&latch, 0, false), None, "{nobody}");
+            assert_eq!(feed(&mut latch, 0, REAL, 7, &[1, 2, 3])[2], Taken::Found);
+        }
         let mut fixed = Latch::new(&LegsConfig::default(), false);
         fixed.arm(ms(0), sdp);
         assert_eq!(to(&fixed, 90_000, true), Some(sdp), "a trusted address");

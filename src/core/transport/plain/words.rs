@@ -14,8 +14,8 @@ pub(super) fn names_a_stream(compound: &[u8], feedback: &Feedback) -> Option<boo
     let mut named = None;
     for packet in Compound::new(compound).map_while(Result::ok) {
         let mut blocks = match &packet {
-            Packet::SenderReport(report) => report.reports.clone(),
-            Packet::ReceiverReport(report) => report.reports.clone(),
+            Packet::SenderReport(report) => report.reports,
+            Packet::ReceiverReport(report) => report.reports,
             _ => continue,
         };
         let ours = blocks.any(|block| feedback.consumer_of(block.ssrc).is_some());
