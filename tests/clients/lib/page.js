@@ -214,7 +214,7 @@ class Viewer {
     return {
       now: now(), posted: this.posted, answered: this.answered, first: this.first, frames: this.frames, shown: this.shown,
       flashes: this.flashes, beeps: this.beeps, damaged: this.damaged, states: this.states, errors: this.errors,
-      state: this.pc.connectionState, tone: await this.tone(), location: this.location, stats, protocol: remote?.protocol,
+      state: this.pc.connectionState, dtls: this.pc.getReceivers()[0]?.transport?.state, tone: await this.tone(), location: this.location, stats, protocol: remote?.protocol,
       size: this.video && [this.video.videoWidth, this.video.videoHeight],
     };
   }
@@ -294,7 +294,7 @@ window.publish = async ({ url, token, id = 1, codec, fps = 30, width = 640, heig
 /** What a publisher has sent so far. */
 window.published = async (number) => {
   const { pc, drawn, states } = window.publishers[number];
-  const out = { drawn, states, state: pc.connectionState };
+  const out = { drawn, states, state: pc.connectionState, dtls: pc.getSenders()[0]?.transport?.state };
   for (const stat of (await pc.getStats()).values()) {
     if (stat.type === "outbound-rtp") out[stat.kind] = stat;
     if (stat.type === "remote-inbound-rtp") out[`report_${stat.kind}`] = stat;
