@@ -15,6 +15,8 @@ mod fir;
 mod level;
 mod limiter;
 mod mixer;
+#[cfg(test)]
+mod mixer_tests;
 mod pitch;
 mod player;
 mod prompts;

@@ -1,0 +1,341 @@
+//! A room in virtual time: who hears which tone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Map;
+
+use super::codec::{Decoder, Encoder, native_rate};
+use super::config::MixConfig;
+use super::level::dbfs;
+use super::mixer::Mix;
+use super::prompts::Prompts;
+use super::tests::{amplitude, sine};
+use crate::core::capabilities::{Kind, RtpCodec};
+use crate::core::convert::{DirectIn, Format, MixCommand, Packet, Sound};
+use crate::core::id::{ConnId, WorkerId};
+use crate::core::payload::Codec;
+use crate::core::time::MediaTime;
+
+fn format(codec: Codec) -> Format {
+    let (mime_type, payload_type, clock_rate) = match codec {
+        Codec::Opus => ("audio/opus", 111, 48_000),
+        Codec::Pcma => ("audio/PCMA", 8, 8_000),
+        Codec::G722 => ("audio/G722", 9, 8_000),
+        _ => ("audio/PCMU", 0, 8_000),
+    };
+    let codec = RtpCodec {
+        mime_type: mime_type.into(),
+        payload_type,
+        clock_rate,
+        channels: None,
+        parameters: Map::new(),
+        rtcp_feedback: Vec::new(),
+    };
+    Format { kind: Kind::Audio, codec, config: Vec::new(), reordered: false }
+}
+
+fn conn(number: u32) -> ConnId {
+    ConnId::new(0, WorkerId(0), u128::from(number))
+}
+
+struct Party {
+    number: u32,
+    format: Format,
+    frequency: f32,
+    peak: f32,
+    encoder: Encoder,
+    native: u32,
+    at: usize,
+    /// The packets say how loud they are.
+    tells: bool,
+}
+
+/// Decodes one output.
+struct Ear {
+    decoder: Decoder,
+    samples: Vec<f32>,
+    packets: usize,
+}
+
+struct Room {
+    mix: Mix,
+    parties: Vec<Party>,
+    ears: HashMap<u32, Ear>,
+    events: Vec<u32>,
+    tick: u64,
+    last: Vec<(u32, Vec<u8>)>,
+}
+
+/// Rate at which the ears decode.
+const EARS: u32 = 48_000;
+
+impl Room {
+    fn new(change: impl FnOnce(&mut MixConfig)) -> Room {
+        let mut config = MixConfig { opus_complexity: 3, ..MixConfig::default() };
+        change(&mut config);
+        let mix = Mix::new(Arc::new(config), Prompts::new(HashMap::new(), None));
+        Room { mix, parties: Vec::new(), ears: HashMap::new(), events: Vec::new(), tick: 0, last: Vec::new() }
+    }
+
+    /// A party that talks (a tone) and hears a mix of its own.
+    fn call(&mut self, codec: Codec, frequency: f32) -> u32 {
+        let number = self.talk(codec, frequency);
+        self.listen(1_000 + number, codec, Some(number));
+        number
+    }
+
+    fn talk(&mut self, codec: Codec, frequency: f32) -> u32 {
+        let number = self.parties.len() as u32 + 1;
+        let format = format(codec);
+        let native = native_rate(&format.codec);
+        let encoder = Encoder::new(codec, native, &MixConfig::default()).expect("an encoder");
+        let command = MixCommand::AddSource { track: number, owner: conn(number), format: format.clone() };
+        self.mix.command(command);
+        self.parties.push(Party {
+            number,
+            format,
+            frequency,
+            peak: 0.2,
+            encoder,
+            native,
+            at: 0,
+            tells: false,
+        });
+        number
+    }
+
+    fn listen(&mut self, track: u32, codec: Codec, without: Option<u32>) {
+        let without = without.map(conn);
+        self.mix.command(MixCommand::AddOutput { track, format: format(codec), without });
+        let decoder = Decoder::new(codec, EARS).expect("a decoder");
+        self.ears.insert(track, Ear { decoder, samples: Vec::new(), packets: 0 });
+    }
+
+    fn hang_up(&mut self, number: u32) {
+        self.mix.command(MixCommand::RemoveSource { track: number });
+        self.mix.command(MixCommand::RemoveOutput { track: 1_000 + number });
+        self.parties.retain(|party| party.number != number);
+    }
+
+    fn run(&mut self, ticks: u64) {
+        for _ in 0..ticks {
+            let now = MediaTime::from_micros(self.tick as i64 * 20_000);
+            for party in &mut self.parties {
+                let packet = party.packet(self.tick, now);
+                self.mix.packet(packet);
+            }
+            let (ears, events, last) = (&mut self.ears, &mut self.events, &mut self.last);
+            last.clear();
+            let mut sink = |value| match value {
+                DirectIn::Frame(frame) => {
+                    assert_eq!(frame.pts.as_micros(), now.as_micros() - 40_000);
+                    last.push((frame.track, frame.data.clone()));
+                    if let Some(ear) = ears.get_mut(&frame.track) {
+                        ear.decoder.decode(&frame.data, &mut ear.samples).expect("a packet");
+                        ear.packets += 1;
+                    }
+                }
+                DirectIn::Event { name, data } => {
+                    assert_eq!(name, "x.speaker");
+                    events.push(data["track"].as_u64().expect("a number") as u32);
+                }
+                other => panic!("{other:?}"),
+            };
+            self.mix.tick(now, &mut sink).expect("a tick");
+            self.tick += 1;
+        }
+    }
+
+    /// Forgets what was heard and listens for a while. Answers what each output holds of each frequency.
+    fn hear(&mut self, ticks: u64) {
+        self.ears.values_mut().for_each(|ear| ear.samples.clear());
+        self.run(ticks);
+    }
+
+    fn has(&self, output: u32, frequency: f32) -> bool {
+        let heard = amplitude(&self.ears[&output].samples, frequency, EARS);
+        assert!(!(0.02..0.1).contains(&heard), "{heard} of {frequency} Hz at {output}");
+        heard >= 0.1
+    }
+}
+
+impl Party {
+    fn packet(&mut self, tick: u64, now: MediaTime) -> Packet {
+        let count = self.native as usize / 50;
+        let tone = sine(self.frequency, self.native, self.at + count, self.peak);
+        let piece = &tone[self.at..];
+        let payload = self.encoder.encode(piece).expect("a packet");
+        let level = self
+            .tells
+            .then(|| (-dbfs(piece).min(0.0)) as u8 & 0x7f | if self.peak > 0.01 { 0x80 } else { 0 });
+        // Tones go on for a second, so that the test need not make ever longer ones.
+        self.at = (self.at + count) % self.native as usize;
+        let ticks = u64::from(self.format.codec.clock_rate) / 50;
+        Packet {
+            track: self.number,
+            sequence: 70_000 + tick,
+            timestamp: 1_000_000 + tick * ticks,
+            time: now,
+            arrival: now,
+            marker: false,
+            payload_type: self.format.codec.payload_type,
+            level,
+            payload,
+        }
+    }
+}
+
+#[test]
+fn everybody_hears_the_others_and_not_itself() {
+    for codecs in [
+        [Codec::Pcmu, Codec::Pcma, Codec::Pcmu],
+        [Codec::Opus, Codec::G722, Codec::Pcmu],
+        [Codec::Opus, Codec::Opus, Codec::Opus],
+    ] {
+        let mut room = Room::new(|_| {});
+        let tones = [400.0, 700.0, 1_100.0];
+        let calls: Vec<u32> = codecs.iter().zip(tones).map(|(codec, tone)| room.call(*codec, tone)).collect();
+        room.listen(2_000, Codec::Opus, None);
+        room.run(60);
+        room.hear(100);
+        for (at, number) in calls.iter().enumerate() {
+            for (other, tone) in tones.iter().enumerate() {
+                assert_eq!(room.has(1_000 + number, *tone), at != other, "{codecs:?}: {number} hears {tone}");
+            }
+        }
+        assert!(tones.iter().all(|tone| room.has(2_000, *tone)), "{codecs:?}: the viewer");
+    }
+}
+
+#[test]
+fn the_rate_is_as_low_as_it_can_be() {
+    let mut room = Room::new(|_| {});
+    room.call(Codec::Pcmu, 400.0);
+    room.call(Codec::Pcma, 700.0);
+    assert_eq!(room.mix.rate(), 8_000);
+    // A viewer with Opus hears no more of telephones than telephones have.
+    room.listen(2_000, Codec::Opus, None);
+    assert_eq!(room.mix.rate(), 8_000);
+    let browser = room.call(Codec::Opus, 1_000.0);
+    assert_eq!(room.mix.rate(), 48_000);
+    room.run(50);
+    room.hear(50);
+    assert!([400.0, 700.0].iter().all(|tone| room.has(1_000 + browser, *tone)));
+    room.hang_up(browser);
+    room.run(100);
+    assert_eq!(room.mix.rate(), 48_000, "it may come back");
+    room.run(200);
+    assert_eq!(room.mix.rate(), 8_000);
+    room.hear(50);
+    assert!(room.has(1_001, 700.0) && !room.has(1_001, 1_000.0) && room.has(2_000, 400.0));
+}
+
+#[test]
+fn only_the_loudest_are_heard_and_only_they_are_decoded() {
+    let mut room = Room::new(|config| config.loudest = 3);
+    room.listen(2_000, Codec::Opus, None);
+    let tones = [300.0, 500.0, 700.0, 900.0, 1_100.0];
+    for tone in tones {
+        room.talk(Codec::Opus, tone);
+    }
+    for (party, peak) in room.parties.iter_mut().zip([0.05, 0.3, 0.25, 0.2, 0.04]) {
+        (party.peak, party.tells) = (peak, true);
+    }
+    room.run(100);
+    room.hear(100);
+    let heard: Vec<f32> =
+        tones.iter().map(|tone| amplitude(&room.ears[&2_000].samples, *tone, EARS)).collect();
+    assert!(heard[1] > 0.2 && heard[2] > 0.15 && heard[3] > 0.1, "{heard:?}");
+    assert!(heard[0] < 0.005 && heard[4] < 0.005, "{heard:?}");
+    let decoded: Vec<u64> = room.mix.counts().map(|(_, counts)| counts.decoded).collect();
+    assert!(decoded[0] < 10 && decoded[4] < 10 && decoded[1] > 190, "{decoded:?}");
+    // Somebody falls silent: the next takes the place, and the speaker changes.
+    room.parties[1].peak = 0.0;
+    room.run(100);
+    room.hear(50);
+    let heard: Vec<f32> =
+        tones.iter().map(|tone| amplitude(&room.ears[&2_000].samples, *tone, EARS)).collect();
+    assert!(heard[1] < 0.005 && heard[0] > 0.03, "{heard:?}");
+    assert_eq!(room.events, [2, 3]);
+}
+
+#[test]
+fn nothing_is_decoded_for_nobody() {
+    let mut room = Room::new(|_| {});
+    let alone = room.call(Codec::Opus, 400.0);
+    room.run(100);
+    assert!(room.mix.counts().all(|(_, counts)| counts.decoded == 0));
+    room.hear(50);
+    let level = dbfs(&room.ears[&(1_000 + alone)].samples);
+    assert!((-80.0..-60.0).contains(&level), "a line that is not dead: {level}");
+    room.listen(2_000, Codec::Pcmu, None);
+    room.run(50);
+    room.hear(50);
+    assert!(room.has(2_000, 400.0) && !room.has(1_000 + alone, 400.0));
+}
+
+#[test]
+fn who_is_silent_shares_what_all_hear() {
+    let mut room = Room::new(|_| {});
+    let talks = room.call(Codec::Opus, 400.0);
+    let quiet = room.call(Codec::Opus, 700.0);
+    let calm = room.call(Codec::Opus, 900.0);
+    room.listen(2_000, Codec::Opus, None);
+    for party in room.parties.iter_mut().skip(1) {
+        party.peak = 0.0;
+    }
+    room.run(150);
+    let of =
+        |room: &Room, track: u32| room.last.iter().find(|(t, _)| *t == track).map(|(_, data)| data.clone());
+    assert_eq!(of(&room, 1_000 + quiet), of(&room, 2_000));
+    assert_eq!(of(&room, 1_000 + calm), of(&room, 2_000));
+    assert_ne!(of(&room, 1_000 + talks), of(&room, 2_000));
+    // It begins to talk, and does not hear itself.
+    room.parties[1].peak = 0.2;
+    room.run(30);
+    room.hear(50);
+    assert!(
+        room.has(1_000 + quiet, 400.0) && !room.has(1_000 + quiet, 700.0) && room.has(1_000 + talks, 700.0)
+    );
+}
+
+#[test]
+fn prompts_are_heard_by_one_and_chimes_by_all() {
+    let mut room = Room::new(|config| config.chimes = true);
+    let one = room.call(Codec::Pcmu, 400.0);
+    let two = room.call(Codec::Pcma, 700.0);
+    room.run(50);
+    let sounds = vec![Sound::Busy];
+    room.mix.command(MixCommand::Play { output: Some(1_000 + one), sounds, over: false });
+    room.hear(20);
+    assert!(room.has(1_000 + one, 425.0) && !room.has(1_000 + one, 700.0) && room.has(1_000 + two, 400.0));
+    room.mix.command(MixCommand::Play { output: Some(1_000 + one), sounds: Vec::new(), over: false });
+    room.run(10);
+    room.hear(50);
+    assert!(!room.has(1_000 + one, 425.0) && room.has(1_000 + one, 700.0));
+    let third = room.call(Codec::Pcmu, 1_500.0);
+    room.parties[2].peak = 0.0;
+    room.hear(4);
+    assert!(amplitude(&room.ears[&(1_000 + two)].samples, 660.0, EARS) > 0.03, "{third} joins");
+}
+
+#[test]
+fn many_at_once_do_not_crackle() {
+    let mut room = Room::new(|_| {});
+    for tone in [310.0, 430.0, 590.0, 710.0, 970.0, 1_130.0] {
+        room.call(Codec::Pcmu, tone);
+    }
+    room.parties.iter_mut().for_each(|party| party.peak = 0.6);
+    room.listen(2_000, Codec::Opus, None);
+    room.run(100);
+    room.hear(100);
+    let samples = &room.ears[&2_000].samples;
+    assert!(samples.iter().all(|sample| sample.abs() < 1.05));
+    let tones: f32 = [310.0, 430.0, 590.0, 710.0, 970.0, 1_130.0]
+        .iter()
+        .map(|tone| amplitude(samples, *tone, EARS).powi(2) / 2.0)
+        .sum();
+    let whole = samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32;
+    assert!(tones / whole > 0.9, "{}", tones / whole);
+}
