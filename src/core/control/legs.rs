@@ -320,8 +320,11 @@ impl State {
             "x.keyframerequest" => PeerEvent::KeyframeRequested { transport },
             _ => return false,
         };
-        if event == (PeerEvent::MediaTimeout { transport }) {
-            info!(%conn, %transport, "no media comes any more");
+        match &event {
+            PeerEvent::MediaTimeout { .. } => info!(%conn, %transport, "no media comes any more"),
+            // Whoever has to find the fault needs the addresses.
+            PeerEvent::OneWay { text, .. } => info!(%conn, %transport, "{text}"),
+            _ => {}
         }
         if let Some(entry) = self.members.get(&conn) {
             entry.shared.listeners.tell(&event);

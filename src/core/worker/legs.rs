@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::core::message::{Request, Response};
 use crate::core::plain::{PlainOptions, PlainRemote};
@@ -220,7 +220,7 @@ impl Worker {
         let mut events = Vec::new();
         plain.troubles(now, &mut events);
         for (event, _) in &events {
-            info!(%conn, event, "a leg's media is in trouble");
+            debug!(%conn, event, "a leg's media is in trouble");
         }
         self.notify_leg(id, events);
     }
