@@ -20,6 +20,8 @@ mod mixer_tests;
 mod pitch;
 mod player;
 mod prompts;
+#[cfg(test)]
+mod room_tests;
 mod run;
 mod source;
 #[cfg(test)]

@@ -140,9 +140,10 @@ impl Source {
     }
 
     /// Takes a packet.
-    pub fn insert(&mut self, packet: Packet) {
+    pub fn insert(&mut self, mut packet: Packet) {
         if packet.payload_type != self.payload_type && !self.switch(packet.payload_type) {
-            return;
+            // Comfort noise (RFC 3389), or a key: silence that takes its place in the sequence.
+            packet.payload.clear();
         }
         let last = self.queue.back().map(|last| last.timestamp).or(self.next);
         if last.is_some_and(|last| packet.timestamp.abs_diff(last) > u64::from(self.clock) * JUMP) {
@@ -328,6 +329,12 @@ impl Source {
             self.starve(now, frame);
             return;
         };
+        if first.payload.is_empty() {
+            (self.last_sequence, self.next) = (first.sequence, Some(next.max(first.timestamp)));
+            self.queue.pop_front();
+            self.silence(frame);
+            return;
+        }
         let gap = first.timestamp.saturating_sub(next);
         if gap == 0 {
             self.decode();

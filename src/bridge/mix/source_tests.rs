@@ -193,6 +193,37 @@ fn a_drifting_clock_is_followed_without_a_click() {
 }
 
 #[test]
+fn comfort_noise_is_silence_and_no_loss() {
+    let call = Call { seconds: 6, ..STEADY };
+    let mut source = Source::new(Codec::Pcmu, (0, 8_000), 8_000, &MixConfig::default()).expect("a source");
+    let mut packets = call.packets();
+    // Noise is described once in 200 ms, by payload type 13.
+    packets.retain(|packet| {
+        let place = packet.timestamp - 1_000_000;
+        !(100 * 160..200 * 160).contains(&place) || place.is_multiple_of(1_600)
+    });
+    for (n, packet) in packets.iter_mut().enumerate() {
+        packet.sequence = 70_000 + n as u64;
+        if (100 * 160..200 * 160).contains(&(packet.timestamp - 1_000_000)) {
+            (packet.payload_type, packet.payload) = (13, vec![60]);
+        }
+    }
+    let mut packets = packets.into_iter().peekable();
+    let (mut samples, mut frame) = (Vec::new(), vec![0.0; 160]);
+    for tick in 0..300 {
+        let now = MediaTime::from_micros(tick * 20_000);
+        while let Some(packet) = packets.next_if(|packet| packet.arrival <= now) {
+            source.insert(packet);
+        }
+        source.pull(now, &mut frame);
+        samples.extend_from_slice(&frame);
+    }
+    assert_eq!((source.counts.lost, source.counts.late), (0, 0));
+    assert!(samples[2 * 8_000 + 2_000..4 * 8_000].iter().all(|sample| *sample == 0.0));
+    assert!(beside(&samples[4 * 8_000 + 800..], 440.0, 8_000) < 0.004);
+}
+
+#[test]
 fn a_silent_sender_is_no_loss() {
     let call = Call { seconds: 6, ..STEADY };
     let mut source = Source::new(Codec::Pcmu, (0, 8_000), 8_000, &MixConfig::default()).expect("a source");
