@@ -23,7 +23,8 @@ describe("RTMP", { timeout: 600_000 }, () => {
     await server?.stop();
   });
 
-  for (const audioRate of [44100, 48000]) {
+  // Chromium brings sound and picture together over the first 20 seconds, in small steps; the longer run sees the end.
+  for (const [audioRate, seconds, apart] of [[44100, 14, 120], [48000, 32, 40]]) {
     test(`ffmpeg with default libx264 and AAC at ${audioRate} Hz plays in Chromium`, LIMIT, async (t) => {
       const room = `ffmpeg-${audioRate}`;
       const encoder = Encoder.rtmp(server.rtmpUrl(room), { audioRate });
@@ -31,12 +32,12 @@ describe("RTMP", { timeout: 600_000 }, () => {
       await server.live(room);
       const viewer = await browser.watch(server.url(`${room}/whep`));
       await viewer.frames(30);
-      const report = await viewer.run(14);
+      const report = await viewer.run(seconds);
       const share = smooth(report, { seconds: 10 });
       tone(report);
-      const late = skew(report);
+      const late = skew(report, (seconds - 8) * 1000);
       t.diagnostic(`${(share * 100).toFixed(1)} % of the pictures, sound ${late.toFixed(0)} ms behind the picture`);
-      assert.ok(Math.abs(late) < 120, `sound and picture are ${late} ms apart`);
+      assert.ok(Math.abs(late) < apart, `sound and picture are ${late} ms apart`);
       assert.match(server.log, /B-frames/, "the log says what was done about B-frames");
       await viewer.page.close();
       await encoder.stop();
