@@ -57,10 +57,11 @@ export function once(args, options = {}) {
 }
 
 export class Server {
-  /** Starts it; `set` holds keys of the configuration, `args` further arguments. */
-  static async start({ set = {}, args = [], workers = 1 } = {}) {
+  /** Starts it; `set` holds keys of the configuration, `args` further arguments, `home` a folder that is kept. */
+  static async start({ set = {}, args = [], workers = 1, home } = {}) {
     const server = new Server();
-    server.state = fs.mkdtempSync(path.join(os.tmpdir(), "viaduct."));
+    server.state = home ?? fs.mkdtempSync(path.join(os.tmpdir(), "viaduct."));
+    server.keep = home !== undefined;
     const first = await freePorts(workers + 2);
     server.http = first;
     server.rtmp = first + 1;
@@ -91,6 +92,9 @@ export class Server {
     await until("the server prints its ports", () => {
       if (server.process.exitCode !== null) throw new Error(`the server ended:\n${server.log}`);
       return new RegExp(`Port ${server.media}/udp`).test(server.output);
+    }).catch(async (error) => {
+      await server.stop("SIGKILL");
+      throw error;
     });
     server.scheme = server.output.includes("https://") ? "https" : "http";
     server.key = fs.readFileSync(path.join(server.state, "state/publish.key"), "utf8").trim();
@@ -126,7 +130,7 @@ export class Server {
     const timer = setTimeout(() => this.process.kill("SIGKILL"), 10000);
     const result = await this.ended;
     clearTimeout(timer);
-    fs.rmSync(this.state, { recursive: true, force: true });
+    if (!this.keep) fs.rmSync(this.state, { recursive: true, force: true });
     return result;
   }
 }
