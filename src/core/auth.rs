@@ -25,6 +25,11 @@ impl Principal {
         Principal("internal".into())
     }
 
+    /// Somebody whom a door knows by means of its own, such as `trunk:office`.
+    pub fn known(kind: &str, name: &str) -> Self {
+        Principal(format!("{kind}:{name}"))
+    }
+
     /// The holder of a key called `name`.
     fn key(name: &str) -> Self {
         Principal(format!("key:{name}"))

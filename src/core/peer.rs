@@ -22,6 +22,8 @@ pub enum PeerKind {
     Rtmp,
     /// The built-in looped clip.
     Clip,
+    /// A telephone.
+    Sip,
 }
 
 impl fmt::Display for PeerKind {
@@ -31,6 +33,7 @@ impl fmt::Display for PeerKind {
             PeerKind::Whep => "whep",
             PeerKind::Rtmp => "rtmp",
             PeerKind::Clip => "clip",
+            PeerKind::Sip => "sip",
         })
     }
 }

@@ -9,6 +9,7 @@ pub mod demux;
 pub mod egress;
 pub mod error;
 pub mod ingress;
+pub mod io;
 pub mod session;
 pub mod wire;
 

@@ -8,6 +8,7 @@ pub mod dialog;
 pub mod digest;
 pub mod established;
 pub mod event;
+pub mod guard;
 pub mod inbound;
 pub mod media;
 pub mod offer;

@@ -1,0 +1,135 @@
+//! What SIP reads from disk: the users' file, passwords of trunks, certificates.
+
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::sip::config::SipConfig;
+use crate::sip::error::SipError;
+use crate::sip::session::digest::Ha1s;
+use crate::sip::session::registrar::read_users;
+use crate::sip::session::trunk::Trunk;
+
+/// Where Debian, Red Hat and Alpine keep the authorities that everybody trusts.
+const SYSTEM_CA: &[&str] =
+    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Reads the users who may register. What stands there is as good as their passwords, so nobody else may
+/// be able to read the file.
+pub(super) fn users(config: &SipConfig) -> Result<HashMap<String, Ha1s>, SipError> {
+    let Some(path) = &config.users_file else { return Ok(HashMap::new()) };
+    let text = private(path, "users_file")?;
+    read_users(&text, &config.realm).map_err(|error| SipError::Config(format!("users_file: {error}")))
+}
+
+fn private(path: &Path, key: &str) -> Result<String, SipError> {
+    let fault = |text: String| SipError::Config(format!("{key} {}: {text}", path.display()));
+    let facts = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?;
+    let mode = facts.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(fault(format!("its mode is {mode:o}; others may read it: chmod 600")));
+    }
+    std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))
+}
+
+/// The trunks, with the passwords that stand in files.
+pub(super) fn trunks(config: &SipConfig) -> Result<Vec<Trunk>, SipError> {
+    let mut trunks: Vec<Trunk> = Vec::new();
+    for section in &config.trunks {
+        let named = !section.name.is_empty()
+            && section.name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            && !["phones", "anyone"].contains(&section.name.as_str());
+        if !named {
+            let text = format!(
+                "a trunk may not be called {:?}: letters, digits and . _ -, not phones or anyone",
+                section.name
+            );
+            return Err(SipError::Config(text));
+        }
+        if trunks.iter().any(|known| known.name == section.name) {
+            return Err(SipError::Config(format!("two trunks are called {:?}", section.name)));
+        }
+        let password = match &section.password_file {
+            Some(path) => {
+                Some(private(path, "password_file")?.lines().next().unwrap_or_default().trim().to_owned())
+            }
+            None => None,
+        };
+        trunks.push(Trunk::new(section, config, password).map_err(SipError::Config)?);
+    }
+    for (key, named) in [
+        ("dispatch", config.dispatch.iter().flat_map(|rule| rule.from.iter().flatten()).collect::<Vec<_>>()),
+        ("outbound", config.outbound.iter().map(|rule| &rule.trunk).collect()),
+    ] {
+        for name in named {
+            let known =
+                trunks.iter().any(|trunk| trunk.name == *name) || name == "phones" || name == "anyone";
+            if !known {
+                return Err(SipError::Config(format!("{key} names the trunk {name:?}, which is not there")));
+            }
+        }
+    }
+    Ok(trunks)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SipError> {
+    let fault = |error: &dyn std::fmt::Display| SipError::Tls(format!("{}: {error}", path.display()));
+    let all = CertificateDer::pem_file_iter(path).map_err(|error| fault(&error))?;
+    all.collect::<Result<_, _>>().map_err(|error| fault(&error))
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, SipError> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(certificates(path)?);
+    Ok(store)
+}
+
+/// TLS for those who connect to us.
+pub(super) fn acceptor(config: &SipConfig) -> Result<Option<Arc<ServerConfig>>, SipError> {
+    if config.tls.is_none() {
+        return Ok(None);
+    }
+    let (Some(certificate), Some(key)) = (&config.certificate, &config.key) else {
+        return Err(SipError::Config("tls needs certificate and key".into()));
+    };
+    let chain = certificates(certificate)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| SipError::Tls(format!("key: {error}")))?;
+    let builder = ServerConfig::builder();
+    let builder = match &config.client_ca {
+        Some(path) => {
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(path)?)).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| SipError::Tls(error.to_string()))?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let made = builder.with_single_cert(chain, key).map_err(|error| SipError::Tls(error.to_string()))?;
+    Ok(Some(Arc::new(made)))
+}
+
+/// TLS toward trunks: their certificates are checked, and ours is shown to those who ask.
+pub(super) fn connector(config: &SipConfig) -> Result<Option<Arc<ClientConfig>>, SipError> {
+    let store = match &config.ca {
+        Some(path) => roots(path)?,
+        None => {
+            let path = SYSTEM_CA.iter().map(Path::new).find(|path| path.exists());
+            path.map(roots).transpose()?.unwrap_or_else(RootCertStore::empty)
+        }
+    };
+    let builder = ClientConfig::builder().with_root_certificates(store);
+    let made = match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => {
+            let key =
+                PrivateKeyDer::from_pem_file(key).map_err(|error| SipError::Tls(format!("key: {error}")))?;
+            let made = builder.with_client_auth_cert(certificates(certificate)?, key);
+            made.map_err(|error| SipError::Tls(error.to_string()))?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    Ok(Some(Arc::new(made)))
+}

@@ -1,0 +1,494 @@
+//! Sockets: one UDP socket, listeners for TCP and TLS, connections in both directions and WebSockets.
+//!
+//! What comes is cut into messages here and handed on in a bounded queue; what goes to a connection waits in
+//! its own queue, and a party that does not take it in time loses the connection.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rsipstack::transport::channel::ChannelConnection;
+use rsipstack::transport::udp::UdpConnection;
+use rsipstack::transport::{SipConnection, TransportEvent};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tracing::{debug, trace};
+
+use crate::core::id::Pii;
+use crate::sip::config::{SipLimits, Transport};
+use crate::sip::io::stack::sip_addr;
+use crate::sip::session::{Destination, FlowId, Source};
+use crate::sip::wire::WireLimits;
+use crate::sip::wire::frame::{Frame, next};
+
+/// How long a connection may take to be made, and to take what is sent to it.
+const CONNECT: Duration = Duration::from_secs(5);
+const WRITE: Duration = Duration::from_secs(10);
+/// Messages that may wait for a connection.
+const MAX_WAITING: usize = 1024;
+
+/// How a message goes to somebody.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub connection: SipConnection,
+    pub remote: SocketAddr,
+    pub local: SocketAddr,
+    pub transport: Transport,
+    pub flow: Option<FlowId>,
+}
+
+/// A message as it came.
+pub(super) struct Packet {
+    pub data: Vec<u8>,
+    pub source: Source,
+    pub way: Way,
+}
+
+/// What sockets tell.
+pub(super) enum Arrival {
+    Packet(Packet),
+    Closed(FlowId),
+}
+
+/// Every socket of SIP.
+pub(super) struct Flows {
+    udp: Option<Way>,
+    tls: Option<TlsConnector>,
+    announced: Announced,
+    arrivals: mpsc::Sender<Arrival>,
+    limits: SipLimits,
+    wire: WireLimits,
+    table: Mutex<Table>,
+    last: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    ways: HashMap<FlowId, Way>,
+    /// Connections by where they lead.
+    by_remote: HashMap<(Transport, SocketAddr), FlowId>,
+    per_address: HashMap<IpAddr, usize>,
+}
+
+/// Our addresses as told to others.
+#[derive(Clone, Debug)]
+pub(super) struct Announced {
+    /// The public side of a NAT.
+    pub ip: Option<IpAddr>,
+    /// Listening ports by transport.
+    pub ports: HashMap<Transport, SocketAddr>,
+}
+
+impl Announced {
+    /// Our address toward a remote one: what is configured, what the socket is bound to, or what the
+    /// kernel would send from.
+    pub fn toward(&self, remote: Option<IpAddr>, transport: Transport) -> SocketAddr {
+        let bound = self.ports.get(&transport).or_else(|| self.ports.values().next()).copied();
+        let bound = bound.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], transport.port())));
+        let own = || {
+            let remote = remote?.to_canonical();
+            let any: SocketAddr = match remote {
+                IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+                IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            // Connecting a datagram socket sends nothing; it only asks the kernel for the route.
+            let socket = std::net::UdpSocket::bind(any).ok()?;
+            socket.connect((remote, 9)).ok()?;
+            Some(socket.local_addr().ok()?.ip())
+        };
+        let bound_ip = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
+        let loopback = remote.is_some_and(|ip| ip.to_canonical().is_loopback());
+        let told = self.ip.filter(|_| !loopback).or(bound_ip).or_else(own);
+        let ip = told.unwrap_or(IpAddr::from([127, 0, 0, 1])).to_canonical();
+        SocketAddr::new(ip, bound.port())
+    }
+}
+
+impl crate::sip::session::Addresses for Announced {
+    fn toward(&self, remote: Option<IpAddr>, transport: Transport) -> SocketAddr {
+        Announced::toward(self, remote, transport)
+    }
+}
+
+/// A UDP socket that may be one of IPv6 for both families.
+struct Both(Arc<UdpSocket>, bool);
+
+#[async_trait::async_trait]
+impl rsipstack::platform::net::UdpSocket for Both {
+    async fn recv_from(&self, _: &mut [u8]) -> rsipstack::Result<(usize, SocketAddr)> {
+        // We read for ourselves.
+        std::future::pending().await
+    }
+
+    async fn send_to(&self, data: &[u8], to: SocketAddr) -> rsipstack::Result<usize> {
+        let to = match to.ip() {
+            IpAddr::V4(ip) if self.1 => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        };
+        Ok(self.0.send_to(data, to).await?)
+    }
+
+    fn local_addr(&self) -> rsipstack::Result<SocketAddr> {
+        Ok(self.0.local_addr()?)
+    }
+}
+
+impl Flows {
+    /// Opens what is bound; `udp` is read by a task of its own.
+    pub async fn new(
+        udp: Option<UdpSocket>,
+        tls: Option<TlsConnector>,
+        announced: Announced,
+        arrivals: mpsc::Sender<Arrival>,
+        limits: SipLimits,
+    ) -> std::io::Result<Arc<Self>> {
+        let wire = wire_limits(&limits);
+        let mut read = None;
+        let udp = match udp {
+            None => None,
+            Some(socket) => {
+                let (socket, local) = (Arc::new(socket), announced.ports.get(&Transport::Udp).copied());
+                let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5060)));
+                let both = Arc::new(Both(socket.clone(), local.is_ipv6()));
+                let connection = UdpConnection::from_socket(both, None, None).await;
+                let connection = SipConnection::Udp(connection.map_err(std::io::Error::other)?);
+                read = Some(socket);
+                Some(Way { connection, remote: local, local, transport: Transport::Udp, flow: None })
+            }
+        };
+        let flows = Arc::new(Flows {
+            udp,
+            tls,
+            announced,
+            arrivals,
+            limits,
+            wire,
+            table: Mutex::default(),
+            last: AtomicU64::new(0),
+        });
+        if let Some(socket) = read {
+            tokio::spawn(read_udp(flows.clone(), socket));
+        }
+        Ok(flows)
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.table().ways.len()
+    }
+
+    /// The way to a destination; connects where there is no connection.
+    pub async fn way_to(self: &Arc<Self>, to: &Destination) -> std::io::Result<Way> {
+        let known = to.flow.and_then(|flow| self.table().ways.get(&flow).cloned());
+        if let Some(way) = known {
+            return Ok(way);
+        }
+        let remote = match to.addr {
+            Some(addr) => addr,
+            None => resolve(&to.uri.host, to.uri.port.unwrap_or(to.transport.port())).await?,
+        };
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        match to.transport {
+            Transport::Udp => self.by_udp(remote),
+            Transport::Tcp | Transport::Tls => self.by_stream(remote, to).await,
+            Transport::Ws | Transport::Wss => {
+                Err(std::io::Error::other("the party's WebSocket is closed, and only the party can open one"))
+            }
+        }
+    }
+
+    fn by_udp(&self, remote: SocketAddr) -> std::io::Result<Way> {
+        let udp = self.udp.clone().ok_or_else(|| std::io::Error::other("SIP over UDP is turned off"))?;
+        let local = self.announced.toward(Some(remote.ip()), Transport::Udp);
+        Ok(Way { remote, local, ..udp })
+    }
+
+    async fn by_stream(self: &Arc<Self>, remote: SocketAddr, to: &Destination) -> std::io::Result<Way> {
+        let transport = to.transport;
+        let known = {
+            let table = self.table();
+            table.by_remote.get(&(transport, remote)).and_then(|flow| table.ways.get(flow)).cloned()
+        };
+        if let Some(way) = known {
+            return Ok(way);
+        }
+        let stream = timeout(CONNECT, TcpStream::connect(remote)).await??;
+        let _ = stream.set_nodelay(true);
+        if transport == Transport::Tcp {
+            return Ok(self.add(stream, remote, transport)?.0);
+        }
+        let connector = self.tls.clone().ok_or_else(|| std::io::Error::other("no TLS towards trunks"))?;
+        let name = ServerName::try_from(to.uri.host.clone()).map_err(std::io::Error::other)?;
+        let stream = timeout(CONNECT, connector.connect(name, stream)).await??;
+        Ok(self.add(stream, remote, transport)?.0)
+    }
+
+    /// Takes a connection; the future ends with it.
+    fn add<S>(
+        self: &Arc<Self>,
+        stream: S,
+        remote: SocketAddr,
+        transport: Transport,
+    ) -> std::io::Result<(Way, FlowId)>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (way, flow, mut outgoing) = self.register(remote, transport)?;
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (pongs, mut pong) = mpsc::channel::<()>(4);
+        let write = async move {
+            loop {
+                let bytes = tokio::select! {
+                    event = outgoing.recv() => match event {
+                        Some(TransportEvent::Incoming(message, _, _)) => message.to_bytes(),
+                        Some(_) => continue,
+                        None => break,
+                    },
+                    Some(()) = pong.recv() => b"\r\n".to_vec(),
+                };
+                let late = outgoing.len() > MAX_WAITING;
+                if late || !matches!(timeout(WRITE, writer.write_all(&bytes)).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+            let _ = writer.shutdown().await;
+        };
+        let (flows, read_way) = (self.clone(), way.clone());
+        let read = async move {
+            let mut held = Vec::new();
+            let mut chunk = vec![0; 4096];
+            let idle = Duration::from_secs(flows.limits.idle_s.max(1));
+            while let Ok(Ok(count @ 1..)) = timeout(idle, reader.read(&mut chunk)).await {
+                held.extend_from_slice(&chunk[..count]);
+                if !flows.cut(&mut held, &read_way, &pongs).await {
+                    break;
+                }
+            }
+        };
+        self.run(flow, read, write);
+        Ok((way, flow))
+    }
+
+    /// Hands on every whole message; `false` when the connection is of no use any more.
+    async fn cut(&self, held: &mut Vec<u8>, way: &Way, pongs: &mpsc::Sender<()>) -> bool {
+        loop {
+            match next(held, &self.wire) {
+                Frame::More => return true,
+                Frame::Bad => {
+                    debug!(transport = way.transport.via(), "closes a connection: no SIP, or too much of it");
+                    return false;
+                }
+                Frame::Skip(count) => drop(held.drain(..count)),
+                Frame::Ping(count) => {
+                    held.drain(..count);
+                    let _ = pongs.try_send(());
+                }
+                Frame::Message(count) => {
+                    let data: Vec<u8> = held.drain(..count).collect();
+                    if !self.hand_on(data, way).await {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn hand_on(&self, data: Vec<u8>, way: &Way) -> bool {
+        let source = Source { addr: way.remote, transport: way.transport, flow: way.flow };
+        self.arrivals.send(Arrival::Packet(Packet { data, source, way: way.clone() })).await.is_ok()
+    }
+
+    /// Enters a connection into the table, within its bounds.
+    fn register(
+        &self,
+        remote: SocketAddr,
+        transport: Transport,
+    ) -> std::io::Result<(Way, FlowId, mpsc::UnboundedReceiver<TransportEvent>)> {
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        let local = self.announced.toward(Some(remote.ip()), transport);
+        let flow = FlowId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
+        let (sender, outgoing) = mpsc::unbounded_channel();
+        let (_, nothing) = mpsc::unbounded_channel();
+        // Made at once: its constructor awaits nothing.
+        let made = ChannelConnection::create_connection(nothing, sender, sip_addr(remote, transport), None);
+        let connection = poll_once(made).ok_or_else(|| std::io::Error::other("no connection"))?;
+        let connection = SipConnection::Channel(connection.map_err(std::io::Error::other)?);
+        let way = Way { connection, remote, local, transport, flow: Some(flow) };
+        let mut table = self.table();
+        let here = table.per_address.entry(remote.ip()).or_default();
+        if *here >= self.limits.max_connections_per_address {
+            return Err(std::io::Error::other("too many connections of this address"));
+        }
+        *here += 1;
+        if table.ways.len() >= self.limits.max_connections {
+            forget_address(&mut table, remote.ip());
+            return Err(std::io::Error::other("too many connections"));
+        }
+        table.ways.insert(flow, way.clone());
+        table.by_remote.insert((transport, remote), flow);
+        Ok((way, flow, outgoing))
+    }
+
+    fn run(
+        self: &Arc<Self>,
+        flow: FlowId,
+        read: impl Future<Output = ()> + Send + 'static,
+        write: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let flows = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = read => {}
+                () = write => {}
+            }
+            flows.unregister(flow);
+            let _ = flows.arrivals.send(Arrival::Closed(flow)).await;
+        });
+    }
+
+    fn unregister(&self, flow: FlowId) {
+        let mut table = self.table();
+        if let Some(way) = table.ways.remove(&flow) {
+            let key = (way.transport, way.remote);
+            if table.by_remote.get(&key) == Some(&flow) {
+                table.by_remote.remove(&key);
+            }
+            forget_address(&mut table, way.remote.ip());
+        }
+    }
+
+    /// Accepts connections until the program ends.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+        loop {
+            let Ok((stream, remote)) = listener.accept().await else {
+                // Out of file descriptors, mostly: the next one may fare better.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let _ = stream.set_nodelay(true);
+            let flows = self.clone();
+            let Some(tls) = tls.clone() else {
+                if let Err(error) = flows.add(stream, remote, Transport::Tcp) {
+                    trace!(remote = %Pii(remote), %error, "refused a connection");
+                }
+                continue;
+            };
+            tokio::spawn(async move {
+                match timeout(CONNECT, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => drop(flows.add(stream, remote, Transport::Tls)),
+                    Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+                    Err(_) => debug!("a TLS handshake took too long"),
+                }
+            });
+        }
+    }
+
+    /// A WebSocket whose messages go through two queues; the future ends with it (RFC 7118: one message
+    /// of SIP in each of WebSocket).
+    pub async fn websocket(
+        self: Arc<Self>,
+        remote: SocketAddr,
+        secure: bool,
+        mut from: mpsc::Receiver<Vec<u8>>,
+        to: mpsc::Sender<Vec<u8>>,
+    ) {
+        let transport = if secure { Transport::Wss } else { Transport::Ws };
+        let Ok((way, flow, mut outgoing)) = self.register(remote, transport) else { return };
+        let write = async move {
+            while let Some(event) = outgoing.recv().await {
+                let TransportEvent::Incoming(message, _, _) = event else { continue };
+                let late = outgoing.len() > MAX_WAITING;
+                if late || !matches!(timeout(WRITE, to.send(message.to_bytes())).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+        };
+        let flows = self.clone();
+        let read = async move {
+            while let Some(data) = from.recv().await {
+                let keepalive = data.iter().all(u8::is_ascii_whitespace);
+                if !keepalive && !flows.hand_on(data, &way).await {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = read => {}
+            () = write => {}
+        }
+        self.unregister(flow);
+        let _ = self.arrivals.send(Arrival::Closed(flow)).await;
+    }
+}
+
+fn forget_address(table: &mut Table, address: IpAddr) {
+    if let Some(count) = table.per_address.get_mut(&address) {
+        *count -= 1;
+        if *count == 0 {
+            table.per_address.remove(&address);
+        }
+    }
+}
+
+/// Reads datagrams; a full queue drops them, as a full socket would.
+async fn read_udp(flows: Arc<Flows>, socket: Arc<UdpSocket>) {
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let Ok((count, remote)) = socket.recv_from(&mut buffer).await else { continue };
+        let data = &buffer[..count];
+        if data.len() > flows.limits.max_message_bytes {
+            trace!(bytes = count, "a datagram was dropped: too large");
+            continue;
+        }
+        if data.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
+            // Keepalives: a double line end wants a single one back (RFC 5626 §4.4.1 on streams; phones
+            // send it on UDP too).
+            continue;
+        }
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        let Ok(way) = flows.by_udp(remote) else { return };
+        let source = Source { addr: remote, transport: Transport::Udp, flow: None };
+        let packet = Packet { data: data.to_vec(), source, way };
+        if let Err(mpsc::error::TrySendError::Closed(_)) = flows.arrivals.try_send(Arrival::Packet(packet)) {
+            return;
+        }
+    }
+}
+
+/// The bounds of a message.
+pub(super) fn wire_limits(limits: &SipLimits) -> WireLimits {
+    WireLimits {
+        max_bytes: limits.max_message_bytes,
+        max_header_bytes: limits.max_header_bytes,
+        max_headers: limits.max_headers,
+    }
+}
+
+/// Looks a name up.
+pub(super) async fn resolve(host: &str, port: u16) -> std::io::Result<SocketAddr> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    let mut found = timeout(CONNECT, tokio::net::lookup_host((host, port))).await??;
+    found.next().ok_or_else(|| std::io::Error::other("the name has no address"))
+}
+
+fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
+}

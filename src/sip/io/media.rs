@@ -1,0 +1,316 @@
+//! What calls ask of media, done with rooms: one task a call, asks in their order.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use crate::core::auth::Principal;
+use crate::core::capabilities::{Kind, RtpParameters};
+use crate::core::control::{ControlError, Join, JoinError, Peer, PeerEvent, PeerEvents, Rooms};
+use crate::core::id::{ConsumerId, ProducerId, TransportId};
+use crate::core::peer::{CloseReason, PeerKind};
+use crate::core::plain::PlainOptions;
+use crate::core::room::RoomName;
+use crate::sip::io::Event;
+use crate::sip::session::SessionId;
+use crate::sip::session::media::{
+    ConnectStream, Enter, How, Local, MediaAsk, MediaEvent, OpenStream, Remote,
+};
+
+/// Asks that may wait for one call.
+const MAX_ASKS: usize = 64;
+/// How long a key is held.
+const KEY_MS: u32 = 120;
+
+/// The media of all calls.
+pub(super) struct Media {
+    rooms: Rooms,
+    reserved: &'static [&'static str],
+    events: mpsc::Sender<Event>,
+    calls: HashMap<SessionId, mpsc::Sender<MediaAsk>>,
+}
+
+impl Media {
+    pub fn new(rooms: Rooms, reserved: &'static [&'static str], events: mpsc::Sender<Event>) -> Self {
+        Media { rooms, reserved, events, calls: HashMap::new() }
+    }
+
+    /// Hands an ask to its call's task; the first makes the task, the last ends it.
+    pub fn ask(&mut self, call: SessionId, ask: MediaAsk) {
+        let last = matches!(ask, MediaAsk::Leave { .. });
+        let (rooms, reserved, events) = (&self.rooms, self.reserved, &self.events);
+        let sender = self.calls.entry(call).or_insert_with(|| {
+            let (sender, asks) = mpsc::channel(MAX_ASKS);
+            let leg = Leg {
+                call,
+                rooms: rooms.clone(),
+                reserved,
+                events: events.clone(),
+                peer: None,
+                streams: HashMap::new(),
+                media_timeout_ms: 0,
+            };
+            tokio::spawn(leg.run(asks));
+            sender
+        });
+        if sender.try_send(ask).is_err() {
+            debug!(%call, "media is overloaded");
+            let events = self.events.clone();
+            let failed = MediaEvent::Failed { status: 500, text: "media is overloaded".into() };
+            tokio::spawn(async move { events.send(Event::Media(call, failed)).await.map_err(drop) });
+        }
+        if last {
+            self.calls.remove(&call);
+        }
+    }
+}
+
+/// One call in its room.
+struct Leg {
+    call: SessionId,
+    rooms: Rooms,
+    reserved: &'static [&'static str],
+    events: mpsc::Sender<Event>,
+    peer: Option<Peer>,
+    streams: HashMap<usize, Stream>,
+    media_timeout_ms: u64,
+}
+
+struct Stream {
+    transport: TransportId,
+    kind: Kind,
+    producer: Option<(ProducerId, RtpParameters)>,
+    consumer: Option<ConsumerId>,
+    takes: bool,
+    gives: bool,
+}
+
+type Fault = (u16, String);
+
+fn fault(error: ControlError) -> Fault {
+    let status = if matches!(error, ControlError::Overloaded | ControlError::WorkerLost) { 503 } else { 500 };
+    (status, error.to_string())
+}
+
+impl Leg {
+    async fn run(mut self, mut asks: mpsc::Receiver<MediaAsk>) {
+        let mut told: Option<PeerEvents> = None;
+        loop {
+            let peer = self.peer.clone();
+            tokio::select! {
+                ask = asks.recv() => match ask {
+                    Some(MediaAsk::Leave { reason }) => {
+                        if let Some(peer) = &self.peer {
+                            peer.close(CloseReason::new("left", reason)).await;
+                        }
+                        return;
+                    }
+                    Some(ask) => {
+                        if let Err((status, text)) = self.serve(ask).await {
+                            self.tell(MediaEvent::Failed { status, text }).await;
+                        }
+                        if let (None, Some(peer)) = (&told, &self.peer) {
+                            told = Some(peer.events());
+                        }
+                    }
+                    None => return,
+                },
+                event = next(&mut told), if told.is_some() => match event {
+                    Some(event) => self.told(event).await,
+                    None => told = None,
+                },
+                reason = closed(peer), if self.peer.is_some() => {
+                    self.peer = None;
+                    told = None;
+                    self.tell(MediaEvent::Ended { text: reason.text }).await;
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, event: MediaEvent) {
+        let _ = self.events.send(Event::Media(self.call, event)).await;
+    }
+
+    async fn told(&self, event: PeerEvent) {
+        let event = match event {
+            PeerEvent::Dtmf { digit, duration_ms, .. } => MediaEvent::Dtmf { digit, duration_ms },
+            PeerEvent::MediaStarted { .. } => MediaEvent::Started,
+            PeerEvent::OneWay { text, .. } => MediaEvent::OneWay { text },
+            PeerEvent::MediaTimeout { transport } => {
+                // A call without its picture is still a call.
+                let audio = self.streams.values().any(|s| s.transport == transport && s.kind == Kind::Audio);
+                if !audio {
+                    return;
+                }
+                MediaEvent::Timeout
+            }
+            PeerEvent::KeyframeRequested { .. } => MediaEvent::KeyframeWanted,
+        };
+        self.tell(event).await;
+    }
+
+    async fn serve(&mut self, ask: MediaAsk) -> Result<(), Fault> {
+        match ask {
+            MediaAsk::Enter(enter) => self.enter(enter).await,
+            MediaAsk::Open { serial, streams } => {
+                let mut locals = Vec::new();
+                for stream in streams {
+                    let index = stream.index;
+                    locals.push((index, self.open(stream).await.map_err(fault)?));
+                }
+                self.tell(MediaEvent::Opened { serial, locals }).await;
+                Ok(())
+            }
+            MediaAsk::Connect { serial, streams } => {
+                for stream in streams {
+                    self.connect(stream).await.map_err(fault)?;
+                }
+                self.tell(MediaEvent::Connected { serial }).await;
+                Ok(())
+            }
+            MediaAsk::Close { index } => {
+                if let (Some(stream), Some(peer)) = (self.streams.remove(&index), &self.peer) {
+                    peer.close_transport(stream.transport).await.map_err(fault)?;
+                }
+                Ok(())
+            }
+            MediaAsk::Dtmf { digits } => {
+                let audio = self.streams.values().find(|stream| stream.kind == Kind::Audio);
+                if let (Some(peer), Some(consumer)) = (&self.peer, audio.and_then(|stream| stream.consumer))
+                    && let Err(error) = peer.send_dtmf(consumer, &digits, KEY_MS).await
+                {
+                    info!(call = %self.call, %error, "keys could not be sent");
+                }
+                Ok(())
+            }
+            MediaAsk::Keyframe => {
+                let video = self.streams.values().find(|stream| stream.kind == Kind::Video);
+                if let (Some(peer), Some(consumer)) = (&self.peer, video.and_then(|stream| stream.consumer))
+                    && let Err(error) = peer.request_keyframe(consumer).await
+                {
+                    debug!(call = %self.call, %error, "no keyframe could be asked for");
+                }
+                Ok(())
+            }
+            MediaAsk::Leave { .. } => Ok(()),
+        }
+    }
+
+    async fn enter(&mut self, enter: Enter) -> Result<(), Fault> {
+        let room = RoomName::new(&enter.room, self.reserved);
+        let room = room.map_err(|error| (404, format!("the rule leads to no room: {error}")))?;
+        let (kind, name) = enter.principal.split_once(':').unwrap_or(("sip", &enter.principal));
+        self.media_timeout_ms = enter.media_timeout_ms;
+        let join = Join {
+            room,
+            kind: PeerKind::Sip,
+            name: Some(enter.name),
+            principal: Principal::known(kind, name),
+            remote: enter.remote,
+            watch: None,
+            publishes: true,
+        };
+        let peer = self.rooms.join(join).await.map_err(|error| match error {
+            JoinError::RoomFull => (486, error.to_string()),
+            JoinError::ServerFull | JoinError::NoWorker => (503, error.to_string()),
+            _ => (500, error.to_string()),
+        })?;
+        debug!(call = %self.call, conn = %peer.conn(), "entered");
+        self.peer = Some(peer);
+        Ok(())
+    }
+
+    fn peer(&self) -> Result<&Peer, ControlError> {
+        self.peer.as_ref().ok_or(ControlError::Closed)
+    }
+
+    async fn open(&mut self, stream: OpenStream) -> Result<Local, ControlError> {
+        let OpenStream { index, kind, how, ipv6 } = stream;
+        if let Some(old) = self.streams.remove(&index) {
+            self.peer()?.close_transport(old.transport).await?;
+        }
+        let (transport, local) = match how {
+            How::Plain { mux } => {
+                let media_timeout_ms = Some(self.media_timeout_ms);
+                let options =
+                    PlainOptions { rtcp_mux: mux, ipv6, media_timeout_ms, ..PlainOptions::default() };
+                let made = self.peer()?.create_plain_transport(options).await?;
+                let local = Local::Plain { ip: made.ip, port: made.port, rtcp_port: made.rtcp_port };
+                (made.id, local)
+            }
+            How::Dtls => {
+                let made = self.peer()?.create_webrtc_transport().await?;
+                let udp = made.candidates.iter().filter(|candidate| candidate.protocol == "udp");
+                let local = Local::Dtls {
+                    ice: (made.ice.username_fragment, made.ice.password),
+                    candidates: udp.map(|candidate| SocketAddr::new(candidate.ip, candidate.port)).collect(),
+                    fingerprints: made.dtls.fingerprints,
+                };
+                (made.id, local)
+            }
+        };
+        let stream = Stream { transport, kind, producer: None, consumer: None, takes: true, gives: true };
+        self.streams.insert(index, stream);
+        Ok(local)
+    }
+
+    async fn connect(&mut self, ask: ConnectStream) -> Result<(), ControlError> {
+        let peer = self.peer()?.clone();
+        let Some(stream) = self.streams.get_mut(&ask.index) else { return Err(ControlError::Closed) };
+        match ask.remote {
+            Remote::Plain(remote) => peer.connect_plain(stream.transport, remote).await?,
+            // DTLS is agreed on once; a re-INVITE repeats it.
+            Remote::Dtls { .. } if stream.producer.is_some() => {}
+            Remote::Dtls { role, fingerprints, ice } => {
+                peer.connect_webrtc(stream.transport, role, fingerprints, ice).await?;
+            }
+        }
+        match &stream.producer {
+            None => {
+                let producer = peer.produce(stream.transport, ask.kind, ask.produce.clone(), None).await?;
+                stream.producer = Some((producer, ask.produce));
+            }
+            Some((_, known)) if *known != ask.produce => {
+                debug!(call = %self.call, "the codec changed on the same port");
+            }
+            Some(_) => {}
+        }
+        if stream.consumer.is_none() {
+            stream.consumer = Some(peer.consume_program(stream.transport, ask.kind, ask.consume).await?);
+        }
+        if let Some((producer, _)) = stream.producer.as_ref().filter(|_| stream.takes != ask.take) {
+            stream.takes = ask.take;
+            if ask.take {
+                peer.resume_producer(*producer).await?;
+            } else {
+                peer.pause_producer(*producer).await?;
+            }
+        }
+        if let Some(consumer) = stream.consumer.filter(|_| stream.gives != ask.give) {
+            stream.gives = ask.give;
+            if ask.give {
+                peer.resume_consumer(consumer).await?;
+            } else {
+                peer.pause_consumer(consumer).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn next(events: &mut Option<PeerEvents>) -> Option<PeerEvent> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn closed(peer: Option<Peer>) -> CloseReason {
+    match peer {
+        Some(peer) => peer.closed().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,467 @@
+//! SIP on its sockets: binds, runs the switchboard on the main thread, and takes orders from the server.
+
+mod files;
+mod flows;
+mod media;
+mod stack;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tracing::{debug, info, trace, warn};
+
+use crate::core::control::Rooms;
+use crate::core::id::Pii;
+use crate::sip::config::{SipConfig, Transport};
+use crate::sip::demux::{DialError, DialOrder, Switchboard};
+use crate::sip::error::SipError;
+use crate::sip::session::event::{CallEvent, CallSummary};
+use crate::sip::session::guard::{Admission, Guard};
+use crate::sip::session::media::MediaEvent;
+use crate::sip::session::registrar::Registrar;
+use crate::sip::session::{Action, Incoming, SessionId, TxFailure};
+use crate::sip::wire::{Message, Method, WireLimits};
+use flows::{Announced, Arrival, Flows, Packet, wire_limits};
+use media::Media;
+use stack::Stack;
+
+/// What may wait between the parts of SIP.
+const QUEUE: usize = 4096;
+/// How often names are looked up anew, and what was turned away is told.
+const LOOK_UP: Duration = Duration::from_secs(300);
+const REPORT: Duration = Duration::from_secs(10);
+/// How long good-byes may take.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// What reaches the switchboard from its helpers.
+pub(super) enum Event {
+    /// From transactions.
+    Incoming(Incoming),
+    /// From a call's media.
+    Media(SessionId, MediaEvent),
+    /// A trunk's names were looked up.
+    Resolved(usize, Vec<IpAddr>),
+}
+
+/// What the server asks.
+enum Order {
+    Dial(DialOrder, oneshot::Sender<Result<SessionId, DialError>>),
+    HangUp(SessionId, String, oneshot::Sender<bool>),
+    Hold(SessionId, bool, oneshot::Sender<bool>),
+    Dtmf(SessionId, String, oneshot::Sender<bool>),
+    Transfer(SessionId, String, String, oneshot::Sender<Result<(), DialError>>),
+    Calls(oneshot::Sender<Vec<CallSummary>>),
+    State(oneshot::Sender<SipState>),
+    Socket(SocketAddr, bool, mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>),
+    Drain,
+    Close(oneshot::Sender<()>),
+}
+
+/// Trunks, phones and loads, as the API shows them.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct SipState {
+    /// Trunks: name, registered, alive, calls.
+    pub trunks: Vec<(String, Option<bool>, Option<bool>, usize)>,
+    /// Registered users and at how many places each can be reached.
+    pub phones: Vec<(String, usize)>,
+    /// Calls.
+    pub calls: usize,
+    /// Open transactions.
+    pub transactions: usize,
+    /// Stream connections.
+    pub connections: usize,
+}
+
+/// Asks things of SIP; cheap to clone.
+#[derive(Clone)]
+pub struct SipHandle {
+    orders: mpsc::Sender<Order>,
+    events: broadcast::Sender<(SessionId, CallEvent)>,
+}
+
+impl SipHandle {
+    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.orders.send(order(sender)).await.ok()?;
+        receiver.await.ok()
+    }
+
+    /// Calls somebody into a room.
+    pub async fn dial(&self, order: DialOrder) -> Result<SessionId, DialError> {
+        let stopped = || Err(DialError::Unavailable("SIP is stopping".into()));
+        self.ask(|reply| Order::Dial(order, reply)).await.unwrap_or_else(stopped)
+    }
+
+    /// Ends a call; `false` when there is none of that name.
+    pub async fn hang_up(&self, call: SessionId, text: &str) -> bool {
+        self.ask(|reply| Order::HangUp(call, text.to_owned(), reply)).await.unwrap_or_default()
+    }
+
+    /// Puts a call on hold, or takes it back.
+    pub async fn hold(&self, call: SessionId, held: bool) -> bool {
+        self.ask(|reply| Order::Hold(call, held, reply)).await.unwrap_or_default()
+    }
+
+    /// Sends keys to the other side.
+    pub async fn send_dtmf(&self, call: SessionId, digits: &str) -> bool {
+        self.ask(|reply| Order::Dtmf(call, digits.to_owned(), reply)).await.unwrap_or_default()
+    }
+
+    /// Asks the other side to call somebody else instead.
+    pub async fn transfer(&self, call: SessionId, number: &str, principal: &str) -> Result<(), DialError> {
+        let stopped = || Err(DialError::Unavailable("SIP is stopping".into()));
+        let ask = |reply| Order::Transfer(call, number.to_owned(), principal.to_owned(), reply);
+        self.ask(ask).await.unwrap_or_else(stopped)
+    }
+
+    /// Every call.
+    pub async fn calls(&self) -> Vec<CallSummary> {
+        self.ask(Order::Calls).await.unwrap_or_default()
+    }
+
+    /// Trunks, phones, loads.
+    pub async fn state(&self) -> SipState {
+        self.ask(Order::State).await.unwrap_or_default()
+    }
+
+    /// What happens in calls from now on.
+    pub fn events(&self) -> broadcast::Receiver<(SessionId, CallEvent)> {
+        self.events.subscribe()
+    }
+
+    /// Hands a WebSocket over: messages in, messages out.
+    pub async fn websocket(
+        &self,
+        remote: SocketAddr,
+        secure: bool,
+        from: mpsc::Receiver<Vec<u8>>,
+        to: mpsc::Sender<Vec<u8>>,
+    ) {
+        let _ = self.orders.send(Order::Socket(remote, secure, from, to)).await;
+    }
+
+    /// Takes no more calls.
+    pub async fn drain(&self) {
+        let _ = self.orders.send(Order::Drain).await;
+    }
+
+    /// Hangs up everywhere and takes registrations back; resolves when that is done or took too long.
+    pub async fn close(&self) {
+        let _ = self.ask(Order::Close).await;
+    }
+}
+
+/// Bound sockets that wait to be served.
+pub struct Door {
+    config: Arc<SipConfig>,
+    udp: Option<std::net::UdpSocket>,
+    tcp: Option<std::net::TcpListener>,
+    tls: Option<std::net::TcpListener>,
+}
+
+impl Door {
+    /// Binds what the configuration names.
+    pub fn bind(config: &SipConfig) -> Result<Self, SipError> {
+        let fault = |kind: &str, address: SocketAddr| {
+            let name = format!("{kind} {address}");
+            move |error| SipError::Listen(name, error)
+        };
+        let udp = config.udp.map(|address| std::net::UdpSocket::bind(address).map_err(fault("UDP", address)));
+        let tcp =
+            config.tcp.map(|address| std::net::TcpListener::bind(address).map_err(fault("TCP", address)));
+        let tls =
+            config.tls.map(|address| std::net::TcpListener::bind(address).map_err(fault("TLS", address)));
+        let door = Door {
+            config: Arc::new(config.clone()),
+            udp: udp.transpose()?,
+            tcp: tcp.transpose()?,
+            tls: tls.transpose()?,
+        };
+        // What would only fail later fails now.
+        files::trunks(config)?;
+        files::users(config)?;
+        files::acceptor(config)?;
+        files::connector(config)?;
+        Ok(door)
+    }
+
+    /// Each open port with its protocol and what it is for.
+    pub fn ports(&self) -> Vec<(u16, &'static str, &'static str)> {
+        let udp = self.udp.as_ref().and_then(|socket| socket.local_addr().ok());
+        let tcp = self.tcp.as_ref().and_then(|socket| socket.local_addr().ok());
+        let tls = self.tls.as_ref().and_then(|socket| socket.local_addr().ok());
+        let named = [(udp, "udp", "SIP"), (tcp, "tcp", "SIP"), (tls, "tcp", "SIP over TLS")];
+        named.into_iter().filter_map(|(address, kind, what)| Some((address?.port(), kind, what))).collect()
+    }
+
+    /// Runs SIP in tasks of the present runtime.
+    pub async fn open(self, rooms: Rooms, reserved: &'static [&'static str]) -> Result<SipHandle, SipError> {
+        let config = self.config;
+        let other = |error: std::io::Error| SipError::Config(error.to_string());
+        let mut ports = HashMap::new();
+        if let Some(address) = self.udp.as_ref().and_then(|socket| socket.local_addr().ok()) {
+            ports.insert(Transport::Udp, address);
+        }
+        for (transport, socket) in [(Transport::Tcp, &self.tcp), (Transport::Tls, &self.tls)] {
+            if let Some(address) = socket.as_ref().and_then(|socket| socket.local_addr().ok()) {
+                ports.insert(transport, address);
+            }
+        }
+        let announced = Announced { ip: config.announced_address, ports };
+        let udp = self.udp.map(|socket| {
+            socket.set_nonblocking(true)?;
+            UdpSocket::from_std(socket)
+        });
+        let connector = files::connector(&config)?.map(TlsConnector::from);
+        let (arrive, arrivals) = mpsc::channel(QUEUE);
+        let flows = Flows::new(
+            udp.transpose().map_err(other)?,
+            connector,
+            announced.clone(),
+            arrive,
+            config.limits.clone(),
+        );
+        let flows = flows.await.map_err(other)?;
+        let acceptor = files::acceptor(&config)?.map(TlsAcceptor::from);
+        for (listener, tls) in [(self.tcp, None), (self.tls, acceptor)] {
+            let Some(listener) = listener else { continue };
+            listener.set_nonblocking(true).map_err(other)?;
+            let listener = TcpListener::from_std(listener).map_err(other)?;
+            tokio::spawn(flows.clone().accept(listener, tls));
+        }
+        let (tell, events) = mpsc::channel(QUEUE);
+        let limits = wire_limits(&config.limits);
+        let stack =
+            Stack::new(tell.clone(), limits, config.limits.max_transactions).map_err(SipError::Config)?;
+        let registrar = Registrar::new(files::users(&config)?);
+        let trunks = files::trunks(&config)?;
+        let board = Switchboard::new(config.clone(), Box::new(announced), trunks, registrar, Instant::now());
+        let (orders, taken) = mpsc::channel(256);
+        let (watch, _) = broadcast::channel(1024);
+        let exchange = Exchange {
+            board,
+            stack,
+            flows,
+            media: Media::new(rooms, reserved, tell.clone()),
+            guard: Guard::new(&config.limits),
+            limits,
+            tell,
+            watch: watch.clone(),
+        };
+        tokio::spawn(exchange.run(arrivals, events, taken));
+        Ok(SipHandle { orders, events: watch })
+    }
+}
+
+/// The switchboard with everything it needs around it.
+struct Exchange {
+    board: Switchboard,
+    stack: Stack,
+    flows: Arc<Flows>,
+    media: Media,
+    guard: Guard,
+    limits: WireLimits,
+    tell: mpsc::Sender<Event>,
+    watch: broadcast::Sender<(SessionId, CallEvent)>,
+}
+
+impl Exchange {
+    async fn run(
+        mut self,
+        mut arrivals: mpsc::Receiver<Arrival>,
+        mut events: mpsc::Receiver<Event>,
+        mut orders: mpsc::Receiver<Order>,
+    ) {
+        let mut look_up = tokio::time::interval(LOOK_UP);
+        let mut report = tokio::time::interval(REPORT);
+        let mut closing: Option<(Instant, oneshot::Sender<()>)> = None;
+        self.act();
+        loop {
+            let mut wake = self.board.poll_timeout().unwrap_or_else(|| Instant::now() + LOOK_UP);
+            if let Some((end, _)) = &closing {
+                wake = wake.min(*end).min(Instant::now() + Duration::from_millis(20));
+            }
+            tokio::select! {
+                biased;
+                Some(event) = events.recv() => self.event(event),
+                order = orders.recv() => match order {
+                    Some(Order::Close(reply)) => {
+                        self.board.close(Instant::now());
+                        closing = Some((Instant::now() + GOODBYE, reply));
+                    }
+                    Some(order) => self.order(order),
+                    None => return,
+                },
+                Some(arrival) = arrivals.recv() => self.arrival(arrival).await,
+                () = tokio::time::sleep_until(wake.into()) => self.board.handle_timeout(Instant::now()),
+                _ = look_up.tick() => self.look_up(),
+                _ = report.tick() => self.report(),
+            }
+            self.act();
+            let over =
+                closing.as_ref().is_some_and(|(end, _)| *end <= Instant::now() || self.board.is_quiet());
+            if over && let Some((_, reply)) = closing.take() {
+                let _ = reply.send(());
+                return;
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Incoming(incoming) => self.board.handle_incoming(now, incoming),
+            Event::Media(call, event) => self.board.handle_media(now, call, event),
+            Event::Resolved(trunk, addresses) => self.board.handle_resolved(trunk, addresses),
+        }
+    }
+
+    async fn arrival(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Closed(flow) => self.board.handle_incoming(Instant::now(), Incoming::FlowClosed(flow)),
+            Arrival::Packet(packet) => self.packet(packet).await,
+        }
+    }
+
+    /// Judges a message, reads it, judges it again, and hands it to its transaction.
+    async fn packet(&mut self, packet: Packet) {
+        let (now, address) = (Instant::now(), packet.source.addr.ip());
+        if self.guard.is_banned(address, now) {
+            return;
+        }
+        let message = match Message::parse(&packet.data, &self.limits) {
+            Ok(message) => message,
+            Err(error) => {
+                trace!(remote = %Pii(packet.source.addr), %error, "a message was not understood");
+                self.blame(address, "an unreadable message");
+                return;
+            }
+        };
+        if let Message::Request(request) = &message {
+            let opens = !matches!(request.method, Method::Ack | Method::Cancel)
+                && request.headers.tag("To").is_none();
+            if opens
+                && (self.guard.admit(address, self.board.is_trunk(address), now) != Admission::Yes
+                    || !self.stack.has_room())
+            {
+                return;
+            }
+        }
+        self.stack.receive(message, packet.source, &packet.way).await;
+    }
+
+    fn blame(&mut self, address: IpAddr, what: &'static str) {
+        if !self.board.is_trunk(address) && self.guard.blame(address, Instant::now()) {
+            info!("an address is banned for a while; the last straw was {what}");
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        let now = Instant::now();
+        match order {
+            Order::Dial(order, reply) => drop(reply.send(self.board.dial(now, &order))),
+            Order::HangUp(call, text, reply) => drop(reply.send(self.board.hang_up(now, call, &text))),
+            Order::Hold(call, held, reply) => drop(reply.send(self.board.hold(now, call, held))),
+            Order::Dtmf(call, digits, reply) => drop(reply.send(self.board.send_dtmf(now, call, &digits))),
+            Order::Transfer(call, number, principal, reply) => {
+                drop(reply.send(self.board.transfer(now, call, &number, &principal)));
+            }
+            Order::Calls(reply) => drop(reply.send(self.board.summaries(now))),
+            Order::State(reply) => drop(reply.send(self.state(now))),
+            Order::Socket(remote, secure, from, to) => {
+                tokio::spawn(self.flows.clone().websocket(remote, secure, from, to));
+            }
+            Order::Drain => self.board.drain(),
+            Order::Close(_) => {}
+        }
+    }
+
+    fn state(&self, now: Instant) -> SipState {
+        SipState {
+            trunks: self.board.trunk_states(),
+            phones: self.board.phones(now),
+            calls: self.board.len(),
+            transactions: self.stack.len(),
+            connections: self.flows.len(),
+        }
+    }
+
+    /// Does what the switchboard wants done.
+    fn act(&mut self) {
+        while let Some(action) = self.board.poll_action() {
+            match action {
+                Action::Send { tx, request, to } => self.send(tx, request, to),
+                Action::Cancel { tx, reason } => self.stack.cancel(tx, reason),
+                Action::Ack { request, to } => {
+                    let flows = self.flows.clone();
+                    tokio::spawn(async move {
+                        match flows.way_to(&to).await {
+                            Ok(way) => stack::send_bare(request, &way).await,
+                            Err(error) => debug!(%error, "an ACK could not be sent"),
+                        }
+                    });
+                }
+                Action::Respond { tx, response } => self.stack.respond(tx, &response),
+                Action::Media { call, ask } => self.media.ask(call, ask),
+                Action::Tell { call, event } => drop(self.watch.send((call, event))),
+                Action::Blame { addr, what } => self.blame(addr, what),
+                // The switchboard decides these itself.
+                Action::Refer { .. } => {}
+            }
+        }
+    }
+
+    /// Sends a request at once where the way is known, else from a task that looks for it.
+    fn send(
+        &mut self,
+        tx: crate::sip::session::ClientTx,
+        request: crate::sip::wire::Request,
+        to: crate::sip::session::Destination,
+    ) {
+        let (flows, tell, sender) = (self.flows.clone(), self.tell.clone(), self.stack.sender());
+        tokio::spawn(async move {
+            match flows.way_to(&to).await {
+                Ok(way) => sender.send(tx, request, way),
+                Err(error) => {
+                    debug!(transport = to.transport.via(), %error, "a request could not be sent");
+                    let failed = Incoming::Failed { tx, failure: TxFailure::Transport };
+                    let _ = tell.send(Event::Incoming(failed)).await;
+                }
+            }
+        });
+    }
+
+    /// Looks the trunks' names up.
+    fn look_up(&self) {
+        for (trunk, names) in self.board.names() {
+            let tell = self.tell.clone();
+            tokio::spawn(async move {
+                let mut found = Vec::new();
+                for name in names {
+                    match tokio::net::lookup_host((name.as_str(), 5060)).await {
+                        Ok(addresses) => found.extend(addresses.map(|address| address.ip())),
+                        Err(error) => warn!(%error, "a trunk's name was not found"),
+                    }
+                }
+                let _ = tell.send(Event::Resolved(trunk, found)).await;
+            });
+        }
+    }
+
+    fn report(&mut self) {
+        let turned = self.guard.take_turned();
+        if turned != Default::default() {
+            info!(
+                banned = turned.banned,
+                too_fast = turned.fast,
+                bans = turned.bans,
+                "turned SIP messages away in the last seconds"
+            );
+        }
+    }
+}

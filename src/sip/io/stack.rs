@@ -1,0 +1,363 @@
+//! Transactions on `rsipstack` (RFC 3261 §17), behind a small interface of our own.
+//!
+//! Of the crate only transactions, their timers and its parser are used. Sockets are ours: bytes are
+//! bounded and judged before they reach it, nothing it logs is ours to log (it prints whole messages), and
+//! dialogs are values elsewhere. One task owns it; each transaction has a task that ends with it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rsipstack::transaction::endpoint::{EndpointInnerRef, EndpointOption};
+use rsipstack::transaction::key::{TransactionKey, TransactionRole};
+use rsipstack::transaction::transaction::{TransactionEvent, TransactionEventSender};
+use rsipstack::transaction::{Endpoint, EndpointBuilder, Transaction, TransactionReceiver};
+use rsipstack::transport::{SipAddr, SipConnection};
+use rsipstack::{platform::CancellationToken, sip};
+use tokio::sync::mpsc;
+use tracing::{debug, trace};
+
+use crate::sip::config::Transport;
+use crate::sip::io::Event;
+use crate::sip::io::flows::Way;
+use crate::sip::session::{ClientTx, Incoming, ServerTx, Source, TxFailure, token};
+use crate::sip::wire::uri::bracketed;
+use crate::sip::wire::{Message, Method, Request, Response, WireLimits};
+
+/// What is known of an INVITE of ours, for its CANCEL.
+#[derive(Clone)]
+struct Sent {
+    request: Request,
+    way: Way,
+}
+
+#[derive(Default)]
+struct Open {
+    server: HashMap<ServerTx, TransactionEventSender>,
+    client: HashMap<ClientTx, Sent>,
+}
+
+/// The transaction layer.
+pub(super) struct Stack {
+    endpoint: Endpoint,
+    incoming: TransactionReceiver,
+    open: Arc<Mutex<Open>>,
+    events: mpsc::Sender<Event>,
+    limits: WireLimits,
+    most: usize,
+    last: u64,
+    cancel: CancellationToken,
+    /// What the crate signs its own responses with: those it makes up for a silent party are known by it.
+    mark: Arc<str>,
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stack {
+    /// A layer that tells `events` what happens; at most `most` transactions at once.
+    pub fn new(events: mpsc::Sender<Event>, limits: WireLimits, most: usize) -> Result<Self, String> {
+        let cancel = CancellationToken::new();
+        // We acknowledge 2xx ourselves: that belongs to the call, not to the transaction.
+        let option = EndpointOption { auto_ack_2xx: false, ..EndpointOption::default() };
+        let mut builder = EndpointBuilder::new();
+        let mark: Arc<str> = format!("viaduct-{}", token()).into();
+        builder.with_user_agent(&mark).with_cancel_token(cancel.clone()).with_option(option);
+        let endpoint = builder.build();
+        let incoming = endpoint.incoming_transactions().map_err(|error| error.to_string())?;
+        let timers = endpoint.inner.clone();
+        let ended = cancel.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = timers.process_timer() => {}
+                () = ended.cancelled() => {}
+            }
+        });
+        let open = Arc::new(Mutex::new(Open::default()));
+        Ok(Stack { endpoint, incoming, open, events, limits, most, last: 0, cancel, mark })
+    }
+
+    fn inner(&self) -> &EndpointInnerRef {
+        &self.endpoint.inner
+    }
+
+    /// Whether another transaction of a remote party fits.
+    pub fn has_room(&self) -> bool {
+        self.inner().transactions.len() < self.most
+    }
+
+    /// Takes a message that was read and let through.
+    pub async fn receive(&mut self, message: Message, source: Source, way: &Way) {
+        if let Message::Response(response) = &message
+            && (200..300).contains(&response.status)
+            && response.headers.cseq().is_some_and(|(_, method)| method == Method::Invite)
+            && !self.waits_for(&message)
+        {
+            let Message::Response(response) = message else { return };
+            self.tell(Incoming::Late { source, response }).await;
+            return;
+        }
+        let bytes = message.to_bytes();
+        let Ok(parsed) = sip::SipMessage::try_from(bytes.as_slice()) else {
+            trace!("a message was dropped: not understood");
+            return;
+        };
+        let Ok(parsed) = SipConnection::update_msg_received(parsed, source.addr, transport(source.transport))
+        else {
+            trace!("a message was dropped: its Via is not understood");
+            return;
+        };
+        let from = sip_addr(source.addr, source.transport);
+        if let Err(error) = self.inner().on_received_message(parsed, way.connection.clone(), &from).await {
+            debug!(%error, "a message was dropped");
+        }
+        while let Ok(transaction) = self.incoming.try_recv() {
+            self.begin(transaction, source).await;
+        }
+    }
+
+    fn waits_for(&self, message: &Message) -> bool {
+        let bytes = message.to_bytes();
+        let Ok(sip::SipMessage::Response(response)) = sip::SipMessage::try_from(bytes.as_slice()) else {
+            return true;
+        };
+        let key = TransactionKey::from_response(&response, TransactionRole::Client);
+        key.is_ok_and(|key| self.inner().transactions.get(&key).is_some())
+    }
+
+    async fn tell(&self, incoming: Incoming) {
+        let _ = self.events.send(Event::Incoming(incoming)).await;
+    }
+
+    /// A remote party opened a transaction.
+    async fn begin(&mut self, transaction: Transaction, source: Source) {
+        let bytes = transaction.original.to_bytes();
+        let Ok(Message::Request(request)) = Message::parse(&bytes, &self.generous()) else {
+            debug!("a request was dropped: the two readers differ");
+            return;
+        };
+        self.last += 1;
+        let tx = ServerTx(self.last);
+        lock(&self.open).server.insert(tx, transaction.tu_sender.clone());
+        let task = serve(transaction, tx, source, (self.events.clone(), self.open.clone()), self.generous());
+        tokio::spawn(task);
+        self.tell(Incoming::Request { tx, source, request }).await;
+    }
+
+    /// What the crate writes may be a little longer than what came.
+    fn generous(&self) -> WireLimits {
+        WireLimits {
+            max_bytes: self.limits.max_bytes + 4096,
+            max_header_bytes: self.limits.max_header_bytes + 4096,
+            max_headers: self.limits.max_headers + 10,
+        }
+    }
+
+    /// Answers a request.
+    pub fn respond(&self, tx: ServerTx, response: &Response) {
+        let bytes = Message::Response(response.clone()).to_bytes();
+        let Ok(sip::SipMessage::Response(response)) = sip::SipMessage::try_from(bytes.as_slice()) else {
+            debug!(status = response.status, "a response of ours is not understood by the stack");
+            return;
+        };
+        if let Some(sender) = lock(&self.open).server.get(&tx) {
+            let _ = sender.send(TransactionEvent::Respond(response));
+        }
+    }
+
+    /// What begins transactions of ours, also from another task.
+    pub fn sender(&self) -> Sender {
+        Sender {
+            inner: self.inner().clone(),
+            open: self.open.clone(),
+            events: self.events.clone(),
+            limits: self.generous(),
+            mark: self.mark.clone(),
+        }
+    }
+
+    /// Sends a CANCEL for an INVITE of ours (RFC 3261 §9.1).
+    pub fn cancel(&self, tx: ClientTx, reason: Option<String>) {
+        let Some(Sent { request: invite, way }) = lock(&self.open).client.get(&tx).cloned() else { return };
+        let mut request = Request::new(Method::Cancel, invite.uri.clone());
+        let via = invite.headers.all("Via").next().unwrap_or_default().to_owned();
+        request.headers.push("Via", via);
+        request.headers.push("Max-Forwards", "70");
+        for name in ["From", "To", "Call-ID", "Route"] {
+            request.headers.copy(name, &invite.headers);
+        }
+        let number = invite.headers.cseq().map_or(1, |(number, _)| number);
+        request.headers.push("CSeq", format!("{number} CANCEL"));
+        if let Some(reason) = reason {
+            request.headers.push("Reason", reason);
+        }
+        let bytes = Message::Request(request).to_bytes();
+        let Ok(sip::SipMessage::Request(parsed)) = sip::SipMessage::try_from(bytes.as_slice()) else {
+            return;
+        };
+        let Ok(key) = TransactionKey::from_request(&parsed, TransactionRole::Client) else { return };
+        let mut transaction =
+            Transaction::new_client(key, parsed, self.inner().clone(), Some(way.connection.clone()));
+        transaction.destination = Some(sip_addr(way.remote, way.transport));
+        tokio::spawn(async move {
+            if transaction.send().await.is_ok() {
+                while transaction.receive().await.is_some() {}
+            }
+        });
+    }
+
+    /// How many transactions are open.
+    pub fn len(&self) -> usize {
+        self.inner().transactions.len()
+    }
+}
+
+/// Begins transactions of ours.
+pub(super) struct Sender {
+    inner: EndpointInnerRef,
+    open: Arc<Mutex<Open>>,
+    events: mpsc::Sender<Event>,
+    limits: WireLimits,
+    mark: Arc<str>,
+}
+
+impl Sender {
+    /// Begins a transaction of ours; `way` is how it goes.
+    pub fn send(&self, tx: ClientTx, mut request: Request, way: Way) {
+        let branch = format!("z9hG4bK{}", token());
+        add_via(&mut request, &way, &branch);
+        let bytes = Message::Request(request.clone()).to_bytes();
+        let parsed = match sip::SipMessage::try_from(bytes.as_slice()) {
+            Ok(sip::SipMessage::Request(parsed)) => Some(parsed),
+            _ => None,
+        };
+        let key = parsed
+            .as_ref()
+            .and_then(|parsed| TransactionKey::from_request(parsed, TransactionRole::Client).ok());
+        let (Some(parsed), Some(key)) = (parsed, key) else {
+            debug!(method = %request.method, "a request of ours is not understood by the stack");
+            let events = self.events.clone();
+            let failed = Incoming::Failed { tx, failure: TxFailure::Transport };
+            tokio::spawn(async move { events.send(Event::Incoming(failed)).await.map_err(drop) });
+            return;
+        };
+        let mut transaction =
+            Transaction::new_client(key, parsed, self.inner.clone(), Some(way.connection.clone()));
+        transaction.destination = Some(sip_addr(way.remote, way.transport));
+        if request.method == Method::Invite {
+            lock(&self.open).client.insert(tx, Sent { request, way: way.clone() });
+        }
+        let shared = (self.events.clone(), self.open.clone());
+        tokio::spawn(ask(transaction, tx, way, shared, (self.limits, self.mark.clone())));
+    }
+}
+
+/// Sends a message outside of any transaction: the ACK of a 2xx.
+pub(super) async fn send_bare(mut request: Request, way: &Way) {
+    add_via(&mut request, way, &format!("z9hG4bK{}", token()));
+    let bytes = Message::Request(request).to_bytes();
+    if let Ok(parsed) = sip::SipMessage::try_from(bytes.as_slice())
+        && let Err(error) = way.connection.send(parsed, Some(&sip_addr(way.remote, way.transport))).await
+    {
+        debug!(%error, "an ACK could not be sent");
+    }
+}
+
+fn add_via(request: &mut Request, way: &Way, branch: &str) {
+    let (host, port) = (bracketed(&way.local.ip().to_string()), way.local.port());
+    let via = format!("SIP/2.0/{} {host}:{port};branch={branch};rport", way.transport.via());
+    request.headers.push_front("Via", via);
+}
+
+type Shared = (mpsc::Sender<Event>, Arc<Mutex<Open>>);
+
+/// Drives a transaction that a remote party opened.
+async fn serve(
+    mut transaction: Transaction,
+    tx: ServerTx,
+    source: Source,
+    (events, open): Shared,
+    limits: WireLimits,
+) {
+    let invite = transaction.original.method == sip::Method::Invite;
+    let mut acknowledged = false;
+    while let Some(message) = transaction.receive().await {
+        let bytes = message.to_bytes();
+        let Ok(Message::Request(request)) = Message::parse(&bytes, &limits) else { continue };
+        let incoming = match request.method {
+            Method::Ack => {
+                acknowledged = true;
+                Incoming::Ack { source, request }
+            }
+            Method::Cancel => Incoming::Cancel { tx },
+            _ => continue,
+        };
+        if events.send(Event::Incoming(incoming)).await.is_err() {
+            break;
+        }
+    }
+    lock(&open).server.remove(&tx);
+    let answered = transaction.last_response.as_ref().is_some_and(|response| {
+        let code = response.status_code.code();
+        (200..300).contains(&code)
+    });
+    if invite && answered && !acknowledged {
+        let _ = events.send(Event::Incoming(Incoming::NoAck { tx })).await;
+    }
+}
+
+/// Drives a transaction of ours.
+async fn ask(
+    mut transaction: Transaction,
+    tx: ClientTx,
+    way: Way,
+    (events, open): Shared,
+    (limits, mark): (WireLimits, Arc<str>),
+) {
+    let source = Source { addr: way.remote, transport: way.transport, flow: way.flow };
+    let mut failure = Some(TxFailure::Timeout);
+    let sent = transaction.send().await;
+    while let (Ok(()), Some(message)) = (&sent, transaction.receive().await) {
+        let bytes = message.to_bytes();
+        let Ok(Message::Response(response)) = Message::parse(&bytes, &limits) else { continue };
+        // The stack speaks for a party that did not answer (RFC 3261 §8.1.3.1).
+        if response.headers.get("User-Agent") == Some(&mark) {
+            failure = Some(if response.status == 503 { TxFailure::Transport } else { TxFailure::Timeout });
+            break;
+        }
+        if response.status >= 200 {
+            failure = None;
+        }
+        if events.send(Event::Incoming(Incoming::Response { tx, source, response })).await.is_err() {
+            break;
+        }
+    }
+    lock(&open).client.remove(&tx);
+    if let Some(failure) = failure {
+        let failure = if sent.is_err() { TxFailure::Transport } else { failure };
+        let _ = events.send(Event::Incoming(Incoming::Failed { tx, failure })).await;
+    }
+}
+
+fn transport(transport: Transport) -> sip::Transport {
+    match transport {
+        Transport::Udp => sip::Transport::Udp,
+        Transport::Tcp => sip::Transport::Tcp,
+        Transport::Tls => sip::Transport::Tls,
+        Transport::Ws => sip::Transport::Ws,
+        Transport::Wss => sip::Transport::Wss,
+    }
+}
+
+/// An address as the crate has it.
+pub(super) fn sip_addr(address: SocketAddr, of: Transport) -> SipAddr {
+    let ip: IpAddr = address.ip().to_canonical();
+    SipAddr { r#type: Some(transport(of)), addr: SocketAddr::new(ip, address.port()).into() }
+}
