@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use viaduct::config::Config;
 use viaduct::server::{self, Server};
 
-/// A multi-protocol media gateway: RTMP, WHIP and WHEP in the same room.
+/// A multi-protocol media gateway: telephones, RTMP, WHIP and WHEP in the same room.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -28,6 +28,8 @@ struct Arguments {
 enum Command {
     /// Say whether a configuration is right, without starting.
     Check { file: PathBuf },
+    /// Turn a phone's password, read from standard input, into its line of `sip.users_file`.
+    HashPassword(server::Password),
     /// Measure what a packet costs, with WHEP viewers against a server in a process of its own.
     Bench(viaduct::bench::Options),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let check = matches!(arguments.command, Some(Command::Check { .. }));
     let file = match arguments.command {
         Some(Command::Bench(options)) => return end(viaduct::bench::run(&options)),
+        Some(Command::HashPassword(password)) => return end(password.run()),
         Some(Command::Check { file }) => Some(file),
         None => arguments.config,
     };
@@ -49,11 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn end(result: anyhow::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("viaduct: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("viaduct: {error:#}");
+    ExitCode::FAILURE
 }

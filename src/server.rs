@@ -8,6 +8,7 @@ mod bind;
 mod counters;
 mod demo;
 mod doors;
+mod phones;
 mod state;
 mod tls;
 
@@ -32,15 +33,21 @@ use crate::core::time::Epoch;
 use crate::core::worker::{Worker, WorkerConfig};
 use crate::http::{self, Facts, TlsFiles};
 use crate::rtmp;
+use crate::sip;
 use crate::webrtc::Factory;
 use crate::whip_whep;
 use banner::{Banner, DEMO};
 use doors::{RtmpPublish, VisibleRooms};
 use state::StateDir;
 
+pub use phones::Password;
+
 /// Sets up logging, then runs `server` on this thread to its end.
 pub fn with_runtime(log: &LogConfig, server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(&log.level).context("log.level")?;
+    // The SIP stack prints whole messages, phone numbers and all: it is never heard, whatever is asked for.
+    let asked = log.level.split(',').filter(|directive| !directive.contains("rsipstack"));
+    let level: Vec<&str> = asked.chain(["rsipstack=off"]).collect();
+    let filter = EnvFilter::builder().parse(level.join(",")).context("log.level")?;
     let terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).init();
     // Several TLS back ends may be compiled in by dependencies; say which one is ours.
@@ -63,6 +70,7 @@ pub struct Server {
     tls: Option<TlsFiles>,
     http: Vec<TcpListener>,
     rtmp: Vec<rtmp::io::Listener>,
+    sip: Option<sip::io::Door>,
     media: Vec<LocalCandidate>,
     pool: WorkerPool,
     stats: Vec<Arc<IoStats>>,
@@ -99,6 +107,7 @@ impl Server {
             files => files,
         };
         let rtmp = rtmp_listeners(&config, tls.as_ref())?;
+        let sip = config.sip.as_ref().map(sip::io::Door::bind).transpose()?;
         let authority = Arc::new(Authority::new(&config.auth, Some(&state.publish_key()?))?);
         let bridge = Bridge::start(config.bridge.clone()).context("cannot start the bridge's threads")?;
         let bridge = Arc::new(bridge);
@@ -118,7 +127,7 @@ impl Server {
             rooms.attach_worker(port).context("cannot reach a worker")?;
         }
         let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Server { config, epoch, state, host, authority, tls, http, rtmp, media, pool, stats, rooms })
+        Ok(Server { config, epoch, state, host, authority, tls, http, rtmp, sip, media, pool, stats, rooms })
     }
 
     fn banner(&self) -> Banner {
@@ -158,6 +167,9 @@ impl Server {
             let purpose =
                 if listener.tls.is_some() { "publishing over RTMPS" } else { "publishing over RTMP" };
             add(port(&listener.socket), "tcp", purpose);
+        }
+        for (port, protocol, purpose) in self.sip.iter().flat_map(sip::io::Door::ports) {
+            add(port, protocol, purpose);
         }
         for candidate in &self.media {
             let (protocol, purpose) = match candidate.tcp {
@@ -201,6 +213,7 @@ impl Server {
         let mut pages = tokio::spawn(pages);
         let rtmp = rtmp::io::serve(self.rtmp, Arc::new(self.config.rtmp), self.epoch, Arc::new(door));
         let rtmp = tokio::spawn(rtmp);
+        let phones = phones::open(self.sip, &self.rooms).await?;
         let clip = self.config.demo.then(|| tokio::spawn(demo::play(self.rooms.clone(), self.epoch)));
         let mut pool = self.pool;
         tokio::select! {
@@ -214,6 +227,9 @@ impl Server {
             clip.abort();
         }
         let goodbye = async {
+            if let Some(phones) = &phones {
+                phones.close().await;
+            }
             self.rooms.close_all(CloseReason::shutdown()).await;
             let _ = close.send(());
             let _ = pages.await;

@@ -53,7 +53,7 @@ pub(super) struct Packet {
 
 /// What sockets tell.
 pub(super) enum Arrival {
-    Packet(Packet),
+    Packet(Box<Packet>),
     Closed(FlowId),
 }
 
@@ -306,7 +306,7 @@ impl Flows {
 
     async fn hand_on(&self, data: Vec<u8>, way: &Way) -> bool {
         let source = Source { addr: way.remote, transport: way.transport, flow: way.flow };
-        self.arrivals.send(Arrival::Packet(Packet { data, source, way: way.clone() })).await.is_ok()
+        self.arrivals.send(Arrival::Packet(Box::new(Packet { data, source, way: way.clone() }))).await.is_ok()
     }
 
     /// Enters a connection into the table, within its bounds.
@@ -460,7 +460,9 @@ async fn read_udp(flows: Arc<Flows>, socket: Arc<UdpSocket>) {
         let Ok(way) = flows.by_udp(remote) else { return };
         let source = Source { addr: remote, transport: Transport::Udp, flow: None };
         let packet = Packet { data: data.to_vec(), source, way };
-        if let Err(mpsc::error::TrySendError::Closed(_)) = flows.arrivals.try_send(Arrival::Packet(packet)) {
+        if let Err(mpsc::error::TrySendError::Closed(_)) =
+            flows.arrivals.try_send(Arrival::Packet(Box::new(packet)))
+        {
             return;
         }
     }

@@ -324,7 +324,7 @@ impl Exchange {
     async fn arrival(&mut self, arrival: Arrival) {
         match arrival {
             Arrival::Closed(flow) => self.board.handle_incoming(Instant::now(), Incoming::FlowClosed(flow)),
-            Arrival::Packet(packet) => self.packet(packet).await,
+            Arrival::Packet(packet) => self.packet(*packet).await,
         }
     }
 

@@ -74,7 +74,7 @@ pub enum Alarm {
 #[derive(Debug)]
 pub enum Phase {
     /// They call; not yet answered.
-    Inbound(Inbound),
+    Inbound(Box<Inbound>),
     /// We call; not yet answered.
     Outbound(Box<Outbound>),
     /// Both talk.

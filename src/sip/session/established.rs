@@ -183,7 +183,7 @@ impl Call {
             }
         };
         let Some(offer) = offer else {
-            self.bodiless_change(ctx, tx, request, before);
+            self.bodiless_change(ctx, tx, &request);
             return;
         };
         match self.media.receive_offer(&offer) {
@@ -213,24 +213,16 @@ impl Call {
     }
 
     /// An UPDATE without a body refreshes; an INVITE without one asks for our offer.
-    fn bodiless_change(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        tx: ServerTx,
-        request: Request,
-        before: Box<MediaSession>,
-    ) {
+    fn bodiless_change(&mut self, ctx: &mut Ctx<'_>, tx: ServerTx, request: &Request) {
         if request.method == Method::Update {
-            self.finish_change(ctx, tx, &request, None);
+            self.finish_change(ctx, tx, request, None);
             return;
         }
         let sdp = self.media.reoffer();
         if let Some(call) = self.live() {
             call.awaits_answer = true;
-            // Until the ACK brings the answer, what was agreed on stays.
-            let _ = before;
         }
-        self.finish_change(ctx, tx, &request, Some(sdp));
+        self.finish_change(ctx, tx, request, Some(sdp));
     }
 
     /// Our ends are there: tell them the remote ones.

@@ -133,7 +133,7 @@ impl Call {
         if inbound.invite.headers.lists("Require", "100rel") {
             self.ring_reliably(ctx, &mut inbound);
         }
-        self.phase = Phase::Inbound(inbound);
+        self.phase = Phase::Inbound(Box::new(inbound));
         self.enter_room(ctx);
         let serial = self.next_serial();
         ctx.media(self.id, MediaAsk::Open { serial, streams });
@@ -252,7 +252,7 @@ impl Call {
         let phase = std::mem::replace(&mut self.phase, Phase::Gone);
         let Phase::Inbound(inbound) = phase else { return };
         self.clear(Alarm::Provisional);
-        let Inbound { tx, dialog, invite, tag, offer, timer, .. } = inbound;
+        let Inbound { tx, dialog, invite, tag, offer, timer, .. } = *inbound;
         let mut response = invite.response(200, "", &tag);
         response.headers.copy("Record-Route", &invite.headers);
         response.headers.push("Contact", NameAddr::new(&dialog.contact).to_string());

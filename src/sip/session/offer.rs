@@ -181,9 +181,9 @@ impl MediaSession {
                 live,
             });
         }
-        if !seen.contains(&Kind::Audio)
-            && !(seen.contains(&Kind::Video) && !offer.media.iter().any(wants_audio))
-        {
+        // A call without sound is one only where no sound was offered (a door's camera).
+        let picture_only = seen.contains(&Kind::Video) && !offer.media.iter().any(wants_audio);
+        if !seen.contains(&Kind::Audio) && !picture_only {
             return Err(self.refusal(offer));
         }
         let gone = |(index, old): &(usize, &Stream)| {

@@ -190,7 +190,7 @@ impl Trunk {
     /// Whether calls from an address are its.
     pub fn is_from(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.peers.iter().any(|net| net.holds(address)) || self.resolved.iter().any(|known| *known == address)
+        self.peers.iter().any(|net| net.holds(address)) || self.resolved.contains(&address)
     }
 
     /// Whether another call out is within its limits; counts it.

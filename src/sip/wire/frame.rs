@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(of("\r\n\r\nOPT"), Frame::Ping(4));
         assert_eq!(of("\r\nOPTIONS"), Frame::Skip(2));
         assert_eq!(of("A\r\nl : 3\r\n\r\nab"), Frame::More);
-        assert_eq!(of("A\r\nl : 3\r\n\r\nabcd"), Frame::Message(16));
+        assert_eq!(of("A\r\nl : 3\r\n\r\nabcd"), Frame::Message(15));
         assert_eq!(of("A\nContent-Length: 1\n\nab"), Frame::Message(22));
         assert_eq!(of("A\r\nContent-Length: x\r\n\r\n"), Frame::Bad);
         assert_eq!(of("A\r\nContent-Length: 900\r\n\r\n"), Frame::Bad);

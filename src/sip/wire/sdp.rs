@@ -418,6 +418,7 @@ pub fn to_base64(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
 
@@ -442,7 +443,7 @@ mod tests {
     #[test]
     fn base64_goes_both_ways() {
         for length in 0..9 {
-            let bytes: Vec<u8> = (0..length).map(|n| n * 37 + 200).collect();
+            let bytes: Vec<u8> = (0..length).map(|n: u8| n.wrapping_mul(37).wrapping_add(200)).collect();
             assert_eq!(base64(&to_base64(&bytes)), Some(bytes));
         }
         assert_eq!(to_base64(b"any"), "YW55");

@@ -203,7 +203,7 @@ mod tests {
             "tel:+4930123;phone-context=x",
         ] {
             let uri = Uri::parse(text).expect(text);
-            assert_eq!(uri.to_string(), text.replace("%40", "%40"), "{text}");
+            assert_eq!(uri.to_string(), text, "{text}");
         }
         assert_eq!(Uri::parse("sip:a:secret@h").expect("uri").to_string(), "sip:a@h");
     }
