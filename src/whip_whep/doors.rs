@@ -15,6 +15,11 @@ pub trait Doors: Send + Sync + 'static {
 
     /// See [`Rooms::join`].
     fn join(&self, join: Join) -> impl Future<Output = Result<Self::Member, JoinError>> + Send;
+
+    /// See [`Rooms::video_codecs`].
+    fn video_codecs(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A member of a room; see [`Peer`].
@@ -58,6 +63,10 @@ pub trait Member: Clone + Send + Sync + 'static {
 
 impl Doors for Rooms {
     type Member = Peer;
+
+    fn video_codecs(&self) -> Vec<String> {
+        Rooms::video_codecs(self)
+    }
 
     async fn join(&self, join: Join) -> Result<Peer, JoinError> {
         Rooms::join(self, join).await

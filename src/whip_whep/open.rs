@@ -92,7 +92,7 @@ pub(super) async fn open<D: Doors>(gate: Arc<Gate<D>>, request: Request) -> Resu
 
 fn negotiate<D: Doors>(gate: &Gate<D>, role: Role, offer: &[u8]) -> Result<Negotiated, Refusal> {
     let offer = Offer::from_bytes(offer, &gate.limits)?;
-    let policy = Policy::default();
+    let policy = Policy { video_codecs: gate.doors.video_codecs(), ..Policy::default() };
     let negotiated = match role {
         Role::Publish => negotiate_publish(&offer, &policy)?,
         Role::Play => negotiate_play(&offer, &policy, &mut session::random)?,

@@ -49,6 +49,10 @@ pub struct RoomsConfig {
     pub mix_lane: usize,
     /// How long the picture of a speaker stays at least when somebody else speaks, in milliseconds. Default 2,000.
     pub speaker_hold_ms: u64,
+    /// Codecs of pictures that publishers are asked for first where they offer several: `h264` (its constrained
+    /// baseline before other profiles), `vp8`, `vp9`, `av1`. For rooms that telephones with a screen may join,
+    /// put `h264` there. Default none: what the publisher likes best.
+    pub video_codecs: Vec<String>,
     /// Packets that may wait between two workers of a room, each way. Default 4,096.
     pub pipe_lane: usize,
 }
@@ -76,6 +80,7 @@ impl Default for RoomsConfig {
             mix_linger_ms: 5_000,
             mix_lane: 512,
             speaker_hold_ms: 2_000,
+            video_codecs: Vec::new(),
             pipe_lane: 4_096,
         }
     }

@@ -67,6 +67,11 @@ impl Rooms {
         Ok(Peer::new(shared, self.clone()))
     }
 
+    /// Codecs of pictures that publishers are asked for first.
+    pub fn video_codecs(&self) -> Vec<String> {
+        self.step(|state| state.config.video_codecs.clone())
+    }
+
     /// All rooms, by name.
     pub fn summaries(&self) -> Vec<RoomSummary> {
         self.step(|state| state.rooms.iter().map(|(name, room)| state.summarise(name, room)).collect())

@@ -26,11 +26,14 @@ pub struct Policy {
     pub simulcast: bool,
     /// Take transport-wide congestion control (feedback and header extension). Default on.
     pub transport_cc: bool,
+    /// Codecs of pictures that a publisher is asked for first, in this order (`h264`, `vp8`, ...); of H.264 the
+    /// constrained baseline comes first. The rest stays as offered. Default none.
+    pub video_codecs: Vec<String>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { simulcast: false, transport_cc: true }
+        Policy { simulcast: false, transport_cc: true, video_codecs: Vec::new() }
     }
 }
 

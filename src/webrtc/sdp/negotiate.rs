@@ -43,7 +43,8 @@ const LAYER_EXTENSIONS: [&str; 2] = [ext::RID, ext::REPAIRED_RID];
 
 /// The offer of somebody who sends (WHIP): which tracks we take, in which codecs.
 pub fn negotiate_publish(offer: &Offer, policy: &Policy) -> Result<Negotiated, SdpError> {
-    let mut accept = |media: &MediaOffer, codecs: Vec<OfferedCodec>| {
+    let mut accept = |media: &MediaOffer, mut codecs: Vec<OfferedCodec>| {
+        prefer(&mut codecs, &policy.video_codecs);
         let layers = if policy.simulcast { media.simulcast.clone() } else { Vec::new() };
         let mut rtp = parameters(media, &codecs, policy, Side::Publish, !layers.is_empty());
         rtp.encodings = sent_encodings(media, &layers);
@@ -229,6 +230,28 @@ fn forwardable(media: &MediaOffer, policy: &Policy) -> Vec<OfferedCodec> {
         });
     }
     codecs
+}
+
+/// Puts the wanted codecs of pictures first, each with its RTX; a publisher sends the first of the answer.
+fn prefer(codecs: &mut [OfferedCodec], wanted: &[String]) {
+    if wanted.is_empty() {
+        return;
+    }
+    let media: Vec<RtpCodec> = codecs.iter().map(|offered| offered.codec.clone()).collect();
+    let rank = |codec: &RtpCodec| {
+        let name = codec.mime_type.strip_prefix("video/").unwrap_or_default();
+        let place =
+            wanted.iter().position(|wanted| wanted.eq_ignore_ascii_case(name)).unwrap_or(wanted.len());
+        let profile = codec.parameter("profile-level-id").unwrap_or_default().to_ascii_lowercase();
+        let baseline = profile.starts_with("42e0") || profile.starts_with("42c0");
+        let mode = codec.parameter("packetization-mode").as_deref() == Some("1");
+        (place, codec.is("video/H264") && !(baseline && mode), codec.is("video/H264") && !baseline)
+    };
+    codecs.sort_by_key(|offered| {
+        let repaired =
+            offered.codec.apt().and_then(|apt| media.iter().find(|codec| codec.payload_type == apt));
+        rank(repaired.unwrap_or(&offered.codec))
+    });
 }
 
 fn parameters(

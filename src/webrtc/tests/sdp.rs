@@ -235,6 +235,26 @@ fn transport_cc_can_be_declined() {
 }
 
 #[test]
+fn a_publisher_is_asked_for_the_codec_the_room_wants() {
+    let offer = Offer::parse(CHROMIUM_PUBLISH).expect("offer");
+    let first = |policy: &Policy| {
+        let negotiated = negotiate_publish(&offer, policy).expect("negotiated");
+        let track = negotiated.tracks.iter().find(|track| track.kind == Kind::Video).expect("a picture");
+        let (first, second) = (&track.rtp.codecs[0], &track.rtp.codecs[1]);
+        let answer = negotiated.answer(&local(DtlsRole::Server));
+        let line = answer.lines().find(|line| line.starts_with("m=video")).expect("a picture");
+        assert_eq!(line.split(' ').nth(3), Some(first.payload_type.to_string().as_str()));
+        assert_eq!(second.apt(), Some(first.payload_type), "its RTX goes with it");
+        (first.mime_type.clone(), first.parameter("profile-level-id"), first.parameter("packetization-mode"))
+    };
+    assert_eq!(first(&Policy::default()).0, "video/VP8");
+    let wants = |codec: &str| Policy { video_codecs: vec![codec.into()], ..Policy::default() };
+    let baseline = ("video/H264".to_owned(), Some("42e01f".to_owned()), Some("1".to_owned()));
+    assert_eq!(first(&wants("H264")), baseline);
+    assert_eq!(first(&wants("vp9")).0, "video/VP9");
+}
+
+#[test]
 fn layers_are_taken_where_the_policy_says_so() {
     for offer in [CHROMIUM_SIMULCAST, FIREFOX_SIMULCAST] {
         let plain = publish(offer);
