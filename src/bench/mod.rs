@@ -10,6 +10,7 @@
 //! | `client` | one party: checks, handshake, keys |
 //! | `sdp`, `http` | what is said at the door |
 //! | `media` | the frames |
+//! | `phone` | a telephone, for `--legs`: its call, its note, what it hears |
 //! | `viewer` | one receiver: counting, reports, feedback |
 //! | `result` | figures and how they are shown |
 //! | `io` | sockets, processes, the clock |
@@ -18,6 +19,7 @@ pub mod client;
 pub mod http;
 pub mod io;
 pub mod media;
+pub mod phone;
 pub mod result;
 pub mod sdp;
 pub mod viewer;
@@ -35,6 +37,18 @@ pub struct Options {
     /// How many viewers, one stage each; ascending.
     #[arg(long, value_delimiter = ',', default_value = "1,100,500")]
     pub viewers: Vec<usize>,
+    /// Measure telephones in mixed rooms instead, this many, one stage each; ascending.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["viewers", "url"])]
+    pub legs: Vec<usize>,
+    /// Telephones in one room.
+    #[arg(long, default_value_t = 10)]
+    pub room_size: usize,
+    /// How many of a room's telephones sound; the others send silence. At most 6.
+    #[arg(long, default_value_t = 3)]
+    pub singing: usize,
+    /// What telephones speak.
+    #[arg(long, value_enum, default_value = "pcmu")]
+    pub codec: phone::Codec,
     /// Seconds measured in each stage.
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,

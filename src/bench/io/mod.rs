@@ -1,5 +1,6 @@
 //! Runs the stages: sockets of all parties in one epoll loop on this thread.
 
+mod legs;
 mod process;
 mod socket;
 
@@ -34,6 +35,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Measures and prints. Workers take the last cores; we keep to the first, out of their way.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if !options.legs.is_empty() {
+        return legs::run(options);
+    }
     let server = Server::find(options)?;
     if let Some(core) = sys::allowed_cores().first() {
         sys::pin_to(*core)?;

@@ -32,11 +32,12 @@ impl Server {
                 let host = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
                 Ok(Server { host, key: key.clone(), pid, own: None })
             }
-            _ => Self::start(),
+            _ => Self::start(&[]),
         }
     }
 
-    fn start() -> anyhow::Result<Self> {
+    /// One of our own, with further settings.
+    pub(super) fn start(more: &[String]) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("viaduct-bench-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         // Numbers nobody has at this moment; should somebody take one before the server does, it says so.
@@ -54,6 +55,9 @@ impl Server {
             "demo=false".to_owned(),
             "log.level=warn".to_owned(),
         ] {
+            command.arg("--set").arg(set);
+        }
+        for set in more {
             command.arg("--set").arg(set);
         }
         let child = command.stdout(Stdio::null()).spawn().context("cannot start a server")?;

@@ -37,6 +37,23 @@ impl Sockets {
         let any: IpAddr = Ipv4Addr::UNSPECIFIED.into();
         let socket = UdpSocket::bind((any, 0))?;
         socket.connect(remote)?;
+        self.watch(socket)
+    }
+
+    /// One more on the loopback address, towards nobody yet; its address.
+    pub(super) fn add_unconnected(&mut self) -> io::Result<SocketAddr> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = socket.local_addr()?;
+        self.watch(socket)?;
+        Ok(address)
+    }
+
+    /// Gives a socket its other end.
+    pub(super) fn connect(&self, number: usize, remote: SocketAddr) -> io::Result<()> {
+        self.sockets[number].connect(remote)
+    }
+
+    fn watch(&mut self, socket: UdpSocket) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let fd = socket.as_fd();
         sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1)?;
