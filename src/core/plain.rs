@@ -59,8 +59,9 @@ pub struct PlainOptions {
     /// agrees to it later, a pair falls back to one port by [`PlainRemote::rtcp_mux`].
     #[serde(rename = "x.rtcpMux")]
     pub rtcp_mux: bool,
-    /// Learn the remote address from what arrives (symmetric RTP) instead of trusting its SDP.
-    #[serde(rename = "x.latch")]
+    /// Learn the remote address from what arrives (symmetric RTP) instead of trusting the one told. Doors
+    /// want it; a controller of the v2 worker channel that does not say so means the address it names.
+    #[serde(rename = "x.latch", default)]
     pub latch: bool,
     /// The address to listen on, and to tell; what the configuration says when not given.
     #[serde(rename = "localIP", skip_serializing_if = "Option::is_none")]
@@ -251,7 +252,9 @@ mod tests {
         assert_eq!(value["x.srtp"]["profile"], "AES_CM_128_HMAC_SHA1_32");
         assert_eq!(serde_json::from_value::<PlainRemote>(value).expect("ours"), full);
         let options: PlainOptions = serde_json::from_value(json!({})).expect("all optional");
-        assert_eq!(options, PlainOptions::default());
+        assert_eq!(options, PlainOptions { latch: false, ..PlainOptions::default() });
+        let ours: PlainOptions = serde_json::from_value(json!(PlainOptions::default())).expect("ours");
+        assert_eq!(ours, PlainOptions::default());
         assert_eq!(format!("{keys:?}"), "SdesKeys { profile: Aes128CmSha1_32, .. }");
     }
 

@@ -114,9 +114,13 @@ impl Legs {
         self.listening = true;
         self.drive(Instant::now() + Duration::from_secs(1))?;
         self.listening = false;
-        let singing = options.singing.min(NOTES.len());
-        let complaints: Vec<_> =
-            self.phones.iter().filter_map(|phone| Some((phone.number, phone.complaint(singing)?))).collect();
+        let complaint = |phone: &Phone| {
+            // The last room may have fewer telephones than sing in a full one.
+            let first = phone.number - phone.number % options.room_size.max(1);
+            let singing = options.singing.min(NOTES.len()).min(legs - first);
+            Some((phone.number, phone.complaint(singing)?))
+        };
+        let complaints: Vec<_> = self.phones.iter().filter_map(complaint).collect();
         for (number, complaint) in complaints.iter().take(5) {
             eprintln!("leg {number}: {complaint}");
         }

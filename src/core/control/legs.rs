@@ -317,6 +317,10 @@ impl State {
                 PeerEvent::OneWay { transport, text }
             }
             "x.mediatimeout" => PeerEvent::MediaTimeout { transport },
+            // A leg with DTLS around it has no address to be found.
+            "dtlsstatechange" if data.get("dtlsState").is_some_and(|state| state == "connected") => {
+                PeerEvent::MediaStarted { transport }
+            }
             "x.keyframerequest" => PeerEvent::KeyframeRequested { transport },
             _ => return false,
         };

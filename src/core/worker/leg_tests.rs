@@ -170,8 +170,9 @@ impl Lab {
     }
 
     /// A telephone's leg: transport, producer and consumer have the ids 10, 11, 12 above `base`.
-    fn leg(&mut self, base: u32, remote: Value, options: Value) -> Value {
+    fn leg(&mut self, base: u32, remote: Value, mut options: Value) -> Value {
         let transport = base + 10;
+        options["x.latch"] = json!(true);
         let answer = self.ok("router.createPlainRtpTransport", [transport, 0, 0], options);
         self.ok("transport.setRemoteParameters", [transport, 0, 0], remote);
         answer
@@ -370,6 +371,14 @@ fn the_v2_shapes_are_answered_once_the_sockets_are_open() {
     );
     assert!(lab.request("transport.setRemoteParameters", [20, 0, 0], json!({"ip": "x"})).is_err());
     assert!(lab.ok("transport.getStats", [20, 0, 0], json!({})).is_object());
+    // The address it names is the one, for pictures too and for ever: a recorder never answers.
+    lab.produce(10, "video", h264(json!([])));
+    lab.ok("transport.setRemoteParameters", [10, 0, 0], json!({"ip": "192.0.2.7", "port": 2}));
+    lab.consume(0, 10, "video", h264(json!([])));
+    let mut camera = Phone::new(258, "192.0.2.8:1");
+    lab.run(60_000);
+    camera.say(&mut lab, 96, 1, true, &IDR);
+    assert_eq!(views(&lab.to("192.0.2.7:2")).len(), 1);
     lab.ok("transport.close", [10, 0, 0], json!({}));
     lab.ok("router.close", [0; 3], json!({}));
     lab.closed.sort_unstable();
