@@ -615,3 +615,47 @@ fn faults_of_the_controller_are_answered_in_words() {
     assert!(lab.worker.poll_timeout().is_none());
     assert_eq!(lab.worker.handle_datagram(lab.now, path(b'p'), &mut [1, b'p']), Verdict::Unknown);
 }
+
+#[test]
+fn telephones_with_dtls_press_keys_and_are_played_some() {
+    let mut lab = Lab::new();
+    lab.ok("worker.createRouter", [0; 3], json!({}));
+    lab.connect(11, b'p');
+    let codecs = json!([{"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000, "channels": 2},
+        {"mimeType": "audio/telephone-event", "payloadType": 110, "clockRate": 48000}]);
+    let rtp = json!({"codecs": codecs, "encodings": [{"ssrc": 5}]});
+    lab.ok("router.createProducer", [11, 20, 0], json!({"kind": "audio", "rtpParameters": rtp}));
+    let mut sender = SrtpSender::new(SrtpProfile::AeadAes128Gcm, &keys(b'p')).unwrap();
+    let mut sequence = 0;
+    let mut send = |lab: &mut Lab, payload_type: u8, payload: &[u8]| {
+        let fields = HeaderFields { payload_type, sequence, timestamp: 9600, ssrc: 5, ..Default::default() };
+        let mut packet = vec![0; 200];
+        let header = write_header(&mut packet, &fields, &[]).unwrap();
+        let len = sender.seal_rtp(&mut packet, header, u64::from(sequence), 5, payload).unwrap();
+        sequence += 1;
+        assert_eq!(lab.worker.handle_datagram(lab.now, path(b'p'), &mut packet[..len]), Verdict::Claimed);
+        lab.flush();
+    };
+    send(&mut lab, 111, &[1; 60]);
+    for _ in 0..3 {
+        send(&mut lab, 110, &[3, 0x8a, 0x12, 0xc0]);
+    }
+    let keys: Vec<_> = lab.events.iter().filter(|event| event["event"] == "x.dtmf").collect();
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    assert_eq!(
+        (&keys[0]["targetId"], &keys[0]["data"]),
+        (&json!(11), &json!({"digit": "3", "duration": 100}))
+    );
+    // The same party hears nobody, and is played a key all the same.
+    lab.ok("router.createConsumer", [0, 0, 30], json!({"kind": "audio"}));
+    let rtp = json!({"codecs": codecs, "encodings": [{"ssrc": 7000}]});
+    lab.ok("consumer.enable", [11, 0, 30], json!({"rtpParameters": rtp}));
+    lab.ok("x.consumer.sendDtmf", [0, 0, 30], json!({"digits": "8", "duration": 100}));
+    lab.run(Duration::from_secs(1));
+    let mut party = Viewer::new(b'p');
+    lab.received(&mut party);
+    let packets = party.of(7000);
+    assert_eq!(packets.len(), 7, "five in 100 ms and the end twice more");
+    assert!(packets.iter().all(|view| view.payload_type == 110 && view.payload[0] == 8));
+    assert_eq!(packets[6].payload, [8, 0x8a, 0x12, 0xc0]);
+}
