@@ -145,10 +145,10 @@ impl Latch {
         }
         if let Some(chosen) = self.chosen {
             let step = stream.sequence.wrapping_sub(chosen.sequence);
-            let moved = stream.ssrc == chosen.ssrc
-                && (1..=MAX_MOVE).contains(&step)
-                && now.micros_since(chosen.heard) >= micros(self.rebind);
-            return match stream.proven || (moved && self.try_out(path, stream)) {
+            let moved = stream.ssrc == chosen.ssrc && (1..=MAX_MOVE).contains(&step);
+            // Also what is proven must wait: whoever sits on the way could send a copy ahead.
+            let silent = !self.is_speaking(now, &chosen);
+            return match silent && (stream.proven || (moved && self.try_out(path, stream))) {
                 true => self.choose(now, path, stream),
                 false => Taken::Not,
             };
@@ -162,6 +162,21 @@ impl Latch {
             return Taken::Not;
         }
         self.choose(now, path, stream)
+    }
+
+    fn is_speaking(&self, now: MediaTime, chosen: &Chosen) -> bool {
+        now.micros_since(chosen.heard) < micros(self.rebind)
+    }
+
+    /// Whether a packet from there has no chance, whatever is in it: nothing need be decrypted.
+    pub fn is_hopeless(&mut self, now: MediaTime, path: &Path) -> bool {
+        let other = self.chosen.filter(|chosen| chosen.path.remote() != path.remote());
+        let hopeless = other.is_some_and(|chosen| self.is_speaking(now, &chosen));
+        if hopeless {
+            self.ignored = self.ignored.saturating_add(1);
+            self.stranger = Some(path.remote());
+        }
+        hopeless
     }
 
     /// Counts a packet of a source on trial; `true` when it has passed.
@@ -279,7 +294,10 @@ mod tests {
         let mut latch = armed();
         assert_eq!(feed(&mut latch, 0, SDP, 7, &[1]), [Taken::Found]);
         let proven = Stream { proven: true, ..stream(7, 2) };
-        assert_eq!(latch.take(ms(1), path(OTHER), proven), Taken::Found, "a proven one moves at once");
+        assert_eq!(latch.take(ms(1), path(OTHER), proven), Taken::Not, "the party speaks from elsewhere");
+        assert!(latch.is_hopeless(ms(1), &path(OTHER)) && !latch.is_hopeless(ms(1), &path(SDP)));
+        assert!(!latch.is_hopeless(ms(500), &path(OTHER)));
+        assert_eq!(latch.take(ms(500), path(OTHER), proven), Taken::Found, "a proven one needs no trial");
     }
 
     #[test]

@@ -227,6 +227,9 @@ impl PlainTransport {
         let mut plain = data;
         let proven = self.protection.receiver.is_some();
         if let Some((_, receiver)) = &mut self.protection.receiver {
+            if self.latch.is_hopeless(now, &path) {
+                return heard;
+            }
             let Ok((len, _)) = receiver.open_rtp(plain) else {
                 self.counters.refused += 1;
                 return heard;
