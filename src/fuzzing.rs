@@ -1,6 +1,8 @@
 //! What the fuzz targets run: one function a target, each taking any bytes and panicking where a reader breaks
 //! its promise. The targets under `fuzz/` only call these; a test replays their seeds through [`TARGETS`].
 
+mod leg;
+
 use crate::core::control::netstring::{self, CHANNEL_LIMIT};
 use crate::core::message::{FromWorker, Request};
 use crate::core::rtp::header::{HeaderFields, RtpView, header_length, write_header};
@@ -15,6 +17,8 @@ use crate::webrtc::sdp::{Fragment, Offer, Policy, negotiate_play, negotiate_publ
 use crate::webrtc::wire::hello::HelloReader;
 use crate::webrtc::wire::stun::{IntegrityKey, Message};
 
+pub use leg::leg;
+
 /// A target's body.
 pub type Target = fn(&[u8]);
 
@@ -23,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("amf0", amf0),
     ("control", control),
     ("hello", hello),
+    ("leg", leg),
     ("rtcp", rtcp),
     ("rtmp_chunk", rtmp_chunk),
     ("rtp", rtp),

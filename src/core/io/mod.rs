@@ -25,8 +25,6 @@ pub(crate) mod epoll;
 pub mod error;
 pub mod eventfd;
 mod framing;
-#[cfg(test)]
-mod leg_tests;
 mod legs;
 mod listener;
 mod load;

@@ -1,5 +1,7 @@
 //! The loop and the pool with an engine that sends back what it gets, over loopback.
 
+mod phones;
+
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

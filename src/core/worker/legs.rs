@@ -300,3 +300,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

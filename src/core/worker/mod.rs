@@ -11,8 +11,6 @@
 mod config;
 mod control;
 mod input;
-#[cfg(test)]
-mod leg_tests;
 mod legs;
 mod output;
 mod sessions;

@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Action, GopConfig, LegSocket, LegSockets, Worker, WorkerConfig};
 use crate::core::id::WorkerId;
 use crate::core::plain::SdesKeys;
 use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::header::{HeaderFields, RtpView, is_rtcp, write_header};
 use crate::core::rtp::keys::SrtpProfile;
 use crate::core::rtp::path::Path;
+use crate::core::rtp::path::{LegSocket, LegSockets};
 use crate::core::rtp::rtcp::{Compound, Packet, write};
 use crate::core::rtp::srtp::{SrtpReceiver, SrtpSender};
 use crate::core::rtp::tone::{Tone, ToneReceiver};
 use crate::core::session::{LocalCandidate, Session, SessionFactory};
 use crate::core::time::{Epoch, MediaTime};
+use crate::core::worker::{Action, GopConfig, Worker, WorkerConfig};
 
 struct NoSessions;
 
