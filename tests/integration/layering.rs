@@ -100,7 +100,7 @@ impl Source {
     }
 
     fn is_tests(&self) -> bool {
-        self.modules().iter().any(|part| *part == "tests")
+        self.modules().iter().any(|part| *part == "tests" || part.ends_with("_tests"))
     }
 
     /// The code proper: no unit tests at the end, no comments, no text literals.
