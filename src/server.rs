@@ -205,7 +205,12 @@ impl Server {
             http::RESERVED,
         )?;
         let counters = counters::router(self.authority.clone(), self.stats.clone());
-        let router = http::router(self.facts(), index).merge(doors).merge(counters);
+        let mut router = http::router(self.facts(), index).merge(doors).merge(counters);
+        let (door, secure) = (self.sip, self.tls.is_some());
+        let phones = phones::open(door, &self.rooms).await?;
+        if let (Some(phones), Some(config)) = (&phones, &self.config.sip) {
+            router = router.merge(phones::router(self.authority.clone(), phones, config, secure));
+        }
         let door = RtmpPublish { authority: self.authority, rooms: self.rooms.clone() };
         let (close, closing) = tokio::sync::oneshot::channel::<()>();
         let closed = async { closing.await.unwrap_or_default() };
@@ -213,7 +218,6 @@ impl Server {
         let mut pages = tokio::spawn(pages);
         let rtmp = rtmp::io::serve(self.rtmp, Arc::new(self.config.rtmp), self.epoch, Arc::new(door));
         let rtmp = tokio::spawn(rtmp);
-        let phones = phones::open(self.sip, &self.rooms).await?;
         let clip = self.config.demo.then(|| tokio::spawn(demo::play(self.rooms.clone(), self.epoch)));
         let mut pool = self.pool;
         tokio::select! {

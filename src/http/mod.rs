@@ -44,6 +44,7 @@ pub const RESERVED: &[&str] = &[
     "readyz",
     "robots.txt",
     "rtc",
+    "sip",
     "static",
     "status",
     "watch",

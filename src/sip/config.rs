@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::core::auth::Secret;
+use crate::sip::wire::auth::Algorithm;
 
 /// The `sip` section. Without it there is no SIP at all; with an empty one (`sip: {}`) the server listens,
 /// answers OPTIONS and refuses every call, because no rule lets one in.
@@ -34,6 +35,10 @@ pub struct SipConfig {
     pub announced_address: Option<IpAddr>,
     /// Realm of digest authentication and domain of registered phones. Default `viaduct`.
     pub realm: String,
+    /// Hashes of digest authentication that we ask for, each in a challenge of its own, in this order: `md5`,
+    /// `sha-256`. Default `[md5]`: many phones give up on a challenge with a hash they do not know, even
+    /// where another one stands beside it.
+    pub digest: Vec<Algorithm>,
     /// File of users that may register, written by `viaduct hash-password`; mode 0600. Default none.
     pub users_file: Option<PathBuf>,
     /// Seconds a registration may last at most. Default 3600.
@@ -68,6 +73,7 @@ impl Default for SipConfig {
             websocket: true,
             announced_address: None,
             realm: "viaduct".into(),
+            digest: vec![Algorithm::Md5],
             users_file: None,
             max_registration_s: 3600,
             min_registration_s: 60,

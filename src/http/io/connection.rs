@@ -80,7 +80,7 @@ fn refuse(server: &Server, stream: &TcpStream) {
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     server: &Server,
     stream: S,
     remote: SocketAddr,
@@ -103,7 +103,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
         .max_headers(config.max_headers)
         .max_header_size(config.max_header_bytes)
         .max_buf_size(config.max_header_bytes.max(MIN_BUFFER))
-        .serve_connection(stream, service);
+        .serve_connection(stream, service)
+        // A WebSocket takes the connection over.
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let mut stopping = false;
     loop {

@@ -4,6 +4,7 @@ mod files;
 mod flows;
 mod media;
 mod stack;
+mod ws;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,8 @@ use crate::sip::session::media::MediaEvent;
 use crate::sip::session::registrar::Registrar;
 use crate::sip::session::{Action, Incoming, SessionId, TxFailure};
 use crate::sip::wire::{Message, Method, WireLimits};
+pub use ws::router as websocket;
+
 use flows::{Announced, Arrival, Flows, Packet, wire_limits};
 use media::Media;
 use stack::Stack;

@@ -62,6 +62,7 @@ pub enum Verdict {
 /// Our side of challenges.
 pub struct Verifier {
     realm: String,
+    algorithms: Vec<Algorithm>,
     lifetime: Duration,
     started: Instant,
     secret: [u8; 32],
@@ -71,8 +72,9 @@ pub struct Verifier {
 
 impl Verifier {
     /// A new one with a secret of its own.
-    pub fn new(realm: &str, lifetime: Duration, now: Instant) -> Self {
+    pub fn new(realm: &str, algorithms: &[Algorithm], lifetime: Duration, now: Instant) -> Self {
         Verifier {
+            algorithms: algorithms.to_vec(),
             realm: realm.to_owned(),
             lifetime,
             started: now,
@@ -107,10 +109,10 @@ impl Verifier {
         Some(now.saturating_duration_since(made) <= self.lifetime)
     }
 
-    /// The challenges for a 401, the strongest first (RFC 8760 §2.4).
+    /// The challenges for a 401, one a hash (RFC 8760 §2.4).
     pub fn challenge(&self, response: &mut Response, stale: bool, now: Instant) {
         let nonce = self.nonce(now);
-        for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
+        for algorithm in self.algorithms.iter().copied() {
             let challenge = Challenge {
                 realm: self.realm.clone(),
                 nonce: nonce.clone(),

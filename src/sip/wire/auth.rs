@@ -5,15 +5,18 @@ use std::fmt;
 
 use aws_lc_rs::digest;
 use md5::{Digest, Md5};
+use serde::Deserialize;
 
 use crate::sip::wire::value;
 
 /// A hash of digest authentication.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Algorithm {
     /// What every phone has.
+    #[serde(rename = "md5")]
     Md5,
     /// RFC 8760.
+    #[serde(rename = "sha-256")]
     Sha256,
 }
 
