@@ -173,11 +173,6 @@ impl Member {
         self.tracks.iter().any(|track| track.ready)
     }
 
-    /// Its tracks of sound that are there.
-    pub fn voices(&self) -> impl Iterator<Item = &Track> {
-        self.tracks.iter().filter(|track| track.ready && track.format.kind == Kind::Audio)
-    }
-
     /// The newest track of a kind.
     pub fn track(&self, kind: Kind) -> Option<&Track> {
         self.tracks.iter().rev().find(|track| track.ready && track.format.kind == kind)

@@ -159,6 +159,21 @@ pub fn duration(codec: Codec, payload: &[u8]) -> u64 {
     }
 }
 
+/// What an Opus packet says by itself of the voice in it (RFC 6716 §3.1, §4.2.3: the first bits of a SILK frame are
+/// its voice activity); `None` where only decoding tells.
+pub fn voice_flag(payload: &[u8]) -> Option<bool> {
+    let (&toc, frame) = payload.split_first()?;
+    let (config, count) = (toc >> 3, toc & 3);
+    let Some(&first) = frame.first().filter(|_| payload.len() > 2) else { return Some(false) };
+    let flags = match config {
+        // SILK, 10 and 20 ms, 40 ms, 60 ms; hybrid.
+        12..=15 => 1,
+        0..=11 => [1, 1, 2, 3][usize::from(config % 4)],
+        _ => return None,
+    };
+    (count == 0).then(|| first >> (8 - flags) != 0)
+}
+
 /// ITU-T G.711 as tables.
 pub fn table(mu: bool) -> &'static [f32; 256] {
     use std::sync::OnceLock;
@@ -279,6 +294,36 @@ mod tests {
             [0, 32_124, -32_124, 988]
         );
         assert_eq!([0xd5, 0xaa, 0x2a].map(|code| (expand_a(code) * 32_768.0) as i32), [8, 32_256, -32_256]);
+    }
+
+    #[test]
+    fn opus_says_whether_there_is_a_voice() {
+        for rate in [8_000, 16_000] {
+            let mut encoder = Encoder::new(Codec::Opus, rate, &MixConfig::default()).expect("an encoder");
+            // A voice is a buzz that changes its pitch and rests; the room hisses.
+            let (mut seed, mut spoken, mut silent) = (1u32, Vec::new(), Vec::new());
+            for tick in 0..200 {
+                let talks = tick % 100 >= 50;
+                let samples: Vec<f32> = (0..rate / 50)
+                    .map(|at| {
+                        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        let hiss = ((seed >> 8) as f32 / (1 << 24) as f32 - 0.5) * 0.001;
+                        let place = (tick * rate / 50 + at) % (rate / (110 + tick % 10));
+                        hiss + if talks && place < 3 { 0.4 } else { 0.0 }
+                    })
+                    .collect();
+                let packet = encoder.encode(&samples).expect("a packet");
+                if tick % 50 > 10 {
+                    if talks { &mut spoken } else { &mut silent }.extend(voice_flag(&packet));
+                }
+            }
+            let share =
+                |flags: &[bool]| flags.iter().filter(|flag| **flag).count() as f32 / flags.len() as f32;
+            assert!(spoken.len() > 70 && share(&spoken) > 0.95, "{}", share(&spoken));
+            assert!(silent.len() > 70 && share(&silent) < 0.3, "{}", share(&silent));
+        }
+        assert_eq!(voice_flag(&[0xf8, 0xff, 0xfe, 0x00]), None, "CELT does not tell");
+        assert_eq!((voice_flag(&[]), voice_flag(&[0x48])), (None, Some(false)));
     }
 
     #[test]

@@ -22,9 +22,13 @@ use crate::core::payload::Codec;
 use crate::core::session::Frame;
 use crate::core::time::MediaTime;
 
-/// How old sound is when it is mixed, in microseconds: its packet, and the wait for it. Pictures that were taken at
-/// the same time are shown with it.
+/// How old sound is when it is mixed, in microseconds, as long as nothing else is known: its packet, and the wait for
+/// it. Pictures that were taken at the same time are shown with it.
 const AGE: i64 = 40_000;
+/// It is corrected, while nobody talks, when it is so far off.
+const AGE_STEP: i64 = 25_000;
+/// The oldest that is believed.
+const OLDEST: i64 = 400_000;
 /// Those that take part are given up for somebody louder by so many dB.
 const PREFERENCE: f32 = 4.0;
 /// A lower rate is taken after so many ticks in which it would have done.
@@ -77,6 +81,9 @@ pub struct Mix {
     /// Played to all.
     player: Option<Player>,
     speaker: Option<u32>,
+    /// The age given to what goes out, and what it should be.
+    age: (i64, i64),
+    sent: MediaTime,
     noise: Noise,
     sum: Vec<f32>,
     scratch: Vec<f32>,
@@ -96,6 +103,8 @@ impl Mix {
             commons: HashMap::new(),
             player: None,
             speaker: None,
+            age: (AGE, AGE),
+            sent: MediaTime::from_micros(i64::MIN),
             sum: Vec::new(),
             scratch: Vec::new(),
         }
@@ -211,8 +220,25 @@ impl Mix {
         self.choose(now);
         self.add_up(now);
         self.find_speaker(sink);
-        let pts = MediaTime::from_micros(now.as_micros() - AGE);
+        self.note_age(now);
+        let pts = MediaTime::from_micros(now.as_micros() - self.age.0);
+        if pts <= self.sent {
+            // Grown older in silence: what was sent already stands for this.
+            return Ok(());
+        }
+        self.sent = pts;
         self.send(pts, sink)
+    }
+
+    /// The loudest decides how old the mix is.
+    fn note_age(&mut self, now: MediaTime) {
+        let heard = self.inputs.iter().filter(|input| input.chosen && input.source.voice.is_speaking());
+        let loudest = heard.max_by(|a, b| a.source.voice.score().total_cmp(&b.source.voice.score()));
+        match loudest.and_then(|input| input.source.age(now)) {
+            Some(age) => self.age.1 += (age.clamp(0, OLDEST) - self.age.1) / 8,
+            None if (self.age.1 - self.age.0).abs() > AGE_STEP => self.age.0 = self.age.1,
+            None => {}
+        }
     }
 
     /// Decides who takes part.
@@ -245,7 +271,8 @@ impl Mix {
                 input.source.pull(now, &mut input.frame);
                 input.sounds = input.chosen || input.gain > 0.0;
             } else {
-                input.source.skip(now);
+                let owner = Some(input.owner);
+                input.source.skip(now, self.outputs.iter().any(|output| output.without != owner));
                 (input.chosen, input.sounds, input.gain) = (false, false, 0.0);
             }
         }

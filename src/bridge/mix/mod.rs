@@ -15,17 +15,11 @@ mod fir;
 mod level;
 mod limiter;
 mod mixer;
-#[cfg(test)]
-mod mixer_tests;
 mod pitch;
 mod player;
 mod prompts;
-#[cfg(test)]
-mod room_tests;
 mod run;
 mod source;
-#[cfg(test)]
-mod source_tests;
 #[cfg(test)]
 mod tests;
 mod tones;

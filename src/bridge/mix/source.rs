@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::bridge::mix::codec::{Decoder, duration};
+use crate::bridge::mix::codec::{Decoder, duration, voice_flag};
 use crate::bridge::mix::conceal::Conceal;
 use crate::bridge::mix::config::MixConfig;
 use crate::bridge::mix::delay::Delay;
@@ -41,6 +41,11 @@ const MAX_LOST: u64 = 15;
 const JUMP: u64 = 5;
 /// Packets held at most: five seconds of 20 ms.
 const MAX_PACKETS: usize = 256;
+/// What stands for the level (RFC 6464) of a voice, and of none, in a packet that says only that much.
+const PRESENT: u8 = 0x80 | 35;
+const ABSENT: u8 = 127;
+/// Every so many packets that are not decoded, two are.
+const LISTEN: u32 = 25;
 /// Samples of the last 32 ms are kept to go on from.
 const RECENT: u32 = 32;
 /// Sound begins and ends over so many milliseconds.
@@ -88,7 +93,12 @@ pub struct Source {
     waited: i64,
     fade_in: bool,
     said: Option<bool>,
+    /// Levels are [`PRESENT`] and [`ABSENT`]: what is no voice may still be loud, and is listened to now and then.
+    guesses: bool,
+    skipped: u32,
     last_packet: MediaTime,
+    /// When the packet decoded last was captured, and its timestamp.
+    captured: Option<(MediaTime, u64)>,
     /// See [`Counts`].
     pub counts: Counts,
 }
@@ -126,7 +136,10 @@ impl Source {
             waited: 0,
             fade_in: true,
             said: None,
+            guesses: false,
+            skipped: 0,
             last_packet: MediaTime::default(),
+            captured: None,
             counts: Counts::default(),
         })
     }
@@ -144,6 +157,11 @@ impl Source {
         if packet.payload_type != self.payload_type && !self.switch(packet.payload_type) {
             // Comfort noise (RFC 3389), or a key: silence that takes its place in the sequence.
             packet.payload.clear();
+        }
+        if packet.level.is_none() && self.codec == Codec::Opus {
+            // How loud is not known, but whether there is a voice.
+            self.guesses = true;
+            packet.level = voice_flag(&packet.payload).map(|voice| if voice { PRESENT } else { ABSENT });
         }
         let last = self.queue.back().map(|last| last.timestamp).or(self.next);
         if last.is_some_and(|last| packet.timestamp.abs_diff(last) > u64::from(self.clock) * JUMP) {
@@ -218,6 +236,14 @@ impl Source {
         Some(self.delay.waited(self.next? as i64 - ahead, now))
     }
 
+    /// How old the next sample to play is at `now`, in microseconds.
+    pub fn age(&self, now: MediaTime) -> Option<i64> {
+        let (time, timestamp) = self.captured?;
+        let ahead = self.ahead() as i64 * i64::from(self.clock) / i64::from(self.rate);
+        let since = (self.next? as i64 - ahead - timestamp as i64) * 1_000_000 / i64::from(self.clock);
+        Some(now.micros_since(time) - since)
+    }
+
     /// Whether the packets say how loud they are.
     pub fn tells_level(&self) -> bool {
         self.queue.back().map_or(self.said.is_some(), |packet| packet.level.is_some())
@@ -230,9 +256,9 @@ impl Source {
         due.filter_map(|packet| packet.level).any(|level| self.voice.would_count(of_packet(level)))
     }
 
-    /// Lets 20 ms pass without decoding.
-    pub fn skip(&mut self, now: MediaTime) {
-        if self.next.is_some() || self.pcm.len() > LEAD {
+    /// Lets 20 ms pass without decoding; `heard`: somebody would hear it if it were loud enough.
+    pub fn skip(&mut self, now: MediaTime, heard: bool) {
+        if self.next.is_some() {
             self.sleep();
         }
         let target = self.target();
@@ -241,7 +267,21 @@ impl Source {
             && self.delay.waited(packet.timestamp as i64, now) >= target
         {
             level = packet.level.or(level);
-            self.queue.pop_front();
+            let Some(packet) = self.queue.pop_front() else { break };
+            if self.guesses && heard {
+                self.skipped = (self.skipped + 1) % LISTEN;
+                match self.skipped {
+                    0 => self.listen(&packet, true),
+                    1 => {
+                        self.listen(&packet, false);
+                        let heard = dbfs(&self.pcm[LEAD..]);
+                        self.pcm.truncate(LEAD);
+                        self.voice.note(heard, None);
+                        return;
+                    }
+                    _ => {}
+                }
+            }
         }
         match level.map(of_packet) {
             Some((dbfs, said)) => {
@@ -250,6 +290,20 @@ impl Source {
             }
             None if now.micros_since(self.last_packet) > 5 * TICK => self.voice.note(SILENCE, None),
             None => {}
+        }
+    }
+
+    /// Decodes one packet only to hear how loud it is; the first of two puts the decoder into the picture.
+    fn listen(&mut self, packet: &Packet, first: bool) {
+        if first {
+            self.decoder.reset();
+            self.stale = true;
+        }
+        self.pcm.truncate(LEAD);
+        // What cannot be decoded is not heard.
+        drop(self.decoder.decode(&packet.payload, &mut self.pcm));
+        if first {
+            self.pcm.truncate(LEAD);
         }
     }
 
@@ -377,6 +431,7 @@ impl Source {
             self.blend(before);
         }
         self.said = packet.level.map(|level| of_packet(level).1);
+        self.captured = Some((packet.time, packet.timestamp));
         self.last_sequence = packet.sequence;
         self.last_duration = ticks;
         self.next = Some(packet.timestamp + ticks);

@@ -52,7 +52,9 @@ impl FrameOutput {
                 return Progress::Drained;
             };
             let catchup = cursor.is_catching_up();
-            if !catchup && now.micros_since(packet.meta.time) > MAX_LAG_MICROS {
+            // How old a single packet is may be the sender's word only.
+            let since = if self.packets { packet.meta.arrival } else { packet.meta.time };
+            if !catchup && now.micros_since(since) > MAX_LAG_MICROS {
                 cursor.restart(head, false);
                 self.restart();
                 return Progress::Drained;

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use crate::core::capabilities::{RtpCodec, select};
+use crate::core::capabilities::{Kind, RtpCodec, select};
 use crate::core::control::error::ControlError;
 use crate::core::control::jobs::one_stream;
 use crate::core::control::publish::same_codec;
@@ -75,7 +75,7 @@ impl State {
     pub fn voices_but(&self, room: &Room, conn: ConnId) -> Vec<(ConnId, ProducerId)> {
         let others = room.publishers.iter().filter(|other| **other != conn);
         let entries = others.filter_map(|other| self.members.get(other));
-        entries.flat_map(|entry| entry.peer.voices().map(|track| (entry.peer.conn, track.producer))).collect()
+        entries.filter_map(|entry| Some((entry.peer.conn, entry.peer.track(Kind::Audio)?.producer))).collect()
     }
 
     /// The output of the room's mix that a consumer of sound should get; `None` where it needs none, or there is no
@@ -85,7 +85,7 @@ impl State {
         let name = entry.room.clone();
         let room = self.rooms.get(&name)?;
         let feed = entry.peer.feeds.iter().find(|feed| feed.consumer == consumer)?;
-        let speaks = entry.peer.voices().next().is_some();
+        let speaks = entry.peer.track(Kind::Audio).is_some();
         let others = self.voices_but(room, conn);
         let accepts = feed.accepts.clone();
         let needed = feed.playing
@@ -194,7 +194,10 @@ impl State {
         let Some(room) = self.rooms.get(name) else { return };
         let entries = room.publishers.iter().filter_map(|conn| self.members.get(conn));
         let present: Vec<(ProducerId, ConnId, Format)> = entries
-            .flat_map(|entry| entry.peer.voices().map(|t| (t.producer, entry.peer.conn, t.format.clone())))
+            .filter_map(|entry| {
+                let track = entry.peer.track(Kind::Audio)?;
+                Some((track.producer, entry.peer.conn, track.format.clone()))
+            })
             .collect();
         let gone: Vec<ProducerId> =
             mix.voices.keys().filter(|known| !present.iter().any(|(p, ..)| p == *known)).copied().collect();

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::codec::{Decoder, Encoder};
-use super::config::MixConfig;
-use super::mixer::Mix;
-use super::run::RunningMix;
-use super::tests::{amplitude, sine};
-use super::{Prompts, is_telephone, takes, target};
+use super::{amplitude, sine};
+use crate::bridge::mix::codec::{Decoder, Encoder};
+use crate::bridge::mix::config::MixConfig;
+use crate::bridge::mix::mixer::Mix;
+use crate::bridge::mix::run::RunningMix;
+use crate::bridge::mix::{Prompts, is_telephone, takes, target};
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
 use crate::core::control::{Join, Peer, Rooms, RoomsConfig};

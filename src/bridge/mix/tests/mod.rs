@@ -1,5 +1,9 @@
 //! Tones and their frequencies.
 
+mod mixer;
+mod room;
+mod source;
+
 use std::f32::consts::PI;
 
 /// `count` samples of a sine.

@@ -1,9 +1,9 @@
 //! The jitter buffer on a network moved by hand.
 
-use super::codec::Encoder;
-use super::config::MixConfig;
-use super::source::Source;
-use super::tests::{beside, sine};
+use super::{beside, sine};
+use crate::bridge::mix::codec::Encoder;
+use crate::bridge::mix::config::MixConfig;
+use crate::bridge::mix::source::Source;
 use crate::core::convert::Packet;
 use crate::core::payload::Codec;
 use crate::core::time::MediaTime;
@@ -23,7 +23,7 @@ struct Call {
 
 struct Heard {
     samples: Vec<f32>,
-    counts: super::source::Counts,
+    counts: crate::bridge::mix::source::Counts,
     /// Delay at each tick, in microseconds.
     delays: Vec<i64>,
 }
