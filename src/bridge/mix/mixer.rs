@@ -235,7 +235,8 @@ impl Mix {
         let heard = self.inputs.iter().filter(|input| input.chosen && input.source.voice.is_speaking());
         let loudest = heard.max_by(|a, b| a.source.voice.score().total_cmp(&b.source.voice.score()));
         match loudest.and_then(|input| input.source.age(now)) {
-            Some(age) => self.age.1 += (age.clamp(0, OLDEST) - self.age.1) / 8,
+            // What was taken for this tick comes before what is next.
+            Some(age) => self.age.1 += ((age + TICK).clamp(0, OLDEST) - self.age.1) / 8,
             None if (self.age.1 - self.age.0).abs() > AGE_STEP => self.age.0 = self.age.1,
             None => {}
         }
