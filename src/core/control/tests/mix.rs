@@ -232,3 +232,41 @@ fn a_mix_reaches_viewers_on_another_worker() {
     }
     net.assert_clean();
 }
+
+#[test]
+fn a_lost_worker_takes_the_mix_along_and_nothing_of_it_stays() {
+    let mut net = one_worker();
+    let (a, _, _) = net.call("a", &pcmu());
+    let (b, _, _) = net.call("b", &opus());
+    let (viewer, _) = net.view(&[opus()]);
+    assert_eq!(net.mixer.running(), 1);
+    net.kill(0);
+    for peer in [&a, &b, &viewer] {
+        assert_eq!(net.closed(peer).map(|reason| reason.code), Some("worker_lost"));
+    }
+    assert_eq!(net.mixer.running(), 0);
+    net.revive(0);
+    let (again, _, hears) = net.call("a", &pcmu());
+    assert!(net.source(hears).is_some());
+    net.leave(&again);
+    net.advance(10_100);
+    net.assert_clean();
+}
+
+#[test]
+fn a_publisher_that_comes_back_is_heard_again_by_the_same_listeners() {
+    let mut net = one_worker();
+    let (other, _) = net.publish("other", &[opus()]);
+    let (old, _) = net.publish("live", &[opus()]);
+    let (viewer, hears) = net.view(&[opus()]);
+    let mixed = net.source(hears[0]);
+    net.mixer.told();
+    let (new, _) = net.publish("live", &[opus()]);
+    assert!(net.closed(&old).is_some());
+    assert_eq!(net.source(hears[0]), mixed, "the same output all the time");
+    assert_eq!(sources(&net.mixer.told()), 0, "one voice went, one came");
+    for peer in [&other, &new, &viewer] {
+        net.leave(peer);
+    }
+    net.assert_clean();
+}
