@@ -32,8 +32,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     let empty = bench.server.resident()?;
     let mut text = format!(
         "{}; {:?}, rooms of {}, {} singing\n\n\
-         | legs | load, % of a core | legs per core | CPU ns per packet in or out | KiB per leg | set-ups/s | lost | wrong sound |\n\
-         |---|---|---|---|---|---|---|---|\n",
+         | legs | load, % of a core | legs per core | CPU ns per packet in or out | in and out, % of what is due | KiB per leg | set-ups/s | lost | wrong sound |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
         machine(),
         options.codec,
         options.room_size,
@@ -78,6 +78,8 @@ struct Legs {
     next: Instant,
     group: usize,
     listening: bool,
+    /// Packets sent in all.
+    sent: u64,
 }
 
 impl Legs {
@@ -96,6 +98,7 @@ impl Legs {
             next: Instant::now(),
             group: 0,
             listening: false,
+            sent: 0,
         })
     }
 
@@ -106,7 +109,7 @@ impl Legs {
         let rate = (legs - before) as f64 / began.elapsed().as_secs_f64().max(0.001);
         self.drive(Instant::now() + Duration::from_secs(options.settle))?;
         self.phones.iter_mut().for_each(Phone::restart);
-        let (usage, began) = (self.server.usage()?, Instant::now());
+        let (usage, began, sent) = (self.server.usage()?, Instant::now(), self.sent);
         self.drive(began + Duration::from_secs(options.seconds))?;
         let (after, seconds) = (self.server.usage()?, began.elapsed().as_secs_f64());
         let received: u64 = self.phones.iter().map(|phone| phone.received).sum();
@@ -126,13 +129,16 @@ impl Legs {
         }
         let cpu = after.cpu.saturating_sub(usage.cpu) as f64;
         let load = cpu / seconds / 1e9;
-        let packets = received as f64 + seconds * (PACKET_RATE as usize * legs) as f64;
+        let due = seconds * (PACKET_RATE as usize * legs) as f64;
+        let (into, out) = ((self.sent - sent) as f64, received as f64);
         let resident = self.server.resident()?.saturating_sub(empty) as f64 / 1024.0 / legs.max(1) as f64;
         Ok(format!(
-            "| {legs} | {:.1} | {:.0} | {:.0} | {resident:.0} | {rate:.0} | {lost} | {} |",
+            "| {legs} | {:.1} | {:.0} | {:.0} | {:.1}, {:.1} | {resident:.0} | {rate:.0} | {lost} | {} |",
             100.0 * load,
             legs as f64 / load.max(1e-6),
-            cpu / packets.max(1.0),
+            cpu / (into + out).max(1.0),
+            100.0 * into / due,
+            100.0 * out / due,
             complaints.len(),
         ))
     }
@@ -197,6 +203,7 @@ impl Legs {
                 && let Some(packet) = phone.packet(&self.sounds)
             {
                 self.sockets.send(number, &packet);
+                self.sent += 1;
             }
         }
     }
