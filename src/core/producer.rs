@@ -201,13 +201,10 @@ impl Producer {
         true
     }
 
-    /// Takes a decrypted packet that [`Producer::receive`] did not want: keys of a telephone are read out of
-    /// it. It stays a place without content in the stream, so that nobody misses it there.
-    pub fn receive_tone(&mut self, view: &RtpView<'_>, now: MediaTime, tones: &mut Vec<Tone>) {
+    /// Takes a decrypted packet of the stream that [`Producer::receive`] did not want: keys of a telephone are
+    /// read out of it. It stays a place without content in the stream, so that nobody misses it there.
+    pub fn receive_other(&mut self, view: &RtpView<'_>, now: MediaTime, tones: &mut Vec<Tone>) {
         let Input::Rtp(input) = &mut self.input else { return };
-        if !input.tones.takes(view.payload_type) {
-            return;
-        }
         let sequence = input.sequence.unwrap(view.sequence);
         if !input.duplicates.accept(sequence) {
             return;

@@ -105,6 +105,22 @@ impl<'a> RtpView<'a> {
         })
     }
 
+    /// A packet of the same moment and source with another number and payload, and nothing else of this one.
+    pub fn replaced<'b>(&self, sequence: u16, payload: &'b [u8]) -> RtpView<'b> {
+        RtpView {
+            marker: false,
+            payload_type: self.payload_type,
+            sequence,
+            timestamp: self.timestamp,
+            ssrc: self.ssrc,
+            header_len: FIXED_HEADER,
+            payload,
+            padding: 0,
+            profile: 0,
+            extension: &[],
+        }
+    }
+
     /// The header extension elements as (id, data), in one-byte and two-byte form; what is malformed
     /// ends the iteration.
     pub fn extensions(&self) -> Extensions<'a> {

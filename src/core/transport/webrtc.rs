@@ -174,7 +174,9 @@ impl WebRtcTransport {
             router.note_changed(key);
             return Received::Media;
         }
-        producer.receive_tone(&view, now, &mut self.tones);
+        if !rtx {
+            producer.receive_other(&view, now, &mut self.tones);
+        }
         if self.tones.is_empty() { Received::Media } else { Received::Tones }
     }
 

@@ -19,6 +19,7 @@ use crate::core::session::{Command, DtlsRole, Fingerprint};
 use crate::core::transport::stream::StreamTransport;
 use crate::core::transport::webrtc::WebRtcTransport;
 use crate::core::transport::{Transport, TransportKind};
+use crate::core::worker::legs::add_comfort_noise;
 use crate::core::worker::{Action, Place, Space, Worker};
 
 type Answer = Result<Value, String>;
@@ -239,7 +240,7 @@ impl Worker {
             return Err("Producer already exists".into());
         }
         let kind: Kind = field(&request.data, "kind")?;
-        let parameters: RtpParameters = field(&request.data, "rtpParameters")?;
+        let mut parameters: RtpParameters = field(&request.data, "rtpParameters")?;
         let track = request.data.get("x.track").and_then(Value::as_u64).map(|track| track as u32);
         let codec = parameters.codecs.iter().find(|codec| !codec.is_feature());
         let codec = codec.ok_or("rtpParameters.codecs holds no media codec")?.clone();
@@ -248,7 +249,9 @@ impl Worker {
         let space = self.spaces.get_mut(place.0).ok_or("Router does not exist")?;
         let transport = space.transports.get_mut(place.1).ok_or("Transport does not exist")?;
         let input = match &transport.kind {
-            TransportKind::WebRtc(_) | TransportKind::Plain(_) => {
+            TransportKind::WebRtc(_) => Input::Rtp(Box::new(RtpInput::new(&parameters, &codec))),
+            TransportKind::Plain(_) => {
+                add_comfort_noise(&mut parameters.codecs, &codec);
                 Input::Rtp(Box::new(RtpInput::new(&parameters, &codec)))
             }
             TransportKind::Stream(_) | TransportKind::Direct { .. } => {

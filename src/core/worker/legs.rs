@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tracing::debug;
 
+use crate::core::capabilities::RtpCodec;
 use crate::core::message::{Request, Response};
 use crate::core::plain::{PlainOptions, PlainRemote};
 use crate::core::producer::Input;
@@ -298,6 +299,22 @@ impl Worker {
             }
             self.actions.push_back(Action::CloseSocket { socket: socket.socket });
         }
+    }
+}
+
+/// Payload type 13 is comfort noise for whoever speaks at 8 kHz, said or not (RFC 3551 §6).
+pub(super) fn add_comfort_noise(codecs: &mut Vec<RtpCodec>, main: &RtpCodec) {
+    const TYPE: u8 = 13;
+    let audio = main.mime_type.to_ascii_lowercase().starts_with("audio/") && main.clock_rate == 8000;
+    if audio && codecs.iter().all(|codec| codec.payload_type != TYPE) {
+        codecs.push(RtpCodec {
+            mime_type: "audio/CN".into(),
+            payload_type: TYPE,
+            clock_rate: 8000,
+            channels: None,
+            parameters: Map::new(),
+            rtcp_feedback: Vec::new(),
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `latch` | where the party really is: symmetric RTP (RFC 4961), and who is not the party |
+//! | `parameter_sets` | what an H.264 party has only in its SDP |
 //! | `sources` | which of its streams is whose, also when it changes its SSRC |
 //! | `watch` | whether media flows, in both directions |
 //! | `words` | what is wrong with a leg, in a sentence |
@@ -13,6 +14,7 @@
 
 mod config;
 mod latch;
+mod parameter_sets;
 mod sources;
 mod watch;
 mod words;
@@ -236,7 +238,7 @@ impl PlainTransport {
             };
             plain = plain.get_mut(..len).unwrap_or_default();
         }
-        let Ok(view) = RtpView::parse(plain) else { return heard };
+        let Ok(mut view) = RtpView::parse(plain) else { return heard };
         let stream = Stream { ssrc: view.ssrc, sequence: view.sequence, proven };
         match self.latch.take(now, path, stream) {
             Taken::Ours => {}
@@ -263,10 +265,17 @@ impl PlainTransport {
             }
             heard.changed = Some(owner.key);
         }
+        let repairs = matches!(&producer.input, Input::Rtp(input) if input.nack.is_some());
+        // Numbers that the party is asked for again must stay its own.
+        if let Some(sets) = self.sources.parameter_sets(owner.key).filter(|_| !repairs)
+            && let Some(laid) = sets.pass(&mut view)
+        {
+            producer.receive(&laid, false, now);
+        }
         if producer.receive(&view, owner.rtx, now) {
             router.note_changed(owner.key);
-        } else {
-            producer.receive_tone(&view, now, &mut self.tones);
+        } else if !owner.rtx {
+            producer.receive_other(&view, now, &mut self.tones);
         }
         heard
     }

@@ -8,6 +8,7 @@ use crate::core::id::ProducerId;
 use crate::core::producer::Input;
 use crate::core::router::Router;
 use crate::core::rtp::header::RtpView;
+use crate::core::transport::plain::parameter_sets::ParameterSets;
 
 /// Packets of a new source, with none of the old one between them, after which it is followed.
 const PACKETS: u8 = 3;
@@ -20,6 +21,7 @@ struct Source {
     rtx: Option<u32>,
     /// An SSRC that wants to take over, and its packets so far.
     next: Option<(u32, u8)>,
+    sets: Option<ParameterSets>,
 }
 
 /// Whose a packet is.
@@ -44,7 +46,19 @@ impl Sources {
         let encoding = parameters.encodings.first();
         let ssrc = encoding.and_then(|encoding| encoding.ssrc);
         let rtx = encoding.and_then(|encoding| encoding.rtx.as_ref()).map(|rtx| rtx.ssrc);
-        self.0.push(Source { key, named: ssrc.is_some(), ssrc, rtx, next: None });
+        self.0.push(Source {
+            key,
+            named: ssrc.is_some(),
+            ssrc,
+            rtx,
+            next: None,
+            sets: ParameterSets::new(parameters),
+        });
+    }
+
+    /// Parameter sets that its party has not in band.
+    pub fn parameter_sets(&mut self, key: usize) -> Option<&mut ParameterSets> {
+        self.0.iter_mut().find(|source| source.key == key)?.sets.as_mut()
     }
 
     /// A producer is gone.

@@ -935,3 +935,52 @@ fn noise_on_a_legs_port_is_nothing() {
     lab.run(100);
     assert!(lab.events("x.dtmf").is_empty());
 }
+
+#[test]
+fn parameter_sets_of_the_sdp_reach_receivers_in_band() {
+    let mut lab = Lab::new();
+    lab.leg(0, at(B), json!({}));
+    lab.leg(100, at(A_SDP), json!({}));
+    let mut codecs = h264(json!([]));
+    codecs[0]["parameters"]["sprop-parameter-sets"] = json!("Z0LAHg==,aM48gA==");
+    lab.produce(0, "video", codecs);
+    lab.consume(100, 0, "video", h264(json!([])));
+    Phone::new(258, A_SDP).say(&mut lab, 96, 1, true, &slice(0x41));
+    let mut b = Phone::new(256, B);
+    for n in 0..61u32 {
+        lab.run(33);
+        let payload = if n.is_multiple_of(30) { IDR } else { slice(0x41) };
+        b.say(&mut lab, 96, n * 3000, true, &payload);
+    }
+    let seen = lab.to(A_SDP);
+    let seen = views(&seen);
+    assert_eq!((seen.len(), holes(&seen)), (64, 0));
+    let keyframes: Vec<_> =
+        seen.windows(2).filter(|pair| pair[1].payload[0] == 0x65).map(|pair| pair[0].payload).collect();
+    assert_eq!(keyframes.len(), 3);
+    assert!(keyframes.iter().all(|sets| sets[..4] == [0x78, 0, 4, 0x67]), "{keyframes:?}");
+    assert!(seen.windows(2).all(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp) <= 3000));
+}
+
+#[test]
+fn what_nobody_agreed_on_leaves_no_hole_and_comfort_noise_needs_no_word() {
+    let mut lab = Lab::new();
+    let bare = json!([{"mimeType": "audio/PCMU", "payloadType": 0, "clockRate": 8000}]);
+    lab.leg(0, at(A_SDP), json!({}));
+    lab.leg(100, at(B), json!({}));
+    lab.produce(0, "audio", bare);
+    lab.consume(100, 0, "audio", pcmu());
+    let mut a = Phone::new(256, A_SDP);
+    a.talk(&mut lab, 3);
+    for payload_type in [13, 99] {
+        lab.run(20);
+        a.timestamp += 160;
+        let timestamp = a.timestamp;
+        a.say(&mut lab, payload_type, timestamp, false, &[40]);
+    }
+    a.talk(&mut lab, 3);
+    let heard = lab.to(B);
+    let heard = views(&heard);
+    let types: Vec<_> = heard.iter().map(|view| view.payload_type).collect();
+    assert_eq!((types, holes(&heard)), (vec![0, 0, 0, 13, 0, 0, 0], 0));
+}
