@@ -15,3 +15,6 @@ pub mod wire;
 
 pub use config::SipConfig;
 pub use error::{SipError, WireError};
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ const QUEUE: usize = 4096;
 const LOOK_UP: Duration = Duration::from_secs(300);
 const REPORT: Duration = Duration::from_secs(10);
 /// How long good-byes may take.
-const GOODBYE: Duration = Duration::from_secs(3);
+const GOODBYE: Duration = Duration::from_millis(1500);
 
 /// What reaches the switchboard from its helpers.
 pub(super) enum Event {

@@ -314,6 +314,7 @@ impl Call {
                 self.phase = Phase::Inbound(inbound);
                 self.reject(ctx, 480, "", text, |_| {});
             }
+            Phase::Outbound(outbound) if outbound.is_over() => self.phase = Phase::Outbound(outbound),
             Phase::Outbound(outbound) => self.give_up(ctx, *outbound, text),
             Phase::Established(mut call) => {
                 info!(call = %self.id, trunk = self.settings.trunk, "hangs up: {text}");

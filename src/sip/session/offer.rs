@@ -501,7 +501,9 @@ impl MediaSession {
             },
             guard => Remote::Plain(self.plain_remote(live, guard, media, direction)?),
         };
-        let (produce, consume) = parameters(codec, live);
+        // What it sends and takes is described in its words; ours say what we take.
+        let theirs = media.codecs.iter().find(|theirs| theirs.payload == codec.payload).unwrap_or(codec);
+        let (produce, consume) = parameters(theirs, live);
         let holding = !media.direction.receive && !self.policy.hold_music;
         let take = direction.receive && !holding;
         Some(ConnectStream { index, kind: live.kind, remote, produce, consume, take, give: direction.send })

@@ -74,6 +74,13 @@ enum Cancel {
     Sent,
 }
 
+impl Outbound {
+    /// Whether it is given up already.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
 impl Branch {
     fn cancel(&mut self, ctx: &mut Ctx<'_>, elsewhere: bool) {
         self.cancel = match self.cancel {
