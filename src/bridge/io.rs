@@ -49,10 +49,11 @@ enum Task {
 }
 
 impl Task {
-    fn pass(&mut self) -> Pass {
+    /// `tick` is when the thread should have woken: the clock of mixes, which knows no lateness.
+    fn pass(&mut self, tick: Instant) -> Pass {
         match self {
             Task::Convert(job) => job.pass(SOUND_TURN),
-            Task::Mix(mix) => mix.pass(Instant::now()),
+            Task::Mix(mix) => mix.pass(tick),
         }
     }
 }
@@ -150,7 +151,7 @@ impl Drop for Threads {
 
 fn run_pool(inbox: &Receiver<Placed>, load: &AtomicUsize, stop: &AtomicBool) {
     let mut tasks: Vec<Placed> = Vec::new();
-    let mut next = Instant::now();
+    let mut tick = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         if tasks.is_empty() {
             match inbox.recv() {
@@ -165,11 +166,14 @@ fn run_pool(inbox: &Receiver<Placed>, load: &AtomicUsize, stop: &AtomicBool) {
                 Err(TryRecvError::Disconnected) => return,
             }
         }
+        // Held up, or asleep without jobs: on with the present, in step with what was before.
+        let missed = tick.elapsed().as_micros() / SOUND_TICK.as_micros();
+        tick += SOUND_TICK * u32::try_from(missed).unwrap_or(u32::MAX);
         let mut busy = true;
         while busy && !stop.load(Ordering::Relaxed) {
             busy = false;
             tasks.retain_mut(|(task, _)| {
-                let pass = task.pass();
+                let pass = task.pass(tick);
                 busy |= pass == Pass::More;
                 if pass == Pass::Ended {
                     load.fetch_sub(1, Ordering::Relaxed);
@@ -177,10 +181,8 @@ fn run_pool(inbox: &Receiver<Placed>, load: &AtomicUsize, stop: &AtomicBool) {
                 pass != Pass::Ended
             });
         }
-        let now = Instant::now();
-        // A thread that was held up for longer does not run after the time it lost.
-        next = if now > next + 2 * SOUND_TICK { now } else { next + SOUND_TICK };
-        thread::sleep(next.saturating_duration_since(now));
+        tick += SOUND_TICK;
+        thread::sleep(tick.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use super::vclip::Clip;
 use super::*;
-use crate::core::convert::{DirectIn, DirectOut};
+use crate::core::convert::{DirectIn, DirectOut, MixCommand};
 use crate::core::id::{ConnId, WorkerId};
 use crate::core::lane::{self, Wake, lane};
 use crate::core::session::Frame;
-use crate::core::time::MediaTime;
+use crate::core::time::{Epoch, MediaTime};
 
 pub fn conn() -> ConnId {
     ConnId::new(0, WorkerId(0), 7)
@@ -170,4 +170,35 @@ fn sound_that_cannot_be_decoded_is_refused_at_once() {
         let refusal = bridge.start(job(&surround, &opus).0).unwrap_err();
         assert!(matches!(refusal, Refusal::Unsupported { .. }), "{refusal}");
     }
+}
+
+#[test]
+fn a_mix_ticks_on_the_threads_until_nobody_holds_its_lanes() {
+    let bridge = Bridge::start(BridgeConfig::default()).unwrap();
+    // Threads sleep without jobs, and begin with the present when one comes.
+    std::thread::sleep(Duration::from_millis(50));
+    let epoch = Epoch { instant: std::time::Instant::now(), unix: Duration::ZERO };
+    let (to_mix, input) = lane(64, None);
+    let (ring, bell) = mpsc::sync_channel(1);
+    let (output, from_mix) = lane(64, Some(Arc::new(Bell(ring)) as Arc<dyn Wake>));
+    let (commands, told) = mpsc::channel();
+    let format = bridge.output(&[codec("audio/PCMU", &[])]).unwrap();
+    commands.send(MixCommand::AddOutput { track: 7, format, without: None }).unwrap();
+    bridge.mix(MixJob { room: "room".into(), epoch, input, output, commands: told }).unwrap();
+    let ends = Ends { input: to_mix, output: from_mix, bell };
+    let frames = receive(&ends, 10);
+    assert!(frames.iter().all(|frame| frame.track == 7 && frame.data.len() == 160));
+    assert!(frames.windows(2).all(|pair| pair[1].pts.micros_since(pair[0].pts) == 20_000));
+    assert!((-100_000..1_000_000).contains(&frames[0].pts.as_micros()), "{:?}", frames[0].pts);
+    drop(commands);
+    while ends.output.pop().is_ok() {
+        std::thread::yield_now();
+    }
+    let limited =
+        BridgeConfig { mix: MixConfig { rooms: 0, ..MixConfig::default() }, ..BridgeConfig::default() };
+    let bridge = Bridge::start(limited).unwrap();
+    let (_, input) = lane(1, None);
+    let (output, _) = lane(1, None);
+    let job = MixJob { room: "room".into(), epoch, input, output, commands: mpsc::channel().1 };
+    assert!(matches!(bridge.mix(job), Err(Refusal::Busy(_))));
 }

@@ -447,7 +447,7 @@ impl Noise {
     }
 }
 
-/// Whole ticks between two moments.
+/// Ticks between two moments that are whole ticks apart but for the rounding of clocks.
 pub fn ticks_between(from: MediaTime, to: MediaTime) -> i64 {
-    to.micros_since(from).div_euclid(TICK)
+    (to.micros_since(from) + TICK / 2).div_euclid(TICK)
 }

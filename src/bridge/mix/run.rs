@@ -15,9 +15,6 @@ use crate::core::time::{Epoch, MediaTime};
 /// Ticks made up for after the thread was held up; more are left out.
 const MAX_BEHIND: i64 = 10;
 
-/// A tick may be made so much before its time.
-const SLACK: Duration = Duration::from_millis(2);
-
 /// See the module.
 pub struct RunningMix {
     room: String,
@@ -38,9 +35,10 @@ impl RunningMix {
         RunningMix { room, epoch, mix, input, output, commands, last: None, left_out: 0 }
     }
 
-    /// Does what is due. A panic inside ends this mix only.
-    pub fn pass(&mut self, now: Instant) -> Pass {
-        let now = self.epoch.media_time(now);
+    /// Does what is due at `tick`, one of the moments 20 ms apart at which it is called, or more than one apart when
+    /// the thread was held up. A panic inside ends this mix only.
+    pub fn pass(&mut self, tick: Instant) -> Pass {
+        let now = self.epoch.media_time(tick);
         let done = catch_unwind(AssertUnwindSafe(|| self.work(now)));
         let pass = done.unwrap_or_else(|_| {
             tracing::error!(room = self.room, "a mix broke an invariant of its own and is ended");
@@ -70,8 +68,7 @@ impl RunningMix {
                 Err(_) => return Ok(Pass::Ended),
             }
         }
-        // A thread that wakes a little early is not sent back to sleep for a whole tick.
-        let due = self.last.map_or(1, |last| ticks_between(last, now + SLACK));
+        let due = self.last.map_or(1, |last| ticks_between(last, now));
         if due <= 0 {
             return Ok(Pass::Idle);
         }
