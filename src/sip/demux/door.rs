@@ -10,6 +10,7 @@ use crate::sip::ingress::{Arrival, Caller, Dispatch, Route, dispatch};
 use crate::sip::session::call::{Call, CallSettings, Way, warning};
 use crate::sip::session::digest::Verdict;
 use crate::sip::session::media::Enter;
+use crate::sip::session::pin::Pin;
 use crate::sip::session::{ServerTx, Source, token};
 use crate::sip::wire::{Method, NameAddr, Request, Response, Uri};
 
@@ -213,12 +214,9 @@ impl Switchboard {
         (caller, number): (Caller, String),
         found: Dispatch,
     ) {
-        let room = match &found.route {
-            Route::Room(room) => room.clone(),
-            Route::Pin(_) => {
-                self.answer(tx, request.response(501, "PIN entry is not ready", &token()));
-                return;
-            }
+        let (room, pins) = match &found.route {
+            Route::Room(room) => (room.clone(), Vec::new()),
+            Route::Pin(pins) => (format!("lobby-{}", token()), pins.clone()),
             Route::Refuse(text) => {
                 info!(from = caller.origin(), rule = found.rule, "refused a call: {text}");
                 let mut response = request.response(603, "", &token());
@@ -254,6 +252,7 @@ impl Switchboard {
         match Call::take(&mut ctx, tx, source, request, settings, enter) {
             Some(mut call) => {
                 call.number = number;
+                call.pin = Pin::new(pins);
                 self.server.insert(tx, call.id);
                 info!(call = %call.id, from = caller.origin(), rule = found.rule, room = call.enter.room, "a call comes in");
                 self.note(call, None, out, now);

@@ -9,6 +9,7 @@ use tracing::{debug, info};
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::control::{ControlError, Join, JoinError, Peer, PeerEvent, PeerEvents, Rooms};
+use crate::core::convert::Sound;
 use crate::core::id::{ConsumerId, ProducerId, TransportId};
 use crate::core::peer::{CloseReason, PeerKind};
 use crate::core::plain::PlainOptions;
@@ -51,6 +52,7 @@ impl Media {
                 peer: None,
                 streams: HashMap::new(),
                 media_timeout_ms: 0,
+                told: None,
             };
             tokio::spawn(leg.run(asks));
             sender
@@ -76,6 +78,7 @@ struct Leg {
     peer: Option<Peer>,
     streams: HashMap<usize, Stream>,
     media_timeout_ms: u64,
+    told: Option<PeerEvents>,
 }
 
 struct Stream {
@@ -90,13 +93,12 @@ struct Stream {
 type Fault = (u16, String);
 
 fn fault(error: ControlError) -> Fault {
-    let status = if matches!(error, ControlError::Overloaded | ControlError::WorkerLost) { 503 } else { 500 };
+    let status = if matches!(error, ControlError::Closed | ControlError::BadAnswer(_)) { 500 } else { 503 };
     (status, error.to_string())
 }
 
 impl Leg {
     async fn run(mut self, mut asks: mpsc::Receiver<MediaAsk>) {
-        let mut told: Option<PeerEvents> = None;
         loop {
             let peer = self.peer.clone();
             tokio::select! {
@@ -111,19 +113,16 @@ impl Leg {
                         if let Err((status, text)) = self.serve(ask).await {
                             self.tell(MediaEvent::Failed { status, text }).await;
                         }
-                        if let (None, Some(peer)) = (&told, &self.peer) {
-                            told = Some(peer.events());
-                        }
                     }
                     None => return,
                 },
-                event = next(&mut told), if told.is_some() => match event {
+                event = next(&mut self.told), if self.told.is_some() => match event {
                     Some(event) => self.told(event).await,
-                    None => told = None,
+                    None => self.told = None,
                 },
                 reason = closed(peer), if self.peer.is_some() => {
                     self.peer = None;
-                    told = None;
+                    self.told = None;
                     self.tell(MediaEvent::Ended { text: reason.text }).await;
                 }
             }
@@ -186,6 +185,16 @@ impl Leg {
                 }
                 Ok(())
             }
+            MediaAsk::Play { prompts } => {
+                let audio = self.streams.values().find(|stream| stream.kind == Kind::Audio);
+                let sounds = prompts.iter().map(|name| Sound::Prompt((*name).to_owned())).collect();
+                if let (Some(peer), Some(consumer)) = (&self.peer, audio.and_then(|stream| stream.consumer))
+                    && let Err(error) = peer.play(consumer, sounds, false).await
+                {
+                    info!(call = %self.call, %error, "a prompt could not be played");
+                }
+                Ok(())
+            }
             MediaAsk::Keyframe => {
                 let video = self.streams.values().find(|stream| stream.kind == Kind::Video);
                 if let (Some(peer), Some(consumer)) = (&self.peer, video.and_then(|stream| stream.consumer))
@@ -219,7 +228,11 @@ impl Leg {
             _ => (500, error.to_string()),
         })?;
         debug!(call = %self.call, conn = %peer.conn(), "entered");
-        self.peer = Some(peer);
+        self.told = Some(peer.events());
+        self.streams.clear();
+        if let Some(old) = self.peer.replace(peer) {
+            old.close(CloseReason::new("left", "it went into another room")).await;
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::sip::session::inbound::Inbound;
 use crate::sip::session::media::{Enter, MediaAsk, MediaEvent};
 use crate::sip::session::offer::{MediaSession, Policy};
 use crate::sip::session::outbound::Outbound;
+use crate::sip::session::pin::Pin;
 use crate::sip::session::{ClientTx, Ctx, ServerTx, SessionId, Source, TxFailure};
 use crate::sip::wire::{Headers, Method, Request, Response};
 
@@ -68,6 +69,8 @@ pub enum Alarm {
     Ending,
     /// A transfer's NOTIFY is overdue.
     Transfer,
+    /// No PIN was entered.
+    Pin,
 }
 
 /// Where a call is.
@@ -108,6 +111,10 @@ pub struct Call {
     pub serial: u32,
     /// When it was answered.
     pub since: Option<Instant>,
+    /// The PIN that is still to be entered.
+    pub pin: Option<Pin>,
+    /// It is on its way into another room.
+    pub moving: bool,
     /// Deadlines.
     alarms: Vec<(Instant, Alarm)>,
     media_open: bool,
@@ -127,6 +134,8 @@ impl Call {
             answerer: Answerer::default(),
             serial: 0,
             since: None,
+            pin: None,
+            moving: false,
             alarms: Vec::new(),
             media_open: false,
         }
@@ -282,7 +291,7 @@ impl Call {
     pub fn handle_media(&mut self, ctx: &mut Ctx<'_>, event: MediaEvent) {
         match event {
             MediaEvent::Dtmf { digit, duration_ms } => {
-                ctx.tell(self.id, CallEvent::Dtmf { digit, duration_ms });
+                self.key(ctx, digit, duration_ms);
             }
             MediaEvent::Started => debug!(call = %self.id, "media flows"),
             MediaEvent::OneWay { text } => {

@@ -68,6 +68,8 @@ pub(super) enum Why {
     Refresh,
     /// Hold or resume.
     Hold,
+    /// Another room, with new ends.
+    Move,
 }
 
 impl Established {
@@ -279,10 +281,15 @@ impl Call {
         let Some(call) = self.live() else { return };
         call.unacknowledged = None;
         if !std::mem::take(&mut call.awaits_answer) {
+            self.ask_pin(ctx);
             return;
         }
         match description(&request.headers, &request.body) {
-            Ok(Some(answer)) => _ = self.apply_answer(ctx, &answer),
+            Ok(Some(answer)) => {
+                if self.apply_answer(ctx, &answer) {
+                    self.ask_pin(ctx);
+                }
+            }
             _ => self.hang_up(ctx, "the answer to our offer is missing", Some("SIP;cause=488")),
         }
     }
@@ -309,6 +316,12 @@ impl Call {
 
     pub(super) fn established_media(&mut self, ctx: &mut Ctx<'_>, event: MediaEvent) {
         match event {
+            MediaEvent::Opened { locals, .. } if self.moving => {
+                self.moving = false;
+                self.media.opened(locals);
+                let before = self.media.clone();
+                self.our_change(ctx, Why::Move, before);
+            }
             MediaEvent::Opened { locals, .. } => {
                 self.media.opened(locals);
                 self.connect_change(ctx);
@@ -374,7 +387,7 @@ impl Call {
         match key.filter(|(digit, _)| digit.is_ascii_digit() || "*#ABCD".contains(*digit)) {
             Some((digit, duration_ms)) => {
                 ctx.respond(tx, request.response(200, "", ""));
-                ctx.tell(self.id, CallEvent::Dtmf { digit, duration_ms });
+                self.key(ctx, digit, duration_ms);
             }
             None => ctx.respond(tx, request.response(400, "no key is named", "")),
         }
@@ -547,6 +560,10 @@ impl Call {
                 }
                 self.again(ctx, why, before);
             }
+            status if why == Why::Move => {
+                info!(call = %self.id, status, "the other side does not follow into the room");
+                self.hang_up(ctx, "the other side did not follow into the room", None);
+            }
             status => {
                 info!(call = %self.id, status, "a change of ours was refused");
                 self.media = before;
@@ -615,6 +632,7 @@ impl Call {
                 }
             }
             Alarm::Transfer => self.transfer_overdue(ctx),
+            Alarm::Pin => self.pin_overdue(ctx),
             _ => {}
         }
     }

@@ -9,8 +9,13 @@ use crate::core::session::{DtlsRole, Fingerprint};
 /// What media is to do for one call; done in order.
 #[derive(Debug)]
 pub enum MediaAsk {
-    /// Go into a room. The first thing of all.
+    /// Go into a room. The first thing of all; later on, leave the present one for another, with new ends.
     Enter(Enter),
+    /// Play recorded prompts to the party, by name.
+    Play {
+        /// One after the other.
+        prompts: Vec<&'static str>,
+    },
     /// Make our ends of streams. Answered by [`MediaEvent::Opened`].
     Open {
         /// To be found in the answer.

@@ -13,6 +13,7 @@ pub mod inbound;
 pub mod media;
 pub mod offer;
 pub mod outbound;
+pub mod pin;
 pub mod refer;
 pub mod register;
 pub mod registrar;

@@ -266,3 +266,49 @@ fn requests_follow_the_route_that_proxies_recorded() {
     assert_eq!(to.uri.host, "p2.example.com");
     assert!(bye.uri.starts_with("sip:caller@192.0.2.10"));
 }
+
+const PINS: &str = "trunks: [{ name: office, peers: [192.0.2.10] }]\n\
+                    dispatch: [{ name: conference, pins: { '1234': board, '99': team } }]\n";
+
+fn press(bench: &mut Bench, id: SessionId, keys: &str) {
+    for digit in keys.chars() {
+        bench.board.handle_media(bench.now, id, MediaEvent::Dtmf { digit, duration_ms: 100 });
+        bench.drain();
+    }
+}
+
+#[test]
+fn the_right_pin_opens_its_room() {
+    let mut bench = Bench::new(PINS);
+    bench.call(OFFICE, "4930");
+    let id = bench.told[0].0;
+    assert!(bench.entered[0].room.starts_with("lobby-"));
+    assert_eq!(bench.played, ["enter-pin"]);
+    press(&mut bench, id, "12#");
+    assert_eq!(bench.played, ["enter-pin", "wrong-pin"]);
+    press(&mut bench, id, "99#");
+    assert_eq!(bench.entered[1].room, "team");
+    let (tx, invite) = bench.last(Method::Invite);
+    assert!(text(&invite.body).contains("m=audio 20004 "), "the room's own port: {}", text(&invite.body));
+    bench.respond(tx, accept(&invite, "", OFFER));
+    assert!(bench.connected[0].take);
+    let heard = bench.told.iter().any(|(_, event)| matches!(event, CallEvent::Dtmf { .. }));
+    assert!(!heard, "nobody else learns the PIN");
+    press(&mut bench, id, "7");
+    assert!(bench.told.iter().any(|(_, event)| matches!(event, CallEvent::Dtmf { digit: '7', .. })));
+}
+
+#[test]
+fn guessing_a_pin_and_waiting_both_end_the_call() {
+    let mut bench = Bench::new(PINS);
+    bench.call(OFFICE, "4930");
+    let id = bench.told[0].0;
+    press(&mut bench, id, "1111#2222#3333#");
+    bench.pass_s(5);
+    assert_eq!(bench.count(&Method::Bye), 1);
+    assert_eq!(bench.blamed, 0, "a trunk is not banned for its callers");
+    let mut bench = Bench::new(PINS);
+    bench.call(OFFICE, "4930");
+    bench.pass_s(31);
+    assert_eq!(bench.count(&Method::Bye), 1);
+}

@@ -54,6 +54,7 @@ pub struct Bench {
     pub connected: Vec<ConnectStream>,
     pub left: Vec<String>,
     pub keyframes: usize,
+    pub played: Vec<&'static str>,
     /// Media does at once what it is asked.
     pub media_works: bool,
     last_tx: u64,
@@ -86,6 +87,7 @@ impl Bench {
             connected: Vec::new(),
             left: Vec::new(),
             keyframes: 0,
+            played: Vec::new(),
             media_works: true,
             last_tx: 0,
             ports: 20_000,
@@ -150,6 +152,10 @@ impl Bench {
             }
             MediaAsk::Leave { reason } => {
                 self.left.push(reason);
+                return;
+            }
+            MediaAsk::Play { prompts } => {
+                self.played.extend(prompts);
                 return;
             }
             MediaAsk::Close { .. } | MediaAsk::Dtmf { .. } => return,
