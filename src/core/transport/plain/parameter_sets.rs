@@ -97,7 +97,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
         if count >= 8 {
             count = count.saturating_sub(8);
             out.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
+            bits &= !(u32::MAX << count);
         }
         if out.len() > MAX_BYTES {
             return None;
