@@ -113,6 +113,7 @@ impl Legs {
         self.drive(began + Duration::from_secs(options.seconds))?;
         let (after, seconds) = (self.server.usage()?, began.elapsed().as_secs_f64());
         let received: u64 = self.phones.iter().map(|phone| phone.received).sum();
+        let into = (self.sent - sent) as f64;
         let lost: i64 = self.phones.iter().map(Phone::lost).sum();
         self.listening = true;
         self.drive(Instant::now() + Duration::from_secs(1))?;
@@ -130,7 +131,7 @@ impl Legs {
         let cpu = after.cpu.saturating_sub(usage.cpu) as f64;
         let load = cpu / seconds / 1e9;
         let due = seconds * (PACKET_RATE as usize * legs) as f64;
-        let (into, out) = ((self.sent - sent) as f64, received as f64);
+        let out = received as f64;
         let resident = self.server.resident()?.saturating_sub(empty) as f64 / 1024.0 / legs.max(1) as f64;
         Ok(format!(
             "| {legs} | {:.1} | {:.0} | {:.0} | {:.1}, {:.1} | {resident:.0} | {rate:.0} | {lost} | {} |",
