@@ -709,13 +709,24 @@ fn parameters(codec: &Codec, live: &Live) -> (RtpParameters, RtpParameters) {
         parameters: pairs.map(|(k, v)| (k.trim().to_owned(), Value::from(v.trim()))).collect(),
         rtcp_feedback: if video { vec![feedback("nack", "pli"), feedback("ccm", "fir")] } else { Vec::new() },
     };
+    // Keys and comfort noise travel in the stream of the voice.
+    let features = live.codecs.iter().filter(|codec| codec.is("telephone-event") || codec.is("CN"));
+    let features = features.map(|codec| RtpCodec {
+        mime_type: format!("audio/{}", codec.name),
+        payload_type: codec.payload,
+        clock_rate: codec.rate,
+        channels: None,
+        parameters: serde_json::Map::new(),
+        rtcp_feedback: Vec::new(),
+    });
+    let codecs: Vec<RtpCodec> = std::iter::once(main).chain(features).collect();
     let produce = RtpParameters {
-        codecs: vec![main.clone()],
+        codecs: codecs.clone(),
         encodings: vec![Encoding::default()],
         ..RtpParameters::default()
     };
     let consume = RtpParameters {
-        codecs: vec![main],
+        codecs,
         encodings: vec![Encoding { ssrc: Some(live.ssrc), ..Encoding::default() }],
         rtcp: RtcpParameters { cname: Some(format!("{:08x}", live.ssrc)) },
         ..RtpParameters::default()
