@@ -480,6 +480,16 @@ impl Net {
         self.lanes(0);
     }
 
+    /// The numbers of the tracks that the room's mix takes.
+    pub fn voices_in_mix(&self) -> Vec<u32> {
+        let worker = &self.workers[0];
+        let of_mix = |consumer: &Consumer| {
+            let transport = consumer.transport.and_then(|at| worker.transports.get(&at));
+            consumer.follows && transport.is_some_and(|transport| transport.direct)
+        };
+        worker.consumers.iter().filter(|(_, consumer)| of_mix(consumer)).map(|(id, _)| *id).collect()
+    }
+
     /// The mix finds a publisher the loudest.
     pub fn speaks(&mut self, voice: ProducerId) {
         let source = Some(voice.0);

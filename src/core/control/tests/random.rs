@@ -3,9 +3,12 @@
 
 use proptest::prelude::*;
 
-use super::fake::{Net, aac, h264, opus};
+use serde_json::json;
+
+use super::fake::{Net, aac, h264, opus, pcmu};
 use super::track;
 use crate::core::control::Peer;
+use crate::core::convert::DirectIn;
 use crate::core::id::{ConnId, ConsumerId, TransportId};
 use crate::core::peer::Track;
 
@@ -13,6 +16,8 @@ use crate::core::peer::Track;
 enum Step {
     Publish(u8),
     Stream(u8),
+    Call(u8),
+    Speak(usize),
     Change(u8, bool),
     View(Option<u8>),
     Leave(usize),
@@ -24,6 +29,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..3u8).prop_map(Step::Publish),
         (0..3u8).prop_map(Step::Stream),
+        (3..5u8).prop_map(Step::Call),
+        (0..8usize).prop_map(Step::Speak),
         (0..3u8, any::<bool>()).prop_map(|(name, reordered)| Step::Change(name, reordered)),
         prop::option::of(0..3u8).prop_map(Step::View),
         (0..8usize).prop_map(Step::Leave),
@@ -38,6 +45,7 @@ struct World {
     publishers: Vec<(u8, Peer)>,
     viewers: Vec<(Option<u8>, Peer, Vec<ConsumerId>)>,
     streams: Vec<(u8, Peer, TransportId)>,
+    calls: Vec<(Peer, ConsumerId)>,
 }
 
 impl World {
@@ -53,6 +61,17 @@ impl World {
                 net.event(0, transport, "x.track", track(1, &h264(), false));
                 self.publishers.push((name, peer.clone()));
                 self.streams.push((name, peer, transport));
+            }
+            Step::Call(name) => {
+                let (peer, _, consumer) = net.call(&name.to_string(), &pcmu());
+                self.publishers.push((name, peer.clone()));
+                self.calls.push((peer, consumer));
+            }
+            Step::Speak(index) => {
+                let voices: Vec<_> = net.voices_in_mix();
+                if let Some(track) = voices.get(index) {
+                    net.mix_says(DirectIn::Event { name: "x.speaker", data: json!({"track": track}) });
+                }
             }
             Step::Change(name, reordered) => {
                 let stream = self.streams.iter().rev().find(|(other, _, _)| *other == name);
@@ -109,7 +128,10 @@ impl World {
                 });
                 assert_eq!(net.source(*consumer), source.map(|source| source.local));
                 let mixed = source.is_some_and(|source| source.mix.is_some());
-                assert_eq!(mixed, at == 0 && watch.is_none() && live.len() > 1, "{source:?} of {live:?}");
+                let called = |conn: &ConnId| self.calls.iter().any(|(peer, _)| peer.conn() == *conn);
+                // A telephone's codec is none of the viewer's.
+                let needed = live.len() > 1 || live.iter().any(called);
+                assert_eq!(mixed, at == 0 && watch.is_none() && needed, "{source:?} of {live:?}");
                 if mixed {
                     continue;
                 }
@@ -120,11 +142,27 @@ impl World {
                         entries.find(|e| e.peer.tracks.iter().any(owns)).map(|e| e.peer.conn)
                     })
                 });
-                // Whom the viewer's codecs do not fit is replaced by somebody whom they do.
-                let instead = at == 1 && watch.is_none() && owner.is_some_and(|owner| live.contains(&owner));
+                // Whom the viewer's codecs do not fit, who has no picture, or does not speak, is replaced.
+                let pictures = live.iter().any(|conn| !called(conn));
+                let shown = |owner: ConnId| live.contains(&owner) && !called(&owner);
+                let replaced = owner.map_or(refused || !pictures, shown);
+                let instead = at == 1 && watch.is_none() && replaced;
                 let right = owner == expected || (refused && owner.is_none()) || instead;
                 assert!(right, "{owner:?} for {expected:?}");
             }
+        }
+        for (peer, consumer) in &self.calls {
+            let Some(source) =
+                net.rooms.step(|state| Some(state.members.get(&peer.conn())?.peer.feeds[0].source))
+            else {
+                continue;
+            };
+            let own = net.rooms.step(|state| state.members[&peer.conn()].peer.tracks[0].producer);
+            assert!(
+                source.is_some_and(|source| source.origin != own),
+                "a telephone hears something, not itself"
+            );
+            assert_eq!(net.source(*consumer), source.map(|source| source.local));
         }
         for worker in &net.workers {
             assert_eq!(worker.refusals, Vec::<String>::new());
