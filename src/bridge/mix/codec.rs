@@ -84,6 +84,7 @@ impl Decoder {
                 output.resize(room, 0.0);
                 let made = decoder.decode_float(payload, &mut output[before..], false);
                 output.truncate(before + made.as_ref().copied().unwrap_or(0));
+                tame(&mut output[before..]);
                 return made;
             }
             Inner::Table(table) => {
@@ -133,6 +134,7 @@ impl Decoder {
         let (payload, fec) = next.map_or((&[][..], false), |next| (next, true));
         let made = decoder.decode_float(payload, &mut output[before..], fec).unwrap_or(0);
         output.truncate(before + made);
+        tame(&mut output[before..]);
         made > 0
     }
 
@@ -147,6 +149,13 @@ impl Decoder {
         if let Some(fir) = &mut self.fir {
             fir.reset();
         }
+    }
+}
+
+/// What libopus makes of a packet that no encoder made can be louder than loud.
+fn tame(samples: &mut [f32]) {
+    for sample in samples {
+        *sample = if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
     }
 }
 

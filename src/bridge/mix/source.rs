@@ -226,6 +226,12 @@ impl Source {
         self.pcm.len().saturating_sub(LEAD)
     }
 
+    /// Samples decoded and not played.
+    #[cfg(test)]
+    pub fn ahead_of_time(&self) -> usize {
+        self.ahead()
+    }
+
     fn micros(&self, samples: usize) -> i64 {
         samples as i64 * 1_000_000 / i64::from(self.rate)
     }

@@ -247,3 +247,57 @@ fn a_silent_sender_is_no_loss() {
     assert!(samples[2 * 8_000 + 2_000..4 * 8_000].iter().all(|sample| *sample == 0.0));
     assert!(beside(&samples[4 * 8_000 + 800..], 440.0, 8_000) < 0.004);
 }
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn packet() -> impl Strategy<Value = Packet> {
+        let number =
+            prop_oneof![0..200u64, any::<u32>().prop_map(u64::from), any::<u64>().prop_map(|n| n >> 16)];
+        let time = prop_oneof![4 => 0..4_000_000i64, 1 => -10_000_000..100_000_000i64];
+        let payload = prop::collection::vec(any::<u8>(), 0..400);
+        let kind = prop_oneof![4 => Just(111u8), 1 => prop::sample::select(vec![0u8, 8, 9, 13, 101])];
+        (number.clone(), number, time, payload, kind, any::<Option<u8>>()).prop_map(
+            |(sequence, timestamp, arrival, payload, payload_type, level)| Packet {
+                track: 1,
+                sequence,
+                timestamp: timestamp.saturating_mul(160),
+                time: MediaTime::from_micros(arrival),
+                arrival: MediaTime::from_micros(arrival),
+                marker: false,
+                payload_type,
+                level,
+                payload,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn whatever_comes_20_ms_are_20_ms(
+            mut packets in prop::collection::vec(packet(), 1..200),
+            codec in prop::sample::select(vec![Codec::Opus, Codec::Pcmu, Codec::G722]),
+            rate in prop::sample::select(vec![8_000u32, 16_000, 48_000]),
+        ) {
+            packets.sort_by_key(|packet| packet.arrival);
+            let mut source = Source::new(codec, (111, 48_000), rate, &MixConfig::default()).expect("a source");
+            let mut frame = vec![0.0; rate as usize / 50];
+            let mut packets = packets.into_iter().peekable();
+            for tick in 0..250 {
+                let now = MediaTime::from_micros(tick * 20_000);
+                while let Some(packet) = packets.next_if(|packet| packet.arrival <= now) {
+                    source.insert(packet);
+                }
+                match tick % 50 {
+                    40.. => source.skip(now, true),
+                    _ => drop(source.pull(now, &mut frame)),
+                }
+                prop_assert!(frame.iter().all(|sample| sample.is_finite() && sample.abs() < 4.0));
+                prop_assert!(source.ahead_of_time() < rate as usize, "no more is decoded than is needed");
+            }
+        }
+    }
+}
