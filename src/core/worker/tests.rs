@@ -405,6 +405,90 @@ fn sender_reports_tie_the_timeline_to_the_clock() {
     }
 }
 
+/// Sound every 20 ms and a picture every 40, of an encoder whose clock runs 200 ppm fast.
+struct Encoder(VecDeque<Output>);
+
+impl Encoder {
+    fn track(id: u32, kind: Kind, codec: Value) -> Output {
+        let codec = serde_json::from_value(codec).unwrap();
+        Output::Event(Event::Track(Track { id, kind, codec, config: Vec::new(), reordered: false }))
+    }
+}
+
+impl Session for Encoder {
+    fn handle_input(&mut self, _now: Instant, input: Input<'_>) {
+        let Input::Bytes(bytes) = input else { return };
+        let n = u32::from_be_bytes(bytes.try_into().unwrap());
+        let pts = MediaTime::from_millis(i64::from(n) * 20);
+        let sound = Frame { track: 1, pts, dts: pts, keyframe: true, discardable: false, data: vec![9; 80] };
+        self.0.push_back(Output::Event(Event::Frame(sound)));
+        if n.is_multiple_of(2) {
+            let picture = Frame { track: 0, pts, dts: pts, ..frame(u64::from(n / 2)) };
+            self.0.push_back(Output::Event(Event::Frame(picture)));
+        }
+    }
+    fn command(&mut self, _now: Instant, _command: Command) -> Result<Value, String> {
+        Ok(json!({}))
+    }
+    fn handle_timeout(&mut self, _now: Instant) {}
+    fn poll_output(&mut self) -> Option<Output> {
+        self.0.pop_front()
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+    fn dump(&self) -> Value {
+        json!({})
+    }
+}
+
+#[test]
+fn sound_and_picture_stay_together_for_ten_minutes() {
+    let opus = json!({"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000, "channels": 2});
+    let mut lab = Lab::new();
+    lab.ok("worker.createRouter", [0; 3], json!({}));
+    let tracks = [Encoder::track(0, Kind::Video, h264(96)), Encoder::track(1, Kind::Audio, opus.clone())];
+    let stream = crate::core::id::StreamId(5);
+    let mail = Mail::Stream { attach: 3, session: Box::new(Encoder(tracks.into())), socket: None };
+    lab.worker.handle_mail(lab.now, mail, Some(stream));
+    lab.ok("x.router.createStreamTransport", [10, 0, 0], json!({"attach": 3}));
+    lab.connect(11, b'v');
+    let sound = json!({"rtpParameters": {"codecs": [opus.clone()], "encodings": [{"ssrc": 8000}]}});
+    for (track, kind, codec, receiver) in
+        [(0, "video", h264(96), receiver(7000)), (1, "audio", opus.clone(), sound)]
+    {
+        let parameters = json!({"codecs": [codec], "encodings": [{}]});
+        let producer = json!({"kind": kind, "rtpParameters": parameters, "x.track": track});
+        lab.ok("router.createProducer", [10, 20 + track, 0], producer);
+        lab.ok("router.createConsumer", [0, 20 + track, 30 + track], json!({"kind": kind}));
+        lab.ok("consumer.enable", [11, 20 + track, 30 + track], receiver);
+    }
+    let mut viewer = Viewer::new(b'v');
+    let mut reports = std::collections::HashMap::new();
+    for n in 0..10 * 60 * 50u32 {
+        lab.worker.handle_stream(lab.now, stream, &n.to_be_bytes());
+        lab.run(Duration::from_micros(20_000 - 4));
+        lab.received(&mut viewer);
+        for packet in viewer.rtcp.iter().flat_map(|data| Compound::new(data)) {
+            if let Ok(Packet::SenderReport(report)) = packet {
+                reports.insert(report.ssrc, report.info);
+            }
+        }
+        viewer.rtcp.clear();
+        let kept = viewer.rtp.len().saturating_sub(20);
+        viewer.rtp.drain(..kept);
+    }
+    // When a receiver presents what was captured at the same time: by each stream's own report.
+    let shown = |ssrc: u32, rate: f64, back: u32| {
+        let last = viewer.of(ssrc).last().unwrap().timestamp.wrapping_sub(back);
+        let report: &SenderInfo = &reports[&ssrc];
+        report.ntp as f64 / 2f64.powi(32) + f64::from(last.wrapping_sub(report.rtp) as i32) / rate
+    };
+    // The last picture is as old as the last sound but one.
+    let apart = shown(8000, 48_000.0, 960) - shown(7000, 90_000.0, 0);
+    assert!(apart.abs() < 0.040, "{:.1} ms apart", apart * 1000.0);
+}
+
 #[test]
 fn a_lost_packet_is_sent_again_as_rtx_and_only_once() {
     let mut lab = Lab::new();
