@@ -45,12 +45,9 @@ fn main() -> ExitCode {
     };
     let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let config = Config::load(file.as_deref(), env, &arguments.sets).map_err(anyhow::Error::from);
-    end(config.and_then(|config| {
-        if !check {
-            return server::with_runtime(&config.log, Server::run(config.clone(), arguments.dev));
-        }
-        println!("ok");
-        Ok(())
+    end(config.and_then(|config| match check {
+        true => server::say_ok(),
+        false => server::with_runtime(&config.log, Server::run(config.clone(), arguments.dev)),
     }))
 }
 
