@@ -1,0 +1,197 @@
+// Telephones: baresip and SIPp as they come out of the box.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { Phone, hangUpAll } from "./lib/phone.mjs";
+import { Server, binary, freePorts, until } from "./lib/server.mjs";
+
+const LIMIT = { timeout: 60_000 };
+const here = path.dirname(fileURLToPath(import.meta.url));
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function folder() {
+  return fs.mkdtempSync(path.join(os.tmpdir(), "viaduct-sip."));
+}
+
+/** A server with SIP on ports of its own. */
+async function start(sip, more = {}) {
+  const port = await freePorts(3);
+  const legs = 41000 + Math.floor(Math.random() * 90) * 200;
+  const set = {
+    demo: false,
+    "webrtc.announce_loopback": true,
+    "sip.udp": `127.0.0.1:${port}`,
+    "sip.tcp": `127.0.0.1:${port}`,
+    "legs.port_min": legs,
+    "legs.port_max": legs + 199,
+    ...Object.fromEntries(Object.entries(sip).map(([key, value]) => [`sip.${key}`, typeof value === "string" ? value : JSON.stringify(value)])),
+    ...more,
+  };
+  const server = await Server.start({ set });
+  server.sip = port;
+  server.api = async (method, rest, body) => {
+    const response = await fetch(server.url(`api/${rest}`), {
+      method,
+      headers: { Authorization: `Bearer ${server.key}`, "Content-Type": "application/json" },
+      body: body && JSON.stringify(body),
+    });
+    const text = await response.text();
+    return { status: response.status, body: text.startsWith("{") || text.startsWith("[") ? JSON.parse(text) : text };
+  };
+  return server;
+}
+
+const TRUSTED = {
+  trunks: [{ name: "local", peers: ["127.0.0.1"] }],
+  dispatch: [
+    { name: "conference", number: "pin", pins: { 1234: "behind-a-pin" } },
+    { name: "rooms", number: "room-*", room: "{1}" },
+  ],
+};
+
+describe("phones that a trunk brings", { timeout: 600_000 }, () => {
+  let server, certificates;
+  before(async () => {
+    certificates = folder();
+    const [certificate, key] = [path.join(certificates, "c.pem"), path.join(certificates, "k.pem")];
+    const made = spawnSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+      "-days", "3", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]);
+    assert.equal(made.status, 0, String(made.stderr));
+    const tls = await freePorts();
+    server = await start(TRUSTED, { "sip.tls": `127.0.0.1:${tls}`, "sip.certificate": certificate, "sip.key": key });
+    server.tls = tls;
+  });
+  after(async () => {
+    hangUpAll();
+    await server?.stop();
+    fs.rmSync(certificates, { recursive: true, force: true });
+  });
+
+  const ways = [
+    ["G.711 A-law over UDP", { codecs: ["pcma"] }],
+    ["G.711 µ-law over TCP", { codecs: ["pcmu"], transport: "tcp" }],
+    ["G.722 over TLS", { codecs: ["g722"], transport: "tls" }],
+    ["Opus with SDES", { codecs: ["opus"], mediaenc: "srtp-mand" }],
+  ];
+  for (const [name, how] of ways) {
+    test(`two phones hear each other and not themselves: ${name}`, LIMIT, async () => {
+      const room = name.replace(/[^a-z0-9]/gi, "").toLowerCase();
+      const port = how.transport === "tls" ? server.tls : server.sip;
+      const kind = how.transport ? `;transport=${how.transport}` : "";
+      const cafile = path.join(certificates, "c.pem");
+      const [alice, bob] = [
+        await Phone.start({ user: "alice", hz: 440, cafile, ...how }),
+        await Phone.start({ user: "bob", hz: 1000, cafile, ...how }),
+      ];
+      for (const phone of [alice, bob]) assert.ok(await phone.call(`sip:room-${room}@127.0.0.1:${port}${kind}`), "answered");
+      await sleep(3000);
+      const [own, other] = await alice.stop(440, 1000);
+      const [theirs, mine] = await bob.stop(440, 1000);
+      assert.ok(other > 0.9 && own < 0.05, `alice heard 1000 Hz ${other}, 440 Hz ${own}`);
+      assert.ok(theirs > 0.9 && mine < 0.05, `bob heard 440 Hz ${theirs}, 1000 Hz ${mine}`);
+      await until("the room is empty", async () => (await server.api("GET", "calls")).body.length === 0);
+    });
+  }
+
+  test("a PIN entered on the keys opens the room", LIMIT, async () => {
+    const bob = await Phone.start({ user: "bob", hz: 1000 });
+    assert.ok(await bob.call(`sip:room-behind-a-pin@127.0.0.1:${server.sip}`));
+    const alice = await Phone.start({ user: "alice", hz: 440 });
+    assert.ok(await alice.call(`sip:pin@127.0.0.1:${server.sip}`));
+    await sleep(1500);
+    await alice.keys("1234#");
+    await until("the PIN is taken", () => server.log.includes("the PIN is right"));
+    await sleep(3000);
+    const [other] = await alice.stop(1000);
+    await bob.stop();
+    assert.ok(other > 0.9, `alice heard 1000 Hz ${other}`);
+    assert.ok(!server.log.includes("1234"), "the log holds no PIN");
+  });
+
+  test("after a hold the call talks again", LIMIT, async () => {
+    const [alice, bob] = [await Phone.start({ user: "alice", hz: 440 }), await Phone.start({ user: "bob", hz: 1000 })];
+    for (const phone of [alice, bob]) assert.ok(await phone.call(`sip:room-hold@127.0.0.1:${server.sip}`));
+    await alice.command("hold");
+    await until("the hold is seen", () => server.log.includes("held=true"));
+    await sleep(1500);
+    await alice.command("resume");
+    await until("the call is taken back", () => server.log.includes("held=false"));
+    await sleep(3000);
+    const [other] = await alice.stop(1000);
+    await bob.stop();
+    assert.ok(other > 0.9, `alice heard 1000 Hz ${other}`);
+  });
+
+  test("SIPp's features pass: digest-free call, keys, hold, resume, INFO", LIMIT, async () => {
+    const work = folder();
+    const scenario = path.join(here, "lib/sipp-features.xml");
+    const media = 36000 + Math.floor(Math.random() * 500) * 4;
+    const run = spawnSync("sipp", [`127.0.0.1:${server.sip}`, "-sf", scenario, "-s", "room-sipp", "-key", "from", "sipp", "-m", "1",
+      "-i", "127.0.0.1", "-mi", "127.0.0.1", "-mp", String(media), "-nostdin"], { cwd: work, timeout: 40_000 });
+    fs.rmSync(work, { recursive: true, force: true });
+    assert.equal(run.status, 0, String(run.stdout).slice(-800));
+  });
+});
+
+describe("phones that register here", { timeout: 300_000 }, () => {
+  let server, files;
+  before(async () => {
+    files = folder();
+    const users = path.join(files, "users");
+    const lines = ["alice", "bob"].map((user) => {
+      const made = spawnSync(binary, ["hash-password", user, "--realm", "gw.test"], { input: "secret\n", encoding: "utf8" });
+      assert.equal(made.status, 0, made.stderr);
+      return made.stdout;
+    });
+    fs.writeFileSync(users, lines.join(""), { mode: 0o600 });
+    server = await start({
+      realm: "gw.test",
+      users_file: users,
+      dispatch: [{ number: "room-*", room: "{1}" }],
+      outbound: [{ number: "*", trunk: "phones", principals: ["publish-key"] }],
+    });
+  });
+  after(async () => {
+    hangUpAll();
+    await server?.stop();
+    fs.rmSync(files, { recursive: true, force: true });
+  });
+
+  test("a registered phone is called into a room, sent keys, and let go", LIMIT, async () => {
+    const how = { outbound: `sip:127.0.0.1:${server.sip}`, password: "secret", register: true };
+    const alice = await Phone.start({ user: "alice", hz: 440, ...how });
+    const bob = await Phone.start({ user: "bob", hz: 1000, codecs: ["opus"], answer: "auto", ...how });
+    await until("both are registered", async () => (await server.api("GET", "sip")).body.phones.length === 2);
+    assert.ok(await alice.call("sip:room-desk@127.0.0.1"));
+    const dialled = await server.api("POST", "calls", { room: "desk", number: "bob" });
+    assert.equal(dialled.status, 201, JSON.stringify(dialled.body));
+    assert.ok(await bob.event("CALL_ESTABLISHED"));
+    await sleep(2500);
+    assert.equal((await server.api("PATCH", `calls/${dialled.body.id}`, { dtmf: "12#" })).status, 204);
+    await until("the keys are heard", async () => (await bob.keysHeard()) === "12#");
+    assert.equal((await server.api("DELETE", `calls/${dialled.body.id}`)).status, 204);
+    assert.ok(await bob.event("CALL_CLOSED"));
+    assert.equal((await server.api("POST", "calls", { room: "desk", number: "nobody" })).status, 404);
+    const [bobs] = await alice.stop(1000);
+    const [alices] = await bob.stop(440);
+    assert.ok(bobs > 0.9 && alices > 0.9, `heard ${bobs} and ${alices}`);
+  });
+
+  test("a wrong password registers nobody, and the users' file must be private", LIMIT, async () => {
+    const how = { outbound: `sip:127.0.0.1:${server.sip}`, password: "guess", register: true };
+    const alice = await Phone.start({ user: "alice", hz: 440, ...how });
+    await until("it was refused", () => server.log.includes("a wrong user name or password"));
+    assert.deepEqual((await server.api("GET", "sip")).body.phones, []);
+    await alice.stop();
+    const open = path.join(files, "open");
+    fs.writeFileSync(open, "", { mode: 0o644 });
+    fs.chmodSync(open, 0o644);
+    await assert.rejects(start({ users_file: open }), /chmod 600/);
+  });
+});
