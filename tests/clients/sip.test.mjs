@@ -64,7 +64,7 @@ describe("phones that a trunk brings", { timeout: 600_000 }, () => {
       "-days", "3", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]);
     assert.equal(made.status, 0, String(made.stderr));
     const tls = await freePorts();
-    server = await start(TRUSTED, { "sip.tls": `127.0.0.1:${tls}`, "sip.certificate": certificate, "sip.key": key });
+    server = await start({ ...TRUSTED, calls: { media_timeout_s: 5 } }, { "sip.tls": `127.0.0.1:${tls}`, "sip.certificate": certificate, "sip.key": key });
     server.tls = tls;
   });
   after(async () => {
@@ -122,10 +122,22 @@ describe("phones that a trunk brings", { timeout: 600_000 }, () => {
     await sleep(1500);
     await alice.command("resume");
     await until("the call is taken back", () => server.log.includes("held=false"));
-    await sleep(3000);
-    const [other] = await alice.stop(1000);
-    await bob.stop();
-    assert.ok(other > 0.9, `alice heard 1000 Hz ${other}`);
+    // The phone's recording ends with the hold; its reports go on.
+    const before = await alice.packets();
+    await until("sound comes again", async () => (await alice.packets()) > before + 80);
+    await alice.stop();
+    const [other] = await bob.stop(440);
+    assert.ok(other > 0.9, `bob heard 440 Hz ${other}`);
+  });
+
+  test("a phone that vanishes is let go within the media timeout", LIMIT, async () => {
+    const alice = await Phone.start({ user: "alice", hz: 440 });
+    assert.ok(await alice.call(`sip:room-gone@127.0.0.1:${server.sip}`));
+    await alice.kill();
+    // Its BYE is still unanswered.
+    const ended = async () => (await server.api("GET", "calls")).body.every((call) => call.state === "ending");
+    await until("the call is ended", ended);
+    assert.match(server.log, /no media came for too long/);
   });
 
   test("SIPp's features pass: digest-free call, keys, hold, resume, INFO", LIMIT, async () => {

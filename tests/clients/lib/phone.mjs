@@ -66,6 +66,10 @@ export class Phone {
     return ask("keysheard", this.name);
   }
 
+  packets() {
+    return ask("packets", this.name);
+  }
+
   kill() {
     return ask("kill", this.name);
   }

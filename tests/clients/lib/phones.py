@@ -133,6 +133,11 @@ class Phone:
             time.sleep(0.1)
         return True
 
+    def packets(self):
+        """Packets received, as the phone's last report says."""
+        reports = [e["rtcp_stats"]["rx"]["sent"] for e in self.events if e.get("type") == "CALL_RTCP"]
+        return reports[-1] if reports else 0
+
     def heard(self, hz):
         return max([share(f, hz) for f in glob.glob(self.home + "/rec/*-dec.wav")] or [0.0])
 
