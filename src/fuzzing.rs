@@ -12,6 +12,9 @@ use crate::core::rtp::srtp::{SrtpReceiver, SrtpSender};
 use crate::rtmp::wire::amf0::{AmfLimits, Reader, write_all};
 use crate::rtmp::wire::chunk::{ChunkLimits, ChunkReader};
 use crate::rtmp::wire::{flv, kind};
+use crate::sip::wire::auth::Credentials;
+use crate::sip::wire::sdp::Description;
+use crate::sip::wire::{self as sip, NameAddr, Uri, WireLimits, frame};
 use crate::webrtc::SdpLimits;
 use crate::webrtc::sdp::{Fragment, Offer, Policy, negotiate_play, negotiate_publish};
 use crate::webrtc::wire::hello::HelloReader;
@@ -32,9 +35,39 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rtmp_chunk", rtmp_chunk),
     ("rtp", rtp),
     ("sdp", sdp),
+    ("sip", sip),
     ("srtp", srtp),
     ("stun", stun),
 ];
+
+/// SIP messages: what is read is written and read the same; framing agrees with reading; bodies do no harm.
+pub fn sip(data: &[u8]) {
+    let limits = WireLimits { max_bytes: 65_536, max_header_bytes: 16_384, max_headers: 200 };
+    if let frame::Frame::Message(length) | frame::Frame::Skip(length) = frame::next(data, &limits) {
+        assert!(length <= data.len());
+    }
+    if let Ok(description) = Description::parse(data) {
+        assert!(!description.media.is_empty());
+    }
+    let Ok(message) = sip::Message::parse(data, &limits) else { return };
+    let again = sip::Message::parse(&message.to_bytes(), &limits);
+    // The written form may pass a bound that the read one did not.
+    if let Ok(again) = again {
+        assert_eq!(again.headers().cseq(), message.headers().cseq());
+        assert_eq!(again.headers().call_id(), message.headers().call_id());
+    }
+    for name in ["From", "To", "Contact", "Route", "Refer-To"] {
+        for value in message.headers().all(name) {
+            if let Ok(uri) = NameAddr::parse(value).and_then(|name| name.uri()) {
+                let _ = Uri::parse(&uri.to_string());
+                let _ = uri.number();
+            }
+        }
+    }
+    for line in message.headers().lines("Authorization") {
+        let _ = Credentials::parse(line);
+    }
+}
 
 /// RTP headers: what is read fits together, and written anew it reads the same.
 pub fn rtp(data: &[u8]) {

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http", &["core"]),
     ("whip_whep", &["core", "webrtc"]),
     ("bench", &["core", "webrtc"]),
-    ("fuzzing", &["core", "webrtc", "rtmp"]),
+    ("fuzzing", &["core", "sip", "webrtc", "rtmp"]),
     ("config", &["core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "whip_whep"]),
     ("server", &["config", "core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "whip_whep"]),
 ];
