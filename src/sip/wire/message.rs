@@ -377,6 +377,10 @@ fn headers(lines: impl Iterator<Item = String>) -> Result<Headers, WireError> {
         if name.is_empty() || !name.bytes().all(value::is_token) {
             return Err(WireError::Header);
         }
+        // A lone carriage return or a zero byte ends a line for some readers and not for others.
+        if value.contains(['\r', '\0']) {
+            return Err(WireError::Header);
+        }
         let name = long_name(name);
         // The transaction and the dialog hang on these: two of one kind have no one meaning.
         let single = ["Call-ID", "CSeq", "From", "To", "Max-Forwards", "Content-Length"];
