@@ -196,7 +196,9 @@ impl Producer {
         let map = self.extensions;
         let elements = view.extensions().filter_map(|(id, data)| Some((map.kind(id)?, data)));
         let kept = elements.filter(|(kind, _)| keep(*kind));
-        self.note_frame(&facts);
+        if facts.keyframe {
+            self.keyframes.answered();
+        }
         self.store.push(meta, kept, payload);
         true
     }
@@ -292,12 +294,6 @@ impl Producer {
         if let Input::Rtp(input) = &mut self.input {
             input.receive.sender_report(now, info);
             input.clock.sender_report(publisher, now, info);
-        }
-    }
-
-    fn note_frame(&mut self, facts: &FrameFacts) {
-        if facts.keyframe {
-            self.keyframes.answered();
         }
     }
 

@@ -129,11 +129,6 @@ impl Consumer {
             && source.store.keyframe().is_none_or(|index| !self.cursor.would_take(index))
     }
 
-    /// Whether something may wait to be sent.
-    pub fn is_behind(&self, source: &Producer) -> bool {
-        self.is_active() && self.cursor.at() < source.store.head()
-    }
-
     /// The receiver's decoder lost its picture and the source cannot be asked for a keyframe: replays the
     /// cached group, at most once per interval. Answers whether it will.
     pub fn replay(&mut self, source: &Producer, now: MediaTime, limits: &ReplayLimits) -> bool {
@@ -144,6 +139,21 @@ impl Consumer {
         }
         self.restart(Some(source), true);
         true
+    }
+
+    /// One turn at a flush of its transport: keys being pressed for the receiver come before the source.
+    pub fn take_turn(
+        &mut self,
+        source: Option<&Producer>,
+        now: MediaTime,
+        limits: &ReplayLimits,
+        sink: &mut Sink<'_>,
+    ) -> Progress {
+        match (self.advance_tones(source, sink), source) {
+            (Some(progress), _) => progress,
+            (None, Some(source)) => self.advance(source, now, limits, Some(sink)),
+            (None, None) => Progress::Drained,
+        }
     }
 
     /// Reads on and sends what may be sent now through `sink` (WebRTC), or into the output's lane.

@@ -25,6 +25,7 @@ use crate::core::io::receive::Receiver;
 use crate::core::io::send::{AllSockets, Sender};
 use crate::core::io::stats::{IoCounters, IoStats};
 use crate::core::io::stream::{self, Streams};
+use crate::core::io::udp::UdpSocket;
 use crate::core::io::{clock, sys};
 use crate::core::lane;
 use crate::core::mail::Mail;
@@ -267,23 +268,10 @@ impl<'a, E: Engine> Loop<'a, E> {
                 }
             };
             let now = clock::now();
-            self.counters.udp_in_calls += 1;
-            self.counters.udp_in_messages += received as u64;
-            for message in 0..received {
-                let Some(mut train) = self.receiver.train(message) else {
-                    self.counters.udp_in_malformed += 1;
-                    continue;
-                };
-                if let Some(total) = train.overflow {
-                    self.counters.udp_in_overflow += u64::from(socket.overflowed(total));
-                }
-                self.counters.udp_in_bytes += train.len() as u64;
-                let path = Path::Udp { socket: index as u32, local: train.local, remote: train.remote };
-                for datagram in train.datagrams() {
-                    self.counters.udp_in_packets += 1;
-                    self.engine.handle_datagram(now, path, datagram);
-                }
-            }
+            let (counters, engine) = (&mut self.counters, &mut self.engine);
+            deliver(&mut self.receiver, socket, counters, (index as u32, received), |path, datagram| {
+                engine.handle_datagram(now, path, datagram);
+            });
             if received < self.receiver.capacity() {
                 return;
             }
@@ -304,23 +292,10 @@ impl<'a, E: Engine> Loop<'a, E> {
                 }
             };
             let now = clock::now();
-            self.counters.udp_in_calls += 1;
-            self.counters.udp_in_messages += received as u64;
-            for message in 0..received {
-                let Some(mut train) = self.receiver.train(message) else {
-                    self.counters.udp_in_malformed += 1;
-                    continue;
-                };
-                if let Some(total) = train.overflow {
-                    self.counters.udp_in_overflow += u64::from(socket.overflowed(total));
-                }
-                self.counters.udp_in_bytes += train.len() as u64;
-                let path = Path::Udp { socket: number, local: train.local, remote: train.remote };
-                for datagram in train.datagrams() {
-                    self.counters.udp_in_packets += 1;
-                    self.engine.handle_leg(now, path, datagram);
-                }
-            }
+            let (counters, engine) = (&mut self.counters, &mut self.engine);
+            deliver(&mut self.receiver, socket, counters, (number, received), |path, datagram| {
+                engine.handle_leg(now, path, datagram);
+            });
             if received < LEG_MESSAGES {
                 return;
             }
@@ -418,5 +393,32 @@ impl<'a, E: Engine> Loop<'a, E> {
         self.counters.streams = self.streams.len() as u64;
         self.counters.legs = self.legs.len() as u64;
         self.stats.publish(&self.counters);
+    }
+}
+
+/// Counts what one receiving call on socket `number` brought, and gives each datagram to `each`.
+fn deliver(
+    receiver: &mut Receiver,
+    socket: &mut UdpSocket,
+    counters: &mut IoCounters,
+    (number, received): (u32, usize),
+    mut each: impl FnMut(Path, &mut [u8]),
+) {
+    counters.udp_in_calls += 1;
+    counters.udp_in_messages += received as u64;
+    for message in 0..received {
+        let Some(mut train) = receiver.train(message) else {
+            counters.udp_in_malformed += 1;
+            continue;
+        };
+        if let Some(total) = train.overflow {
+            counters.udp_in_overflow += u64::from(socket.overflowed(total));
+        }
+        counters.udp_in_bytes += train.len() as u64;
+        let path = Path::Udp { socket: number, local: train.local, remote: train.remote };
+        for datagram in train.datagrams() {
+            counters.udp_in_packets += 1;
+            each(path, datagram);
+        }
     }
 }

@@ -297,12 +297,7 @@ impl WebRtcTransport {
         for &key in consumers {
             let Some(consumer) = router.consumers.get_mut(key) else { continue };
             let source = consumer.producer.and_then(|key| router.producers.get(key));
-            let progress = match (consumer.advance_tones(source, &mut sink), source) {
-                (Some(progress), _) => progress,
-                (None, Some(source)) => consumer.advance(source, now, limits, Some(&mut sink)),
-                (None, None) => continue,
-            };
-            match progress {
+            match consumer.take_turn(source, now, limits, &mut sink) {
                 Progress::Drained => {}
                 Progress::Paced(at) => paced = Some(paced.map_or(at, |other| other.min(at))),
                 Progress::Full => {

@@ -159,12 +159,11 @@ impl Worker {
 
     /// Sends the RTCP that is due.
     fn report(&mut self, place: Place, now: MediaTime) {
-        let limit = self.publish_limit(place);
-        let Some(space) = self.spaces.get_mut(place.0) else { return };
-        let Some(transport) = space.transports.get_mut(place.1) else { return };
-        let webrtc = match &mut transport.kind {
+        let Some(space) = self.spaces.get(place.0) else { return };
+        let Some(transport) = space.transports.get(place.1) else { return };
+        let webrtc = match &transport.kind {
             TransportKind::WebRtc(webrtc) => webrtc,
-            TransportKind::Plain(_) => return self.report_leg(place, now, limit),
+            TransportKind::Plain(_) => return self.report_leg(place, now, self.publish_limit(place)),
             _ => return,
         };
         let due = webrtc.next_due(&transport.producers, &space.router).is_some_and(|at| at <= now);
@@ -172,12 +171,21 @@ impl Worker {
             space.router.producers.get(*key).is_some_and(|producer| producer.keyframes.is_wanted())
         });
         if due || wanted {
-            let tracks = (&transport.producers[..], &transport.consumers[..]);
-            let datagrams = &mut self.datagrams;
-            webrtc.report(tracks, &mut space.router, (now, &self.epoch), limit, &mut |path, data| {
-                datagrams.push_back((path, data));
-            });
+            self.send_reports(place, now);
         }
+    }
+
+    fn send_reports(&mut self, place: Place, now: MediaTime) {
+        // Asks every receiver of the publisher: only when something is really said.
+        let limit = self.publish_limit(place);
+        let Some(space) = self.spaces.get_mut(place.0) else { return };
+        let Some(transport) = space.transports.get_mut(place.1) else { return };
+        let TransportKind::WebRtc(webrtc) = &mut transport.kind else { return };
+        let tracks = (&transport.producers[..], &transport.consumers[..]);
+        let datagrams = &mut self.datagrams;
+        webrtc.report(tracks, &mut space.router, (now, &self.epoch), limit, &mut |path, data| {
+            datagrams.push_back((path, data));
+        });
     }
 
     /// What a publisher is told it may send: no more than the best of its receivers can take, where every

@@ -374,12 +374,7 @@ impl PlainTransport {
                 transport_sequence: &mut 0,
                 allowance: &mut None,
             };
-            let progress = match (consumer.advance_tones(source, &mut sink), source) {
-                (Some(progress), _) => progress,
-                (None, Some(source)) => consumer.advance(source, now, limits, Some(&mut sink)),
-                (None, None) => continue,
-            };
-            match progress {
+            match consumer.take_turn(source, now, limits, &mut sink) {
                 Progress::Drained => {}
                 Progress::Paced(at) => paced = Some(paced.map_or(at, |other| other.min(at))),
                 Progress::Full => {
