@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::core::profile::Profile;
+
 /// What a track carries.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -88,6 +90,16 @@ pub struct RtxEncoding {
     pub ssrc: u32,
 }
 
+/// Forward error correction of a stream.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FecEncoding {
+    /// `red`, `red+ulpfec`, `flexfec`.
+    pub mechanism: String,
+    /// The SSRC it comes as; absent where it shares that of the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssrc: Option<u32>,
+}
+
 /// One RTP stream of a track.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -95,12 +107,45 @@ pub struct Encoding {
     /// RTP synchronisation source; absent where the stream is found by MID or RID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssrc: Option<u32>,
+    /// Payload type of its codec; the first media codec where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codec_payload_type: Option<u8>,
+    /// Its forward error correction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fec: Option<FecEncoding>,
     /// Its retransmission stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtx: Option<RtxEncoding>,
-    /// RTP stream id of a simulcast layer (RFC 8851).
+    /// Whether it is sent; absent means it is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
+    /// RTP stream id of a simulcast layer (RFC 8851); `rid` in the v3 protocol.
+    #[serde(alias = "rid", skip_serializing_if = "Option::is_none")]
     pub encoding_id: Option<String>,
+    /// The streams this one is no use without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dependency_encoding_ids: Vec<String>,
+    /// Which layer of a simulcast track it is, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// By how much its picture is smaller than the source's.
+    #[serde(alias = "scaleResolutionDownBy", skip_serializing_if = "Option::is_none")]
+    pub resolution_scale: Option<f64>,
+    /// The share of the source's frames it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub framerate_scale: Option<f64>,
+    /// Frames a second at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_framerate: Option<f64>,
+    /// Bits a second at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bitrate: Option<u64>,
+    /// Its layers (W3C WebRTC-SVC): `L1T3`, `L3T3_KEY`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scalability_mode: Option<String>,
+    /// Nothing is sent in silence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtx: Option<bool>,
 }
 
 /// A header extension and its local id (`a=extmap`, RFC 8285).
@@ -110,6 +155,19 @@ pub struct HeaderExtension {
     pub uri: String,
     /// 1 to 14 in the one-byte form, to 255 in the two-byte form.
     pub id: u8,
+    /// Encrypted on the wire (RFC 6904).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypt: bool,
+    /// Its attributes.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub parameters: Map<String, Value>,
+}
+
+impl HeaderExtension {
+    /// `uri` by the number `id`.
+    pub fn new(uri: impl Into<String>, id: u8) -> Self {
+        HeaderExtension { uri: uri.into(), id, encrypt: false, parameters: Map::new() }
+    }
 }
 
 /// RTCP of a track.
@@ -119,6 +177,9 @@ pub struct RtcpParameters {
     /// Canonical name shared by the tracks that belong together (lip sync).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cname: Option<String>,
+    /// Packets of RTCP may stand alone (RFC 5506); absent means they may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduced_size: Option<bool>,
 }
 
 /// Everything that describes a track's RTP, sent or received.
@@ -230,6 +291,18 @@ mod tests {
         assert_eq!(of(&codec("video/h264", 9, &[high])), Some(3));
         assert_eq!(of(&codec("video/h264", 9, &[("profile-level-id", "4d001f")])), Some(2));
         assert_eq!(of(&codec("video/VP8", 9, &[])), None);
+    }
+
+    #[test]
+    fn streams_are_read_in_both_dialects() {
+        let v2 = r#"{"ssrc":1,"encodingId":"low0","profile":"low","rtx":{"ssrc":2},"resolutionScale":4.0}"#;
+        let v2: Encoding = serde_json::from_str(v2).unwrap();
+        assert_eq!((v2.encoding_id.as_deref(), v2.profile), (Some("low0"), Some(Profile::Low)));
+        let v3 =
+            r#"{"rid":"q","active":true,"scalabilityMode":"L1T3","scaleResolutionDownBy":4,"dtx":false}"#;
+        let v3: Encoding = serde_json::from_str(v3).unwrap();
+        assert_eq!((v3.encoding_id.as_deref(), v3.resolution_scale), (Some("q"), Some(4.0)));
+        assert_eq!(serde_json::from_str::<Encoding>(&serde_json::to_string(&v3).unwrap()).unwrap(), v3);
     }
 
     #[test]

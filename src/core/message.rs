@@ -112,6 +112,8 @@ methods! {
     XRouterCreatePipeTransport = "x.router.createPipeTransport";
     /// Ours: plays telephone events into what a consumer sends.
     XConsumerSendDtmf = "x.consumer.sendDtmf";
+    /// Ours: the layer the receiver wants, by numbers.
+    XConsumerSetPreferredLayers = "x.consumer.setPreferredLayers";
     /// Ours: gives a consumer another source, or none.
     XConsumerSetProducer = "x.consumer.setProducer";
 }

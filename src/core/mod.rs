@@ -18,6 +18,7 @@ pub mod payload;
 pub mod peer;
 pub mod plain;
 pub mod producer;
+pub mod profile;
 pub mod room;
 pub mod router;
 pub mod rtp;

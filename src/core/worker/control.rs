@@ -115,7 +115,8 @@ impl Worker {
             | Method::TransportStopMirroring
             | Method::ProducerSetPreferredProfile
             | Method::ConsumerSetPreferredProfile
-            | Method::ConsumerSetEncodingPreferences => {
+            | Method::ConsumerSetEncodingPreferences
+            | Method::XConsumerSetPreferredLayers => {
                 Err(format!("method \"{}\" is not supported by this version", request.method))
             }
         }

@@ -728,7 +728,7 @@ fn parameters(codec: &Codec, live: &Live) -> (RtpParameters, RtpParameters) {
     let consume = RtpParameters {
         codecs,
         encodings: vec![Encoding { ssrc: Some(live.ssrc), ..Encoding::default() }],
-        rtcp: RtcpParameters { cname: Some(format!("{:08x}", live.ssrc)) },
+        rtcp: RtcpParameters { cname: Some(format!("{:08x}", live.ssrc)), ..RtcpParameters::default() },
         ..RtpParameters::default()
     };
     (produce, consume)

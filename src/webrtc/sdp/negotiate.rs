@@ -70,7 +70,7 @@ pub fn negotiate_play(
         let encoding = Encoding {
             ssrc: Some(ssrc()),
             rtx: has_rtx.then(|| RtxEncoding { ssrc: ssrc() }),
-            encoding_id: None,
+            ..Encoding::default()
         };
         rtp.encodings = vec![encoding];
         rtp.rtcp.cname = Some(cname.clone());
@@ -288,7 +288,7 @@ fn sent_encodings(media: &MediaOffer, layers: &[String]) -> Vec<Encoding> {
     let ssrc = media.ssrcs.iter().map(|offered| offered.ssrc).find(|ssrc| !repairs(*ssrc));
     let rtx =
         media.fid.iter().find(|(main, _)| Some(*main) == ssrc).map(|(_, rtx)| RtxEncoding { ssrc: *rtx });
-    vec![Encoding { ssrc, rtx, encoding_id: None }]
+    vec![Encoding { ssrc, rtx, ..Encoding::default() }]
 }
 
 /// An SSRC that is neither 0 nor given out before.

@@ -257,7 +257,7 @@ impl<'a> Attributes<'a> {
             let (id, rest) = text.split_once(' ')?;
             let (id, direction) = id.split_once('/').unwrap_or((id, "sendrecv"));
             let uri = rest.split_ascii_whitespace().next()?.to_owned();
-            let extension = HeaderExtension { uri, id: id.parse().ok()? };
+            let extension = HeaderExtension::new(uri, id.parse().ok()?);
             Some(OfferedExtension { extension, direction: Direction::read(direction)? })
         };
         self.values("extmap").filter_map(read).collect()
