@@ -52,6 +52,7 @@ impl Worker {
             Method::WorkerCreateRouter => self.create_router(request),
             Method::RouterClose => self.close_router(now, request),
             Method::RouterDump => self.router_dump(request),
+            Method::RouterSetAudioLevelsEvent => self.set_audio_levels(now, request),
             Method::RouterCreateWebRtcTransport => self.create_webrtc_transport(now, request),
             Method::XRouterCreateStreamTransport
             | Method::XRouterCreateDirectTransport
@@ -109,7 +110,6 @@ impl Worker {
                 Ok(json!({}))
             }
             Method::RouterCreatePlainRtpTransport
-            | Method::RouterSetAudioLevelsEvent
             | Method::TransportSetMaxBitrate
             | Method::TransportStartMirroring
             | Method::TransportStopMirroring
@@ -132,8 +132,8 @@ impl Worker {
         if self.routers.contains_key(&id) {
             return Err("Router already exists".into());
         }
-        let key =
-            self.spaces.insert(Space { router: Router::new(RouterId(id)), transports: slab::Slab::new() });
+        let router = Router::new(RouterId(id));
+        let key = self.spaces.insert(Space { router, transports: slab::Slab::new(), levels: None });
         self.routers.insert(id, key);
         Ok(json!({}))
     }
@@ -156,6 +156,7 @@ impl Worker {
             .map(|space| space.router.consumers.iter().map(|(at, _)| at).collect())
             .unwrap_or_default();
         consumers.into_iter().for_each(|at| self.end_consumer((key, at)));
+        self.forget_audio_levels(key);
         self.spaces.try_remove(key);
         self.routers.retain(|_, at| *at != key);
         Ok(json!({}))
@@ -524,7 +525,7 @@ impl Worker {
         self.notify(consumer.id.0, "close", Value::Null);
     }
 
-    fn router(&self, request: &Request) -> Result<usize, String> {
+    pub(super) fn router(&self, request: &Request) -> Result<usize, String> {
         let id = request.internal.router_id.ok_or("internal.routerId is missing")?;
         self.routers.get(&id).copied().ok_or_else(|| "Router does not exist".into())
     }
@@ -588,7 +589,7 @@ fn router_dump(space: &Space) -> Value {
         "consumers": consumers,
         "mapProducerConsumers": readers,
         "mapConsumerProducer": sources,
-        "audioLevelsEventEnabled": false,
+        "audioLevelsEventEnabled": space.levels.is_some(),
     })
 }
 

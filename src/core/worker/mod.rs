@@ -12,6 +12,7 @@ mod config;
 mod control;
 mod input;
 mod legs;
+mod levels;
 mod output;
 mod sessions;
 #[cfg(test)]
@@ -89,6 +90,8 @@ const MAX_MAIL: usize = 1024;
 struct Space {
     router: Router,
     transports: Slab<Transport>,
+    /// When the levels of its voices are told next, if anybody wants them.
+    levels: Option<MediaTime>,
 }
 
 /// Where a transport lives: key of its space, key within it.
@@ -112,6 +115,8 @@ pub struct Worker {
     lanes: Vec<Place>,
     mail: VecDeque<(u32, Mail, Option<StreamId>)>,
     timers: BTreeSet<(Instant, Place)>,
+    /// Spaces by the time their levels are told next.
+    level_ticks: BTreeSet<(MediaTime, usize)>,
     flush: VecDeque<Place>,
     datagrams: VecDeque<(Path, Vec<u8>)>,
     answers: VecDeque<Vec<u8>>,
@@ -140,6 +145,7 @@ impl Worker {
             lanes: Vec::new(),
             mail: VecDeque::new(),
             timers: BTreeSet::new(),
+            level_ticks: BTreeSet::new(),
             flush: VecDeque::new(),
             datagrams: VecDeque::new(),
             answers: VecDeque::new(),

@@ -115,7 +115,7 @@ impl Worker {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let trim = (!self.producers.is_empty()).then(|| self.epoch.instant(self.trim + TRIM_INTERVAL));
-        timer.into_iter().chain(trim).min()
+        timer.into_iter().chain(trim).chain(self.next_audio_levels()).min()
     }
 
     /// Does what is due.
@@ -138,6 +138,7 @@ impl Worker {
             self.transport_timeout(place, media);
             self.reschedule(place);
         }
+        self.tell_audio_levels(media);
         if media.micros_since(self.trim) >= TRIM_INTERVAL.as_micros() as i64 {
             self.trim = media;
             for (_, space) in &mut self.spaces {

@@ -1,6 +1,8 @@
 //! The worker with a hand-moved clock, stand-in sessions that hand over known keys, and receivers that
 //! decrypt what they get.
 
+mod levels;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
