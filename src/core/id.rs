@@ -81,6 +81,40 @@ impl Serialize for ConnId {
     }
 }
 
+/// One telephone call, in every log line and event: 128 bits of randomness, unique over nodes.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SessionId(u128);
+
+impl SessionId {
+    /// Builds an id from random bits.
+    pub fn new(random: u128) -> Self {
+        SessionId(random)
+    }
+
+    /// Reads the 32 hex digits that `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok().map(SessionId)).flatten()
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A value that may identify a person (address, phone number, token): it never prints itself.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Pii<T>(pub T);

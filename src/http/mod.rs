@@ -6,9 +6,11 @@
 //! | listener, limits, TLS with reload | `io` |
 //! | pages, embedded from `web/` | `pages` |
 //! | `/api/rooms`, `/api/rooms/<room>`, `/api/server`, `/healthz` | `api` |
+//! | `/api/calls` | `calls` |
 //! | self-signed certificate for `--dev` | `tls` |
 
 pub mod api;
+pub mod calls;
 pub mod config;
 pub mod error;
 pub mod io;

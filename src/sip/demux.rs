@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
+use crate::core::control::calls::CallInfo;
 use crate::sip::config::{SipConfig, TrunkConfig};
 use crate::sip::session::call::{Call, CallSettings, add_abilities};
 use crate::sip::session::dialog::{Dialog, DialogId};
 use crate::sip::session::digest::Verifier;
-use crate::sip::session::event::{CallEvent, CallSummary};
+use crate::sip::session::event::CallEvent;
 use crate::sip::session::media::MediaEvent;
 use crate::sip::session::outbound::refuse_answer;
 use crate::sip::session::refer::Referral;
@@ -27,7 +28,7 @@ use crate::sip::session::{
 use crate::sip::session::{random, token};
 use crate::sip::wire::{Method, NameAddr, Request, Response};
 
-pub use orders::{DialError, DialOrder};
+pub use orders::Order;
 
 /// Whose a transaction of ours is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -471,7 +472,7 @@ impl Switchboard {
     // For those who watch.
 
     /// Every call.
-    pub fn summaries(&self, now: Instant) -> Vec<CallSummary> {
+    pub fn summaries(&self, now: Instant) -> Vec<CallInfo> {
         self.calls.values().map(|call| summary(call, now)).collect()
     }
 
@@ -500,10 +501,11 @@ impl Switchboard {
     }
 }
 
-fn summary(call: &Call, now: Instant) -> CallSummary {
-    CallSummary {
+fn summary(call: &Call, now: Instant) -> CallInfo {
+    CallInfo {
         id: call.id,
-        direction: if call.way == crate::sip::session::call::Way::In { "in" } else { "out" },
+        conn: call.conn,
+        direction: call.way,
         state: call.state(),
         room: call.enter.room.clone(),
         trunk: call.settings.trunk.clone(),

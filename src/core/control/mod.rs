@@ -3,6 +3,7 @@
 //!
 //! Values only: `core/io/dispatcher.rs` moves the bytes and reads the clock.
 
+pub mod calls;
 mod config;
 pub mod dispatcher;
 mod error;
@@ -24,6 +25,7 @@ mod timers;
 
 pub use crate::core::message::{DtlsParameters, IceCandidate, IceParameters, WebRtcTransport};
 pub use crate::core::plain::{PlainOptions, PlainRemote, PlainTransport, SdesKeys};
+pub use calls::{CallError, CallEvent, CallInfo, CallState, Calls, Dial};
 pub use config::RoomsConfig;
 pub use error::{ControlError, JoinError};
 pub use handle::Peer;

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::core::auth::Principal;
+use crate::core::control::calls::Calls;
 use crate::core::control::config::RoomsConfig;
 use crate::core::control::dispatcher::Link;
 use crate::core::control::error::JoinError;
@@ -51,6 +52,16 @@ impl Rooms {
     pub fn with_mixer(self, mixer: Arc<dyn Mixer>) -> Self {
         self.step(|state| state.mixer = Some(mixer));
         self
+    }
+
+    /// Whoever carries telephone calls, from now on.
+    pub fn set_calls(&self, calls: Arc<dyn Calls>) {
+        self.step(|state| state.calls = Some(calls));
+    }
+
+    /// Whoever carries telephone calls; `None` where no door does.
+    pub fn calls(&self) -> Option<Arc<dyn Calls>> {
+        self.step(|state| state.calls.clone())
     }
 
     /// One step under the lock. What a panic in an earlier step left is still the best that is known.

@@ -12,6 +12,7 @@ use futures_channel::oneshot;
 use serde_json::Value;
 use tracing::{debug, trace, warn};
 
+use crate::core::control::calls::Calls;
 use crate::core::control::config::RoomsConfig;
 use crate::core::control::dispatcher::{Dispatcher, Incoming, Link};
 use crate::core::control::error::ControlError;
@@ -104,6 +105,7 @@ pub(super) struct State {
     pub epoch: Epoch,
     pub converter: Option<Arc<dyn Converter>>,
     pub mixer: Option<Arc<dyn Mixer>>,
+    pub calls: Option<Arc<dyn Calls>>,
     pub dispatcher: Dispatcher<Reply, Target>,
     pub timers: Timers<Timer>,
     pub rooms: BTreeMap<RoomName, Room>,
@@ -130,6 +132,7 @@ impl State {
         State {
             epoch,
             mixer: None,
+            calls: None,
             mixes: HashMap::new(),
             unmixed: HashMap::new(),
             dispatcher: Dispatcher::new(&config),

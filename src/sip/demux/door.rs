@@ -6,8 +6,9 @@ use std::time::Instant;
 use tracing::info;
 
 use super::{Switchboard, short_token};
+use crate::core::control::calls::Direction;
 use crate::sip::ingress::{Arrival, Caller, Dispatch, Route, dispatch};
-use crate::sip::session::call::{Call, CallSettings, Way, warning};
+use crate::sip::session::call::{Call, CallSettings, warning};
 use crate::sip::session::digest::Verdict;
 use crate::sip::session::media::Enter;
 use crate::sip::session::pin::Pin;
@@ -225,7 +226,8 @@ impl Switchboard {
                 return;
             }
         };
-        let same = self.calls.values().filter(|call| call.way == Way::In && call.settings.rule == found.rule);
+        let same =
+            self.calls.values().filter(|call| call.way == Direction::In && call.settings.rule == found.rule);
         if same.count() >= found.max_callers {
             info!(rule = found.rule, "refused a call: the rule has all the callers it may have");
             let mut response = request.response(486, "the room has all the callers it may have", &token());

@@ -227,7 +227,7 @@ impl Leg {
             JoinError::ServerFull | JoinError::NoWorker => (503, error.to_string()),
             _ => (500, error.to_string()),
         })?;
-        debug!(call = %self.call, conn = %peer.conn(), "entered");
+        self.tell(MediaEvent::Entered { conn: peer.conn() }).await;
         self.told = Some(peer.events());
         self.streams.clear();
         if let Some(old) = self.peer.replace(peer) {

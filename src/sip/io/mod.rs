@@ -12,16 +12,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tracing::{debug, info, trace, warn};
 
+use crate::core::auth::Principal;
 use crate::core::control::Rooms;
+use crate::core::control::calls::{Asked, CallError, CallInfo, Calls, Dial};
 use crate::core::id::Pii;
 use crate::sip::config::{SipConfig, Transport};
-use crate::sip::demux::{DialError, DialOrder, Switchboard};
+use crate::sip::demux::{self, Switchboard};
 use crate::sip::error::SipError;
-use crate::sip::session::event::{CallEvent, CallSummary};
 use crate::sip::session::guard::{Admission, Guard};
 use crate::sip::session::media::MediaEvent;
 use crate::sip::session::registrar::Registrar;
@@ -53,12 +54,12 @@ pub(super) enum Event {
 
 /// What the server asks.
 enum Order {
-    Dial(DialOrder, oneshot::Sender<Result<SessionId, DialError>>),
-    HangUp(SessionId, String, oneshot::Sender<bool>),
-    Hold(SessionId, bool, oneshot::Sender<bool>),
-    Dtmf(SessionId, String, oneshot::Sender<bool>),
-    Transfer(SessionId, String, String, oneshot::Sender<Result<(), DialError>>),
-    Calls(oneshot::Sender<Vec<CallSummary>>),
+    Dial(demux::Order, oneshot::Sender<Result<SessionId, CallError>>),
+    HangUp(SessionId, String, oneshot::Sender<Result<(), CallError>>),
+    Hold(SessionId, bool, oneshot::Sender<Result<(), CallError>>),
+    Dtmf(SessionId, String, oneshot::Sender<Result<(), CallError>>),
+    Transfer(SessionId, String, String, oneshot::Sender<Result<(), CallError>>),
+    Calls(oneshot::Sender<Vec<CallInfo>>),
     State(oneshot::Sender<SipState>),
     Socket(SocketAddr, bool, mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>),
     Drain,
@@ -84,7 +85,6 @@ pub struct SipState {
 #[derive(Clone)]
 pub struct SipHandle {
     orders: mpsc::Sender<Order>,
-    events: broadcast::Sender<(SessionId, CallEvent)>,
 }
 
 impl SipHandle {
@@ -94,47 +94,17 @@ impl SipHandle {
         receiver.await.ok()
     }
 
-    /// Calls somebody into a room.
-    pub async fn dial(&self, order: DialOrder) -> Result<SessionId, DialError> {
-        let stopped = || Err(DialError::Unavailable("SIP is stopping".into()));
-        self.ask(|reply| Order::Dial(order, reply)).await.unwrap_or_else(stopped)
-    }
-
-    /// Ends a call; `false` when there is none of that name.
-    pub async fn hang_up(&self, call: SessionId, text: &str) -> bool {
-        self.ask(|reply| Order::HangUp(call, text.to_owned(), reply)).await.unwrap_or_default()
-    }
-
-    /// Puts a call on hold, or takes it back.
-    pub async fn hold(&self, call: SessionId, held: bool) -> bool {
-        self.ask(|reply| Order::Hold(call, held, reply)).await.unwrap_or_default()
-    }
-
-    /// Sends keys to the other side.
-    pub async fn send_dtmf(&self, call: SessionId, digits: &str) -> bool {
-        self.ask(|reply| Order::Dtmf(call, digits.to_owned(), reply)).await.unwrap_or_default()
-    }
-
-    /// Asks the other side to call somebody else instead.
-    pub async fn transfer(&self, call: SessionId, number: &str, principal: &str) -> Result<(), DialError> {
-        let stopped = || Err(DialError::Unavailable("SIP is stopping".into()));
-        let ask = |reply| Order::Transfer(call, number.to_owned(), principal.to_owned(), reply);
-        self.ask(ask).await.unwrap_or_else(stopped)
-    }
-
-    /// Every call.
-    pub async fn calls(&self) -> Vec<CallSummary> {
-        self.ask(Order::Calls).await.unwrap_or_default()
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, CallError>>) -> Order,
+    ) -> Result<T, CallError> {
+        let stopped = || Err(CallError::Unavailable("SIP is stopping".into()));
+        self.ask(order).await.unwrap_or_else(stopped)
     }
 
     /// Trunks, phones, loads.
     pub async fn state(&self) -> SipState {
         self.ask(Order::State).await.unwrap_or_default()
-    }
-
-    /// What happens in calls from now on.
-    pub fn events(&self) -> broadcast::Receiver<(SessionId, CallEvent)> {
-        self.events.subscribe()
     }
 
     /// Hands a WebSocket over: messages in, messages out.
@@ -156,6 +126,39 @@ impl SipHandle {
     /// Hangs up everywhere and takes registrations back; resolves when that is done or took too long.
     pub async fn close(&self) {
         let _ = self.ask(Order::Close).await;
+    }
+}
+
+impl Calls for SipHandle {
+    fn dial<'a>(&'a self, who: &'a Principal, dial: Dial) -> Asked<'a, Result<SessionId, CallError>> {
+        let order = demux::Order { dial, principal: who.id().to_owned() };
+        Box::pin(self.order(|reply| Order::Dial(order, reply)))
+    }
+
+    fn hang_up<'a>(&'a self, call: SessionId, text: &'a str) -> Asked<'a, Result<(), CallError>> {
+        Box::pin(self.order(move |reply| Order::HangUp(call, text.to_owned(), reply)))
+    }
+
+    fn hold(&self, call: SessionId, held: bool) -> Asked<'_, Result<(), CallError>> {
+        Box::pin(self.order(move |reply| Order::Hold(call, held, reply)))
+    }
+
+    fn send_dtmf<'a>(&'a self, call: SessionId, digits: &'a str) -> Asked<'a, Result<(), CallError>> {
+        Box::pin(self.order(move |reply| Order::Dtmf(call, digits.to_owned(), reply)))
+    }
+
+    fn transfer<'a>(
+        &'a self,
+        who: &'a Principal,
+        call: SessionId,
+        number: &'a str,
+    ) -> Asked<'a, Result<(), CallError>> {
+        let ask = move |reply| Order::Transfer(call, number.to_owned(), who.id().to_owned(), reply);
+        Box::pin(self.order(ask))
+    }
+
+    fn list(&self) -> Asked<'_, Vec<CallInfo>> {
+        Box::pin(async { self.ask(Order::Calls).await.unwrap_or_default() })
     }
 }
 
@@ -245,7 +248,6 @@ impl Door {
         let trunks = files::trunks(&config)?;
         let board = Switchboard::new(config.clone(), Box::new(announced), trunks, registrar, Instant::now());
         let (orders, taken) = mpsc::channel(256);
-        let (watch, _) = broadcast::channel(1024);
         let exchange = Exchange {
             board,
             stack,
@@ -254,10 +256,9 @@ impl Door {
             guard: Guard::new(&config.limits),
             limits,
             tell,
-            watch: watch.clone(),
         };
         tokio::spawn(exchange.run(arrivals, events, taken));
-        Ok(SipHandle { orders, events: watch })
+        Ok(SipHandle { orders })
     }
 }
 
@@ -270,7 +271,6 @@ struct Exchange {
     guard: Guard,
     limits: WireLimits,
     tell: mpsc::Sender<Event>,
-    watch: broadcast::Sender<(SessionId, CallEvent)>,
 }
 
 impl Exchange {
@@ -411,7 +411,7 @@ impl Exchange {
                 }
                 Action::Respond { tx, response } => self.stack.respond(tx, &response),
                 Action::Media { call, ask } => self.media.ask(call, ask),
-                Action::Tell { call, event } => drop(self.watch.send((call, event))),
+                Action::Tell { call, event } => trace!(%call, ?event, "told"),
                 Action::Blame { addr, what } => self.blame(addr, what),
                 // The switchboard decides these itself.
                 Action::Refer { .. } => {}

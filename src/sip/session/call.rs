@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
+use crate::core::control::calls::Direction;
+use crate::core::id::ConnId;
 use crate::sip::config::{CallConfig, Dtmf};
 use crate::sip::session::dialog::Dialog;
 use crate::sip::session::digest::{Account, Answerer};
@@ -39,15 +41,6 @@ pub struct CallSettings {
     pub account: Option<Account>,
     /// Follow a 302.
     pub follow_redirects: bool,
-}
-
-/// Which way a call came to be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Way {
-    /// They called.
-    In,
-    /// We called.
-    Out,
 }
 
 /// What a call waits for with a deadline.
@@ -94,11 +87,13 @@ pub struct Call {
     /// Its name.
     pub id: SessionId,
     /// Which way.
-    pub way: Way,
+    pub way: Direction,
     /// What it was told.
     pub settings: Arc<CallSettings>,
     /// Where it goes.
     pub enter: Enter,
+    /// The member it is there, once it is one.
+    pub conn: Option<ConnId>,
     /// The other side's number, never logged.
     pub number: String,
     /// What both sides agreed on.
@@ -122,13 +117,20 @@ pub struct Call {
 
 impl Call {
     /// A call in its first phase.
-    pub fn new(id: SessionId, way: Way, settings: Arc<CallSettings>, enter: Enter, phase: Phase) -> Self {
+    pub fn new(
+        id: SessionId,
+        way: Direction,
+        settings: Arc<CallSettings>,
+        enter: Enter,
+        phase: Phase,
+    ) -> Self {
         Call {
             id,
             way,
             media: MediaSession::new(settings.policy.clone()),
             settings,
             enter,
+            conn: None,
             number: String::new(),
             phase,
             answerer: Answerer::default(),
@@ -292,6 +294,10 @@ impl Call {
         match event {
             MediaEvent::Dtmf { digit, duration_ms } => {
                 self.key(ctx, digit, duration_ms);
+            }
+            MediaEvent::Entered { conn } => {
+                self.conn = Some(conn);
+                debug!(call = %self.id, %conn, room = self.enter.room, "entered");
             }
             MediaEvent::Started => debug!(call = %self.id, "media flows"),
             MediaEvent::OneWay { text } => {

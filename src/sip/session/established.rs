@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
+use crate::core::control::calls::Direction;
 use crate::sip::session::call::{Alarm, Call, Phase, add_abilities, warning};
 use crate::sip::session::dialog::Dialog;
 use crate::sip::session::event::CallEvent;
@@ -544,7 +545,7 @@ impl Call {
             }
             491 => {
                 // The owner of the Call-ID waits longer (RFC 3261 §14.1).
-                let owner = self.way == super::call::Way::Out;
+                let owner = self.way == Direction::Out;
                 let wait = if owner { 2100 + random_below(1900) } else { random_below(2000) };
                 self.media = before;
                 if let Some(call) = self.live() {

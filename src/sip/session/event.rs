@@ -52,24 +52,3 @@ pub enum CallEvent {
         text: String,
     },
 }
-
-/// A call, as the API shows it. Numbers are shown only to those who may see them.
-#[derive(Clone, Debug, Serialize)]
-pub struct CallSummary {
-    /// Its name.
-    pub id: super::SessionId,
-    /// `in` or `out`.
-    pub direction: &'static str,
-    /// `setup`, `active`, `held`, `ending`.
-    pub state: &'static str,
-    /// The room, once it is known.
-    pub room: String,
-    /// The trunk, or `phones`.
-    pub trunk: String,
-    /// Whose number.
-    pub number: String,
-    /// Codec of its sound.
-    pub codec: Option<String>,
-    /// Seconds since it was answered.
-    pub seconds: u64,
-}

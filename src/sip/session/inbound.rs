@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tracing::info;
 
-use crate::sip::session::call::{Alarm, Call, CallSettings, Phase, Way, add_abilities, warning};
+use crate::core::control::calls::Direction;
+use crate::sip::session::call::{Alarm, Call, CallSettings, Phase, add_abilities, warning};
 use crate::sip::session::dialog::Dialog;
 use crate::sip::session::established::Established;
 use crate::sip::session::event::CallEvent;
 use crate::sip::session::media::{Enter, MediaAsk, MediaEvent};
 use crate::sip::session::timer::{SessionTimer, TooSmall};
-use crate::sip::session::{Ctx, ServerTx, SessionId, Source, token};
+use crate::sip::session::{Ctx, ServerTx, Source, new_session, token};
 use crate::sip::wire::sdp::Description;
 use crate::sip::wire::{Method, NameAddr, Request, Response};
 
@@ -112,7 +113,7 @@ impl Call {
         };
         ctx.respond(tx, invite.response(100, "", ""));
         let inbound = Inbound { tx, dialog, invite, tag, offer, step: Step::Opening, timer, ringing: None };
-        let mut call = Call::new(SessionId::random(), Way::In, settings, enter, Phase::Gone);
+        let mut call = Call::new(new_session(), Direction::In, settings, enter, Phase::Gone);
         call.begin_inbound(ctx, inbound).then_some(call)
     }
 

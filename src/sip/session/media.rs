@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::core::capabilities::{Kind, RtpParameters};
+use crate::core::id::ConnId;
 use crate::core::plain::PlainRemote;
 use crate::core::session::{DtlsRole, Fingerprint};
 
@@ -164,6 +165,11 @@ pub enum Remote {
 /// What media tells a call.
 #[derive(Clone, Debug)]
 pub enum MediaEvent {
+    /// It is a member of its room.
+    Entered {
+        /// As this one.
+        conn: ConnId,
+    },
     /// The ends asked for are there.
     Opened {
         /// Of the ask.

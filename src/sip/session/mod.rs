@@ -21,49 +21,20 @@ pub mod timer;
 pub mod trunk;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::rand;
 
+pub use crate::core::id::SessionId;
 use crate::sip::config::{SipConfig, Transport};
 use crate::sip::wire::{Request, Response, Uri};
 use media::MediaAsk;
 
-/// A call's name in every log line and event, unique over nodes.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SessionId(u128);
-
-impl SessionId {
-    /// A new one.
-    pub fn random() -> Self {
-        SessionId(u128::from_be_bytes(random()))
-    }
-
-    /// Reads the 32 hex digits that `Display` writes.
-    pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok().map(SessionId)).flatten()
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl serde::Serialize for SessionId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+/// A name for a new call.
+pub fn new_session() -> SessionId {
+    SessionId::new(u128::from_be_bytes(random()))
 }
 
 /// Random bytes.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use crate::sip::session::call::{Alarm, Call, CallSettings, Phase, Way, add_abilities};
+use crate::core::control::calls::Direction;
+use crate::sip::session::call::{Alarm, Call, CallSettings, Phase, add_abilities};
 use crate::sip::session::dialog::Dialog;
 use crate::sip::session::digest::Answerer;
 use crate::sip::session::established::Established;
@@ -14,7 +15,7 @@ use crate::sip::session::inbound::description;
 use crate::sip::session::media::{Enter, MediaAsk, MediaEvent};
 use crate::sip::session::timer::{SessionTimer, min_se};
 use crate::sip::session::{
-    Action, ClientTx, Ctx, Destination, ServerTx, SessionId, Source, TxFailure, token,
+    Action, ClientTx, Ctx, Destination, ServerTx, Source, TxFailure, new_session, token,
 };
 use crate::sip::wire::{Method, NameAddr, Request, Response, Uri};
 
@@ -152,7 +153,7 @@ impl Call {
             worst: (480, "nobody could be called".into()),
         };
         let phase = Phase::Outbound(Box::new(outbound));
-        let mut call = Call::new(SessionId::random(), Way::Out, settings, enter, phase);
+        let mut call = Call::new(new_session(), Direction::Out, settings, enter, phase);
         call.enter_room(ctx);
         call.set(Alarm::Ring, ctx.now + ring);
         let streams = call.media.make_offer();

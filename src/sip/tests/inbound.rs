@@ -177,7 +177,7 @@ fn two_changes_at_once_make_way_for_each_other() {
     let mut bench = with("");
     let party = bench.call(OFFICE, "room-x");
     let id = bench.told[0].0;
-    bench.board.hold(bench.now, id, true);
+    bench.board.hold(bench.now, id, true).expect("a call");
     bench.drain();
     let (ours, invite) = bench.last(Method::Invite);
     assert!(text(&invite.body).contains("a=sendonly"));
@@ -258,7 +258,7 @@ fn requests_follow_the_route_that_proxies_recorded() {
     let tx = bench.request(OFFICE, invite);
     assert_eq!(bench.answer(tx).headers.all("Record-Route").count(), 2);
     bench.acknowledge(party, tx, None);
-    bench.board.hang_up(bench.now, bench.told[0].0, "over");
+    bench.board.hang_up(bench.now, bench.told[0].0, "over").expect("a call");
     bench.drain();
     let (_, bye, to) = bench.sent.last().expect("a BYE");
     let routes: Vec<_> = bye.headers.all("Route").collect();

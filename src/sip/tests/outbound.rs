@@ -1,7 +1,8 @@
 //! Calls of ours, transfers, and who may have them.
 
 use super::*;
-use crate::sip::demux::{DialError, DialOrder};
+use crate::core::control::calls::{CallError, Dial};
+use crate::sip::demux::Order;
 
 const OUT: &str = "trunks: [{ name: office, host: '192.0.2.10', username: gw, password: secret }]\n\
                    dispatch: [{ number: 'room-*', room: '{1}' }]\n\
@@ -9,13 +10,8 @@ const OUT: &str = "trunks: [{ name: office, host: '192.0.2.10', username: gw, pa
                    - { number: '+49*', trunk: office, principals: ['key:desk', 'trunk:office'], transfer: true }\n\
                    - { number: '*', trunk: phones, principals: ['key:desk'] }\n";
 
-fn order(number: &str) -> DialOrder {
-    DialOrder {
-        room: "x".into(),
-        number: number.into(),
-        principal: "key:desk".into(),
-        ..DialOrder::default()
-    }
+fn order(number: &str) -> Order {
+    Order { dial: Dial::new("x", number), principal: "key:desk".into() }
 }
 
 fn dial(bench: &mut Bench, number: &str) -> (SessionId, ClientTx, Request) {
@@ -32,10 +28,10 @@ fn events(bench: &Bench, id: SessionId) -> Vec<&CallEvent> {
 #[test]
 fn nobody_calls_out_without_a_rule() {
     let mut bench = Bench::new(OFFICE_ONLY);
-    assert!(matches!(bench.board.dial(bench.now, &order("+4930")), Err(DialError::Denied(_))));
+    assert!(matches!(bench.board.dial(bench.now, &order("+4930")), Err(CallError::Denied(_))));
     let mut bench = Bench::new(OUT);
-    let stranger = DialOrder { principal: "anonymous".into(), ..order("+4930") };
-    assert!(matches!(bench.board.dial(bench.now, &stranger), Err(DialError::Denied(_))));
+    let stranger = Order { principal: "anonymous".into(), ..order("+4930") };
+    assert!(matches!(bench.board.dial(bench.now, &stranger), Err(CallError::Denied(_))));
     bench.drain();
     assert_eq!(bench.count(&Method::Invite), 0);
 }
@@ -61,7 +57,7 @@ fn a_challenged_call_comes_through_and_can_be_ended() {
     let response = accept(&invite, "there", OFFER);
     bench.incoming(Incoming::Late { source: source(OFFICE), response });
     assert_eq!(bench.acks.len(), 2, "a repeated 200 is acknowledged again");
-    bench.board.hang_up(bench.now, id, "over");
+    bench.board.hang_up(bench.now, id, "over").expect("a call");
     bench.drain();
     let (tx, bye) = bench.last(Method::Bye);
     bench.respond(tx, bye.response(200, "", ""));
@@ -104,7 +100,7 @@ fn early_media_is_heard_and_reliable_ringing_acknowledged() {
     assert!(events(&bench, id).contains(&&CallEvent::Ringing { status: 183, early: true }));
     bench.respond(tx, accept(&invite, "there", OFFER));
     let bye_seq = {
-        bench.board.hang_up(bench.now, id, "over");
+        bench.board.hang_up(bench.now, id, "over").expect("a call");
         bench.drain();
         bench.last(Method::Bye).1.headers.cseq().map(|(number, _)| number)
     };
@@ -177,7 +173,7 @@ fn limits_of_a_trunk_hold() {
     );
     dial(&mut bench, "+49301");
     dial(&mut bench, "+49302");
-    assert!(matches!(bench.board.dial(bench.now, &order("+49303")), Err(DialError::Unavailable(_))));
+    assert!(matches!(bench.board.dial(bench.now, &order("+49303")), Err(CallError::Unavailable(_))));
     bench.pass_s(61);
     assert!(bench.board.dial(bench.now, &order("+49303")).is_ok());
 }
