@@ -4,6 +4,7 @@
 //! warm, allocates nothing per packet.
 
 pub mod batch;
+pub mod bwe;
 pub mod clock;
 pub mod extension;
 pub mod header;
