@@ -119,12 +119,18 @@ impl Server {
         let bridge = Arc::new(bridge);
         let rooms = Rooms::new(config.rooms.clone(), epoch, Some(bridge.clone())).with_mixer(bridge);
         let factory = Arc::new(Factory::new(config.webrtc.session.clone(), state.certificate()?)?);
-        let (gop, max_publish_bitrate) = (config.gop.clone(), config.webrtc.max_publish_bitrate);
+        let (gop, rates) = (config.gop.clone(), config.webrtc.rates);
+        let max_publish_bitrate = config.webrtc.max_publish_bitrate;
         let legs = config.legs.clone();
         let (pool, ports) = WorkerPool::start(config.io(), epoch, factory, move |seat| {
             let Seat { id, epoch, factory, candidates, seed } = seat;
             let (gop, legs) = (gop.clone(), legs.clone());
-            Worker::new(WorkerConfig { id, candidates, gop, max_publish_bitrate, legs }, epoch, factory, seed)
+            Worker::new(
+                WorkerConfig { id, candidates, gop, max_publish_bitrate, rates, legs },
+                epoch,
+                factory,
+                seed,
+            )
         })?;
         let (mut media, mut stats) = (Vec::new(), Vec::new());
         for port in ports {

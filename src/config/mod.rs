@@ -24,6 +24,7 @@ use crate::bridge::BridgeConfig;
 use crate::core::auth::{AuthConfig, Authority, Secret};
 use crate::core::control::RoomsConfig;
 use crate::core::io::IoConfig;
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::worker::{GopConfig, LegsConfig};
 use crate::http;
 use crate::rtmp::RtmpConfig;
@@ -122,6 +123,8 @@ pub struct WebRtcConfig {
     pub tcp: bool,
     /// What a publisher is told it may send at most, in bits per second. Default: 20000000.
     pub max_publish_bitrate: u64,
+    /// What a receiver's path is thought to take.
+    pub rates: RateLimits,
     /// DTLS, time-outs and bounds of one party.
     pub session: SessionConfig,
 }
@@ -136,6 +139,7 @@ impl Default for WebRtcConfig {
             announce_loopback: io.announce_loopback,
             tcp: io.tcp,
             max_publish_bitrate: 20_000_000,
+            rates: RateLimits::default(),
             session: SessionConfig::default(),
         }
     }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::core::id::WorkerId;
 use crate::core::io::clock;
 use crate::core::rtp::batch::SendBatch;
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::header::is_rtcp;
 use crate::core::rtp::path::{FIRST_LEG_SOCKET, LegSocket, LegSockets, Path};
 use crate::core::session::{LocalCandidate, Session, SessionFactory};
@@ -43,6 +44,7 @@ fn worker(epoch: Epoch) -> Worker {
         candidates: Vec::new(),
         gop: GopConfig::default(),
         max_publish_bitrate: 1_000_000,
+        rates: RateLimits::default(),
         legs: LegsConfig::default(),
     };
     let mut worker = Worker::new(config, epoch, Arc::new(NoSessions), 1);

@@ -14,6 +14,7 @@ use crate::core::consumer::tones::Tones;
 use crate::core::consumer::{Progress, ReplayLimits};
 use crate::core::producer::{Producer, tone_types};
 use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
+use crate::core::rtp::bwe::Estimator;
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap};
 use crate::core::rtp::header::{HeaderFields, write_header, write_padding};
 use crate::core::rtp::path::Path;
@@ -96,8 +97,8 @@ pub struct Sink<'a> {
     pub batch: &'a mut SendBatch,
     /// abs-send-time of this flush.
     pub send_time: [u8; 3],
-    /// The transport-wide sequence number of the next packet.
-    pub transport_sequence: &'a mut u16,
+    /// Gives out transport-wide sequence numbers and learns from them; none for parties that never report.
+    pub estimator: Option<&'a mut Estimator>,
     /// Packets the path may still get before it is proven.
     pub allowance: &'a mut Option<u32>,
 }
@@ -282,7 +283,7 @@ impl RtpOutput {
     /// The stamp of a packet that is sent for the first time.
     pub(super) fn fresh_stamp(&self, sink: &Sink<'_>) -> Stamp {
         Stamp {
-            transport_sequence: *sink.transport_sequence,
+            transport_sequence: sink.estimator.as_ref().map_or(0, |estimator| estimator.next_sequence()),
             send_time: sink.send_time,
             mid: self.sent.mids < MID_PACKETS && !self.mid.is_empty(),
             padding: 0,
@@ -291,8 +292,10 @@ impl RtpOutput {
 
     pub(super) fn stamp_used(&mut self, sink: &mut Sink<'_>) {
         self.sent.mids += 1;
-        if self.extensions.id(ExtensionKind::TransportCc).is_some() {
-            *sink.transport_sequence = sink.transport_sequence.wrapping_add(1);
+        if let Some(estimator) = &mut sink.estimator
+            && self.extensions.id(ExtensionKind::TransportCc).is_some()
+        {
+            estimator.sent(sink.now, sink.batch.last_len());
         }
     }
 

@@ -35,6 +35,7 @@ pub struct SendBatch {
     runs: Vec<Run>,
     max_runs: usize,
     packets: u64,
+    last_len: usize,
 }
 
 impl SendBatch {
@@ -46,6 +47,7 @@ impl SendBatch {
             runs: Vec::with_capacity(max_runs),
             max_runs,
             packets: 0,
+            last_len: 0,
         }
     }
 
@@ -71,6 +73,7 @@ impl SendBatch {
         self.packets += 1;
         let (offset, size) = (self.used as u32, len as u32);
         self.used += len;
+        self.last_len = len;
         if let Some(run) = self.runs.last_mut() {
             let fits = !run.closed
                 && run.path == path
@@ -115,6 +118,11 @@ impl SendBatch {
     /// Datagrams committed since the batch was made.
     pub fn packets(&self) -> u64 {
         self.packets
+    }
+
+    /// Bytes of the last packet.
+    pub fn last_len(&self) -> usize {
+        self.last_len
     }
 
     /// Forgets the runs; the memory stays.

@@ -7,8 +7,8 @@
 //! | RR | loss, round-trip time | – | for each producer, each second |
 //! | NACK | answered from the store | – | for gaps, where negotiated |
 //! | PLI, FIR | merged per producer | – | PLI once a window |
-//! | REMB | bounds what its sources are told | – | to publishers, where negotiated |
-//! | transport-cc | loss and rate, as REMB | – | to publishers, where negotiated |
+//! | REMB | bounds the estimate of its path | – | to publishers, where negotiated |
+//! | transport-cc | the estimate of its path | – | to publishers, where negotiated |
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,9 +17,10 @@ use crate::core::capabilities::Kind;
 use crate::core::consumer::Output;
 use crate::core::producer::Input;
 use crate::core::router::Router;
+use crate::core::rtp::bwe::{Estimator, RateLimits};
 use crate::core::rtp::clock::PublisherClock;
 use crate::core::rtp::receive::TransportCcRecorder;
-use crate::core::rtp::rtcp::{Compound, Packet, ReportBlock, TransportFeedback, write};
+use crate::core::rtp::rtcp::{Compound, Packet, ReportBlock, write};
 use crate::core::time::{Epoch, MediaTime};
 
 /// Between reports once a stream is established.
@@ -31,8 +32,6 @@ const FIRST_REPORTS: u32 = 3;
 const MAX_COMPOUND: usize = 1100;
 /// Round trip assumed before one is known.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
-/// Estimates are made over this much feedback.
-const WINDOW_MICROS: i64 = 1_000_000;
 
 /// What receivers ask that concerns more than their transport.
 #[derive(Debug, Default)]
@@ -43,36 +42,7 @@ pub struct Asked {
     pub resend: bool,
 }
 
-/// Loss and rate over a second of transport-wide feedback.
-#[derive(Debug, Default)]
-pub struct FeedbackWindow {
-    started: Option<MediaTime>,
-    received: u32,
-    lost: u32,
-}
-
-impl FeedbackWindow {
-    /// Counts one feedback packet; at the end of a window answers the fraction lost.
-    fn add(&mut self, feedback: &TransportFeedback<'_>, now: MediaTime) -> Option<f64> {
-        for arrival in feedback.arrivals() {
-            match arrival.time {
-                Some(_) => self.received += 1,
-                None => self.lost += 1,
-            }
-        }
-        let started = *self.started.get_or_insert(now);
-        let total = self.received + self.lost;
-        if now.micros_since(started) < WINDOW_MICROS || total < 20 {
-            return None;
-        }
-        let lost = f64::from(self.lost) / f64::from(total);
-        *self = FeedbackWindow { started: Some(now), received: 0, lost: 0 };
-        Some(lost)
-    }
-}
-
 /// RTCP state of one party.
-#[derive(Default)]
 pub(super) struct Feedback {
     /// The party's wall clock.
     pub publisher: PublisherClock,
@@ -82,8 +52,8 @@ pub(super) struct Feedback {
     pub incoming: HashMap<u32, (usize, bool)>,
     /// Consumers by the SSRC they go as.
     pub outgoing: HashMap<u32, usize>,
-    /// What the receiver can take, by its REMB or our reading of its feedback, in bits per second.
-    pub estimate: Option<u64>,
+    /// What the receiver's path takes.
+    pub estimator: Estimator,
     /// Round-trip time of the path.
     pub round_trip: Option<Duration>,
     /// Our own source in feedback messages.
@@ -92,14 +62,22 @@ pub(super) struct Feedback {
     next: Option<MediaTime>,
     /// Reports made so far: the first few follow each other closely, for lip sync.
     made: u32,
-    /// Loss in the receiver's transport-wide feedback since the last estimate.
-    window: FeedbackWindow,
 }
 
 impl Feedback {
-    /// With `ssrc` as our own source.
-    pub fn new(ssrc: u32) -> Self {
-        Feedback { ssrc, ..Feedback::default() }
+    /// With `ssrc` as our own source, and bounds for the estimate of the receiver's path.
+    pub fn new(ssrc: u32, rates: RateLimits) -> Self {
+        Feedback {
+            publisher: PublisherClock::default(),
+            recorder: None,
+            incoming: HashMap::new(),
+            outgoing: HashMap::new(),
+            estimator: Estimator::new(rates),
+            round_trip: None,
+            ssrc,
+            next: None,
+            made: 0,
+        }
     }
 
     /// Our own source in feedback messages.
@@ -186,12 +164,8 @@ impl Feedback {
                 let keys = request.entries().filter_map(|entry| self.consumer_of(entry.ssrc));
                 asked.keyframes.extend(keys);
             }
-            Packet::Remb(remb) => self.estimate = Some(remb.bitrate),
-            Packet::TransportFeedback(feedback) => {
-                if let Some(lost) = self.window.add(feedback, now) {
-                    self.estimate = estimate(self.estimate, lost);
-                }
-            }
+            Packet::Remb(remb) => self.estimator.remb(remb.bitrate),
+            Packet::TransportFeedback(feedback) => self.estimator.feedback(now, feedback),
             Packet::SourceDescription(_) | Packet::Goodbye(_) | Packet::Other { .. } => {}
         }
     }
@@ -200,9 +174,11 @@ impl Feedback {
         let ntp = epoch.ntp(now);
         if let Some(micros) = block.round_trip(ntp) {
             self.round_trip = Some(Duration::from_micros(micros));
+            self.estimator.set_round_trip(Duration::from_micros(micros));
         }
         let key = self.consumer_of(block.ssrc);
         if let Some(consumer) = key.and_then(|key| router.consumers.get_mut(key)) {
+            self.estimator.receiver_report(now, f64::from(block.fraction_lost) / 256.0);
             consumer.receiver_report(block, ntp);
         }
     }
@@ -329,33 +305,4 @@ pub(super) fn compounds(plain: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = later;
         Some(compound)
     })
-}
-
-/// The receiver's capacity, read from a second of loss: down by half the loss above a tenth, up by a
-/// twentieth below two hundredths (the loss-based half of draft-ietf-rmcat-gcc-02 §6). Nothing is known
-/// before the first loss.
-fn estimate(known: Option<u64>, lost: f64) -> Option<u64> {
-    const START: f64 = 5_000_000.0;
-    let scaled = |factor: f64, from: f64| Some((from * factor).max(100_000.0) as u64);
-    match known {
-        None if lost > 0.1 => scaled(1.0 - lost / 2.0, START),
-        Some(known) if lost > 0.1 => scaled(1.0 - lost / 2.0, known as f64),
-        Some(known) if lost < 0.02 => scaled(1.05, known as f64),
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_estimate_follows_loss() {
-        assert_eq!(estimate(None, 0.0), None);
-        assert_eq!(estimate(None, 0.2), Some(4_500_000));
-        assert_eq!(estimate(Some(1_000_000), 0.5), Some(750_000));
-        assert_eq!(estimate(Some(1_000_000), 0.05), Some(1_000_000));
-        assert_eq!(estimate(Some(1_000_000), 0.0), Some(1_050_000));
-        assert_eq!(estimate(Some(110_000), 0.9), Some(100_000), "never to nothing");
-    }
 }

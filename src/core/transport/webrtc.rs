@@ -9,6 +9,7 @@ use crate::core::consumer::{Progress, ReplayLimits, Seal, Sink};
 use crate::core::producer::Input as ProducerInput;
 use crate::core::router::Router;
 use crate::core::rtp::batch::SendBatch;
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap, abs_send_time};
 use crate::core::rtp::header::RtpView;
 use crate::core::rtp::keys::SrtpKeys;
@@ -47,7 +48,6 @@ pub struct WebRtcTransport {
     feedback: Feedback,
     mids: Vec<(Vec<u8>, usize)>,
     extensions: ExtensionMap,
-    transport_sequence: u16,
     counters: Counters,
 }
 
@@ -77,8 +77,9 @@ pub enum Received {
 }
 
 impl WebRtcTransport {
-    /// A transport around a fresh session; `ssrc` is our source in feedback messages.
-    pub fn new(session: Box<dyn Session>, ssrc: u32) -> Self {
+    /// A transport around a fresh session; `ssrc` is our source in feedback messages, `rates` bound what the
+    /// path is thought to take.
+    pub fn new(session: Box<dyn Session>, ssrc: u32, rates: RateLimits) -> Self {
         WebRtcTransport {
             session,
             path: None,
@@ -88,10 +89,9 @@ impl WebRtcTransport {
             proven: None,
             tones: Vec::new(),
             keys: None,
-            feedback: Feedback::new(ssrc),
+            feedback: Feedback::new(ssrc, rates),
             mids: Vec::new(),
             extensions: ExtensionMap::EMPTY,
-            transport_sequence: 1,
             counters: Counters::default(),
         }
     }
@@ -262,9 +262,9 @@ impl WebRtcTransport {
         }
     }
 
-    /// What the receiver can take, in bits per second, if it has said.
-    pub fn estimate(&self) -> Option<u64> {
-        self.feedback.estimate
+    /// What the receiver's path takes in bits per second, where it has shown that it takes no more.
+    pub fn bound(&self, now: MediaTime) -> Option<u64> {
+        self.feedback.estimator.bound(now)
     }
 
     /// Whether media may flow out.
@@ -289,7 +289,7 @@ impl WebRtcTransport {
             seal: Seal::Srtp(&mut keys.sender),
             batch,
             send_time: abs_send_time(now),
-            transport_sequence: &mut self.transport_sequence,
+            estimator: Some(&mut self.feedback.estimator),
             allowance: &mut self.allowance,
         };
         let mut paced: Option<MediaTime> = None;
@@ -350,7 +350,7 @@ impl WebRtcTransport {
             "iceSelectedTuple": dump.get("iceSelectedTuple"),
             "dtlsState": dump.get("dtlsState"),
             "iceConnectionState": dump.get("iceState"),
-            "remoteAvailableSendBw": {"bitrate": self.feedback.estimate},
+            "remoteAvailableSendBw": {"bitrate": self.feedback.estimator.estimate()},
             "x.packetsReceived": self.counters.received,
             "x.packetsSent": self.counters.sent,
             "x.packetsRefused": self.counters.refused,

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::core::consumer::ReplayLimits;
 use crate::core::id::WorkerId;
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::store::StoreLimits;
 use crate::core::session::LocalCandidate;
 use crate::core::transport::plain::LegsConfig;
@@ -51,6 +52,8 @@ pub struct WorkerConfig {
     pub gop: GopConfig,
     /// What a publisher is told it may send at most, in bits per second.
     pub max_publish_bitrate: u64,
+    /// Bounds of what a receiver's path is thought to take.
+    pub rates: RateLimits,
     /// Plain RTP legs.
     pub legs: LegsConfig,
 }

@@ -171,7 +171,7 @@ impl Worker {
         let (key, id) = self.new_transport(request)?;
         let session = self.factory.webrtc(now, self.epoch, &request.data, &self.config.candidates)?;
         let ssrc = self.random() as u32 | 1;
-        let kind = TransportKind::WebRtc(Box::new(WebRtcTransport::new(session, ssrc)));
+        let kind = TransportKind::WebRtc(Box::new(WebRtcTransport::new(session, ssrc, self.config.rates)));
         let place = self.insert_transport(key, id, &request.data, kind);
         self.drain_session(now, place, None);
         self.transport_dump(request)

@@ -164,7 +164,7 @@ impl Worker {
         let Some(transport) = space.transports.get(place.1) else { return };
         let webrtc = match &transport.kind {
             TransportKind::WebRtc(webrtc) => webrtc,
-            TransportKind::Plain(_) => return self.report_leg(place, now, self.publish_limit(place)),
+            TransportKind::Plain(_) => return self.report_leg(place, now, self.publish_limit(place, now)),
             _ => return,
         };
         let due = webrtc.next_due(&transport.producers, &space.router).is_some_and(|at| at <= now);
@@ -178,7 +178,7 @@ impl Worker {
 
     fn send_reports(&mut self, place: Place, now: MediaTime) {
         // Asks every receiver of the publisher: only when something is really said.
-        let limit = self.publish_limit(place);
+        let limit = self.publish_limit(place, now);
         let Some(space) = self.spaces.get_mut(place.0) else { return };
         let Some(transport) = space.transports.get_mut(place.1) else { return };
         let TransportKind::WebRtc(webrtc) = &mut transport.kind else { return };
@@ -189,9 +189,9 @@ impl Worker {
         });
     }
 
-    /// What a publisher is told it may send: no more than the best of its receivers can take, where every
-    /// one of them has said.
-    fn publish_limit(&self, place: Place) -> u64 {
+    /// What a publisher is told it may send: no more than the best of its receivers can take, where the
+    /// path of each has shown its bound.
+    fn publish_limit(&self, place: Place, now: MediaTime) -> u64 {
         let best = || {
             let space = self.spaces.get(place.0)?;
             let transport = space.transports.get(place.1)?;
@@ -200,7 +200,7 @@ impl Worker {
                 for consumer in producer.consumers.iter().filter_map(|key| space.router.consumers.get(*key)) {
                     let receiver = space.transports.get(consumer.transport?)?;
                     let TransportKind::WebRtc(webrtc) = &receiver.kind else { return None };
-                    best = best.max(Some(webrtc.estimate()?));
+                    best = best.max(Some(webrtc.bound(now)?));
                 }
             }
             best

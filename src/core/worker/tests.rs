@@ -17,6 +17,7 @@ use crate::core::id::WorkerId;
 use crate::core::lane::lane;
 use crate::core::mail::Mail;
 use crate::core::rtp::batch::SendBatch;
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::header::{HeaderFields, RtpView, write_header};
 use crate::core::rtp::keys::{KeyingMaterial, SrtpKeys, SrtpProfile};
 use crate::core::rtp::path::Path;
@@ -159,6 +160,7 @@ impl Lab {
             candidates: Vec::new(),
             gop: GopConfig::default(),
             max_publish_bitrate: 10_000_000,
+            rates: RateLimits::default(),
             legs: Default::default(),
         };
         let worker = Worker::new(config, epoch, Arc::new(Stubs), 42);

@@ -28,6 +28,7 @@ use crate::core::peer::{CloseReason, PeerKind};
 use crate::core::plain::{PlainOptions, PlainRemote};
 use crate::core::room::RoomName;
 use crate::core::rtp::batch::SendBatch;
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::header::{HeaderFields, RtpView, is_rtcp, write_header};
 use crate::core::rtp::path::{LegSocket, LegSockets, Path};
 use crate::core::session::{LocalCandidate, Session, SessionFactory};
@@ -134,6 +135,7 @@ impl Lab {
             candidates: Vec::new(),
             gop: GopConfig::default(),
             max_publish_bitrate: 10_000_000,
+            rates: RateLimits::default(),
             legs: Default::default(),
         };
         let post = Post::default();

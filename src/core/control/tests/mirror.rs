@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::core::id::WorkerId;
 use crate::core::mail::Mail;
 use crate::core::message::{CloseEvent, FromWorker, Internal, Method, Notification, Request, TrackEvent};
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::session::{Command, Event, Input, LocalCandidate, Output, Session, SessionFactory, Track};
 use crate::core::time::Epoch;
 use crate::core::worker::{GopConfig, Worker, WorkerConfig};
@@ -92,6 +93,7 @@ impl Mirror {
             candidates: Vec::new(),
             gop: GopConfig::default(),
             max_publish_bitrate: 10_000_000,
+            rates: RateLimits::default(),
             legs: Default::default(),
         };
         let worker = Worker::new(config, epoch, factory.clone(), 1);

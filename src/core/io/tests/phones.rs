@@ -20,6 +20,7 @@ use crate::core::io::config::IoConfig;
 use crate::core::io::pool::{Seat, WorkerPool, WorkerPort};
 use crate::core::peer::{CloseReason, PeerKind};
 use crate::core::room::RoomName;
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::session::{LocalCandidate, Session, SessionFactory};
 use crate::core::time::Epoch;
 use crate::core::worker::{GopConfig, LegsConfig, Worker, WorkerConfig};
@@ -70,6 +71,7 @@ fn start(ports: (u16, u16)) -> (WorkerPool, WorkerPort) {
             candidates: seat.candidates,
             gop: GopConfig::default(),
             max_publish_bitrate: 1_000_000,
+            rates: RateLimits::default(),
             legs: LegsConfig::default(),
         };
         Worker::new(config, seat.epoch, seat.factory, seat.seed)

@@ -61,6 +61,11 @@ impl RateControl {
         self.rate
     }
 
+    /// When the queue last grew.
+    pub fn reduced(&self) -> Option<MediaTime> {
+        self.reduced
+    }
+
     /// More was seen to go through.
     pub fn raise(&mut self, rate: f64) {
         if rate > self.rate {
@@ -147,6 +152,11 @@ impl LossBound {
                 self.bound = None;
             }
         }
+    }
+
+    /// Whether loss bounds the rate.
+    pub fn is_bound(&self) -> bool {
+        self.bound.is_some()
     }
 
     /// `rate`, or less.

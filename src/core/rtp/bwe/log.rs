@@ -48,13 +48,13 @@ pub struct SentLog {
 }
 
 impl SentLog {
-    /// Notes a packet; numbers follow each other.
-    pub fn push(&mut self, sequence: u16, now: MediaTime, bytes: usize, probe: u8) {
-        let expected = self.first.wrapping_add(self.entries.len() as u16);
-        if self.entries.is_empty() || sequence != expected {
-            self.entries.clear();
-            self.first = sequence;
-        }
+    /// The number of the next packet.
+    pub fn next(&self) -> u16 {
+        self.first.wrapping_add(self.entries.len() as u16)
+    }
+
+    /// Notes a packet.
+    pub fn push(&mut self, now: MediaTime, bytes: usize, probe: u8) {
         let at = now.as_micros() as u32;
         let old = |entry: &Entry| i64::from(at.wrapping_sub(entry.at)) > MAX_AGE_MICROS;
         while self.entries.len() >= MAX_PACKETS || self.entries.front().is_some_and(old) {

@@ -14,6 +14,8 @@ mod tests;
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::core::rtp::rtcp::TransportFeedback;
 use crate::core::time::MediaTime;
 use control::{LossBound, RateControl};
@@ -29,18 +31,27 @@ const LOSS_PACKETS: u32 = 50;
 const LOSS_MICROS: i64 = 500_000;
 /// The receiver's clock in feedback wraps here.
 const ARRIVAL_WRAP: i64 = (1 << 24) * 64_000;
+/// A queue that grew counts as a sign of trouble for so long.
+const TROUBLE_MICROS: i64 = 20_000_000;
 /// A receiver whose feedback stops is not known any more.
 const SILENCE_MICROS: i64 = 5_000_000;
 
-/// Bounds of the estimate, in bits per second.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Bounds of what a receiver's path is thought to take.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
 pub struct RateLimits {
-    /// Assumed before anything is known.
-    pub initial: u64,
-    /// No path is thought to take less.
-    pub min: u64,
-    /// No path is thought to take more.
-    pub max: u64,
+    /// Bits per second assumed before anything is known. Default 1,500,000.
+    pub initial_bitrate: u64,
+    /// No path is thought to take less, bit/s. Default 50,000.
+    pub min_bitrate: u64,
+    /// No path is thought to take more, bit/s. Default 100,000,000.
+    pub max_bitrate: u64,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        RateLimits { initial_bitrate: 1_500_000, min_bitrate: 50_000, max_bitrate: 100_000_000 }
+    }
 }
 
 /// See the module.
@@ -70,7 +81,7 @@ impl Estimator {
             log: SentLog::default(),
             trend: DelayTrend::default(),
             arriving: ArrivalRate::default(),
-            control: RateControl::new(limits.initial as f64),
+            control: RateControl::new(limits.initial_bitrate as f64),
             loss: LossBound::default(),
             prober: Prober::default(),
             round_trip: None,
@@ -81,10 +92,15 @@ impl Estimator {
         }
     }
 
-    /// A packet went out under a transport-wide sequence number.
-    pub fn sent(&mut self, now: MediaTime, sequence: u16, bytes: usize) {
+    /// The transport-wide sequence number of the next packet.
+    pub fn next_sequence(&self) -> u16 {
+        self.log.next()
+    }
+
+    /// The packet with the [next](Self::next_sequence) number went out.
+    pub fn sent(&mut self, now: MediaTime, bytes: usize) {
         let probe = self.prober.sent(now, bytes);
-        self.log.push(sequence, now, bytes, probe);
+        self.log.push(now, bytes, probe);
     }
 
     /// The round-trip time is known.
@@ -114,7 +130,7 @@ impl Estimator {
         if let Some(shown) = self.prober.result(now)
             && usage != Usage::Over
         {
-            self.control.raise(shown.min(self.limits.max as f64));
+            self.control.raise(shown.min(self.limits.max_bitrate as f64));
         }
         self.read_loss(now);
     }
@@ -142,14 +158,21 @@ impl Estimator {
             (None, Some(remb)) => self.loss.apply(remb as f64),
             (None, None) => return None,
         };
-        Some((rate as u64).clamp(self.limits.min, self.limits.max))
+        Some((rate as u64).clamp(self.limits.min_bitrate, self.limits.max_bitrate))
+    }
+
+    /// The estimate, if the path has shown that it takes no more: the queue grew lately, packets were lost or
+    /// the receiver says so. A path that carries all it is given without a sign of trouble has no bound.
+    pub fn bound(&self, now: MediaTime) -> Option<u64> {
+        let grew = self.control.reduced().is_some_and(|at| now.micros_since(at) < TROUBLE_MICROS);
+        (grew || self.loss.is_bound() || self.remb.is_some()).then(|| self.estimate())?
     }
 
     /// Something better could be sent if the path took `bitrate`: it is probed for now and then.
     pub fn want(&mut self, now: MediaTime, bitrate: u64) {
         let heard = self.heard.is_some_and(|at| now.micros_since(at) < SILENCE_MICROS);
         if let Some(known) = self.estimate().filter(|_| heard && self.trend.usage() == Usage::Normal) {
-            self.prober.want(now, bitrate.min(self.limits.max) as f64, known as f64);
+            self.prober.want(now, bitrate.min(self.limits.max_bitrate) as f64, known as f64);
         }
     }
 

@@ -8,7 +8,8 @@ use crate::core::rtp::receive::TransportCcRecorder;
 use crate::core::rtp::rtcp::{Compound, Packet};
 use crate::core::time::MediaTime;
 
-const LIMITS: RateLimits = RateLimits { initial: 1_000_000, min: 50_000, max: 50_000_000 };
+const LIMITS: RateLimits =
+    RateLimits { initial_bitrate: 1_000_000, min_bitrate: 50_000, max_bitrate: 50_000_000 };
 
 /// A link with one queue, and the receiver behind it.
 struct Lab {
@@ -23,7 +24,6 @@ struct Lab {
     reports: VecDeque<(i64, Vec<u8>)>,
     recorder: TransportCcRecorder,
     estimator: Estimator,
-    sequence: u16,
     random: u64,
     worst_queue: i64,
     dropped: u32,
@@ -43,7 +43,6 @@ impl Lab {
             reports: VecDeque::new(),
             recorder: TransportCcRecorder::new(Duration::from_millis(50)),
             estimator: Estimator::new(LIMITS),
-            sequence: 65_000,
             random: 0x9e37_79b9,
             worst_queue: 0,
             dropped: 0,
@@ -58,9 +57,8 @@ impl Lab {
     }
 
     fn send(&mut self, bytes: usize) {
-        let sequence = self.sequence;
-        self.sequence = sequence.wrapping_add(1);
-        self.estimator.sent(self.now, sequence, bytes);
+        let sequence = self.estimator.next_sequence();
+        self.estimator.sent(self.now, bytes);
         let now = self.now.as_micros();
         let waiting = (self.free - now).max(0);
         self.worst_queue = self.worst_queue.max(waiting);
@@ -154,6 +152,7 @@ fn a_link_that_shrinks_is_noticed_within_two_seconds() {
     lab.capacity = 600_000.0;
     lab.follow(2);
     assert!(lab.estimate() < 700_000.0, "{}", lab.estimate());
+    assert_eq!(lab.estimator.bound(lab.now), lab.estimator.estimate());
     lab.follow(10);
     lab.worst_queue = 0;
     lab.follow(5);
@@ -167,6 +166,7 @@ fn a_probe_finds_room_for_the_next_layer() {
     lab.run(2, |_| 300_000.0);
     let before = lab.estimate();
     assert!(before < 1_500_000.0, "{before}");
+    assert_eq!(lab.estimator.bound(lab.now), None, "no sign of trouble");
     for _ in 0..40 {
         lab.estimator.want(lab.now, 2_500_000);
         lab.run(1, |_| 300_000.0);

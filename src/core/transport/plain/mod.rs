@@ -30,6 +30,7 @@ use crate::core::plain::{PlainOptions, PlainRemote, SdesKeys};
 use crate::core::producer::Input;
 use crate::core::router::Router;
 use crate::core::rtp::batch::SendBatch;
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::extension::abs_send_time;
 use crate::core::rtp::header::{RtpView, is_rtcp};
 use crate::core::rtp::path::{LegSockets, Path};
@@ -114,7 +115,7 @@ impl PlainTransport {
             rtcp: None,
             protection: Protection { offered: options.srtp_local.clone(), ..Protection::default() },
             sources: Sources::default(),
-            feedback: Feedback::new(ssrc),
+            feedback: Feedback::new(ssrc, RateLimits::default()),
             watch: Watch::new(config, options.media_timeout_ms),
             fir: 0,
             counters: Counters::default(),
@@ -371,7 +372,7 @@ impl PlainTransport {
                 seal,
                 batch: &mut *batch,
                 send_time: abs_send_time(now),
-                transport_sequence: &mut 0,
+                estimator: None,
                 allowance: &mut None,
             };
             match consumer.take_turn(source, now, limits, &mut sink) {

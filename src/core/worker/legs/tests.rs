@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::core::id::WorkerId;
 use crate::core::plain::SdesKeys;
 use crate::core::rtp::batch::SendBatch;
+use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::header::{HeaderFields, RtpView, is_rtcp, write_header};
 use crate::core::rtp::keys::SrtpProfile;
 use crate::core::rtp::path::Path;
@@ -64,6 +65,7 @@ impl Lab {
             candidates: vec![LocalCandidate { tcp: false, address: announced }],
             gop: GopConfig::default(),
             max_publish_bitrate: 10_000_000,
+            rates: RateLimits::default(),
             legs: Default::default(),
         };
         let mut lab = Lab {
