@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Kind, RtpCodec};
@@ -24,6 +25,12 @@ pub enum PeerKind {
     Clip,
     /// A telephone.
     Sip,
+    /// A browser that speaks the v3 room protocol.
+    Room,
+    /// A browser that speaks the v2 room protocol.
+    RoomV2,
+    /// A member that a controller made and drives.
+    Controller,
 }
 
 impl fmt::Display for PeerKind {
@@ -34,6 +41,9 @@ impl fmt::Display for PeerKind {
             PeerKind::Rtmp => "rtmp",
             PeerKind::Clip => "clip",
             PeerKind::Sip => "sip",
+            PeerKind::Room => "room",
+            PeerKind::RoomV2 => "roomv2",
+            PeerKind::Controller => "controller",
         })
     }
 }
@@ -91,6 +101,12 @@ pub struct Member {
     pub name: String,
     /// Who it is, as far as rights go.
     pub principal: Principal,
+    /// Its name for people.
+    pub display_name: Option<String>,
+    /// The application's own.
+    pub app_data: Value,
+    /// Other members are not told of it, and it may not send.
+    pub spy: bool,
     /// Whether it may send media.
     pub publishes: bool,
     /// The publisher it wants instead of the room's program.
@@ -109,6 +125,27 @@ pub struct Member {
     pub live_since: Option<u64>,
 }
 
+/// How a track is layered.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum Layers {
+    /// One stream, one layer.
+    #[default]
+    Simple,
+    /// Several streams of one picture.
+    Simulcast {
+        /// How many.
+        streams: u8,
+    },
+    /// Layers within one stream.
+    Svc {
+        /// Spatial layers.
+        spatial: u8,
+        /// Temporal layers.
+        temporal: u8,
+    },
+}
+
 /// A track a member sends.
 #[derive(Debug)]
 pub struct Track {
@@ -122,6 +159,12 @@ pub struct Track {
     pub session_track: Option<u32>,
     /// The worker has made the producer.
     pub ready: bool,
+    /// Its member, or somebody with the right to, holds it back.
+    pub paused: bool,
+    /// Its layers.
+    pub layers: Layers,
+    /// The application's own.
+    pub app_data: Value,
 }
 
 /// A consumer of a member that follows the program.

@@ -30,13 +30,9 @@ pub(super) async fn play(rooms: Rooms, epoch: Epoch) {
 
 async fn begin(rooms: &Rooms, epoch: Epoch) -> anyhow::Result<Peer> {
     let join = Join {
-        room: RoomName::new(DEMO, &[])?,
-        kind: PeerKind::Clip,
         name: Some("clip".into()),
-        principal: Principal::internal(),
-        remote: None,
-        watch: None,
         publishes: true,
+        ..Join::new(RoomName::new(DEMO, &[])?, PeerKind::Clip, Principal::internal())
     };
     let peer = rooms.join(join).await?;
     peer.adopt(Box::new(ClipSession::new(epoch, Instant::now())), None).await?;

@@ -42,13 +42,10 @@ impl RtmpPublish {
         let allowed = self.authority.authorise(&principal, Action::Publish, room.as_str());
         allowed.map_err(|_| Reject::BadAuth)?;
         let join = Join {
-            room,
-            kind: PeerKind::Rtmp,
             name: target.name,
-            principal,
             remote: Some(remote),
-            watch: None,
             publishes: true,
+            ..Join::new(room, PeerKind::Rtmp, principal)
         };
         self.rooms.join(join).await.map(Place).map_err(|error| match error {
             JoinError::NameTaken => Reject::BadName,

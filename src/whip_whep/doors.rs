@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use crate::core::capabilities::{Kind, RtpParameters};
-use crate::core::control::{ControlError, IceParameters, Join, JoinError, Peer, Rooms, WebRtcTransport};
+use crate::core::control::{ControlError, IceParameters, Join, JoinError, Peer, Produce, Rooms, WebRtcTransport};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
 use crate::core::peer::CloseReason;
 use crate::core::session::{DtlsRole, Fingerprint};
@@ -107,7 +107,7 @@ impl Member for Peer {
         kind: Kind,
         rtp: RtpParameters,
     ) -> Result<ProducerId, ControlError> {
-        Peer::produce(self, transport, kind, rtp, None).await
+        Peer::produce(self, transport, Produce::new(kind, rtp)).await
     }
 
     async fn consume(

@@ -103,14 +103,13 @@ fn negotiate<D: Doors>(gate: &Gate<D>, role: Role, offer: &[u8]) -> Result<Negot
 fn join(request: Request) -> Join {
     let Request { role, room, principal, remote, name, watch, .. } = request;
     let publishes = role == Role::Publish;
+    let kind = if publishes { PeerKind::Whip } else { PeerKind::Whep };
     Join {
-        room,
-        kind: if publishes { PeerKind::Whip } else { PeerKind::Whep },
         name: name.filter(|_| publishes),
-        principal,
         remote,
         watch: watch.filter(|_| !publishes),
         publishes,
+        ..Join::new(room, kind, principal)
     }
 }
 

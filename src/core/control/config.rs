@@ -14,8 +14,14 @@ pub struct RoomsConfig {
     pub max_publishers_per_room: usize,
     /// Viewers of one room. Default 10,000.
     pub max_viewers_per_room: usize,
-    /// Tracks of one peer, sent and received each. Default 8.
+    /// Tracks that one peer sends. Default 8.
     pub max_tracks_per_peer: usize,
+    /// Tracks that one peer is sent. Default 256.
+    pub max_consumers_per_peer: usize,
+    /// Events that may wait for somebody who watches a room, or listens to a peer, before it is cut off. Default 1,024.
+    pub max_waiting_events: usize,
+    /// Bytes of JSON that an application may lay beside a peer or a track. Default 16,384.
+    pub max_app_data_bytes: usize,
     /// Transports of one peer. Default 4.
     pub max_transports_per_peer: usize,
     /// Viewers served by one router; more go to a router on another worker, where there is one. Default 500.
@@ -65,6 +71,9 @@ impl Default for RoomsConfig {
             max_publishers_per_room: 32,
             max_viewers_per_room: 10_000,
             max_tracks_per_peer: 8,
+            max_consumers_per_peer: 256,
+            max_waiting_events: 1_024,
+            max_app_data_bytes: 16_384,
             max_transports_per_peer: 4,
             receivers_per_router: 500,
             takeover_wait_ms: 3_000,

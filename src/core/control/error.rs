@@ -48,6 +48,9 @@ pub enum JoinError {
     /// The server has all the rooms it may have.
     #[error("the server is full")]
     ServerFull,
+    /// More data of the application than a peer may have.
+    #[error("the application's data is too big")]
+    DataTooBig,
     /// The publisher's name will not do.
     #[error("{0}")]
     BadName(String),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::control::error::ControlError;
-use crate::core::control::legs::Listeners;
+use crate::core::control::peer_events::Listeners;
 use crate::core::control::publish::Pending;
 use crate::core::control::rooms::Rooms;
 use crate::core::control::state::State;
@@ -70,6 +70,26 @@ impl Shared {
                 Ok(receiver)
             }
         }
+    }
+}
+
+/// A track that a party sends.
+#[derive(Clone, Debug)]
+pub struct Produce {
+    /// Sound or picture.
+    pub kind: Kind,
+    /// How it is sent.
+    pub rtp: RtpParameters,
+    /// It is held back at first.
+    pub paused: bool,
+    /// The application's own.
+    pub app_data: Value,
+}
+
+impl Produce {
+    /// A track that is forwarded at once.
+    pub fn new(kind: Kind, rtp: RtpParameters) -> Self {
+        Produce { kind, rtp, paused: false, app_data: Value::Null }
     }
 }
 
@@ -162,15 +182,13 @@ impl Peer {
         answer(pending).await.map(drop)
     }
 
-    /// Makes a track of what the party sends; `track` is the session's number on a stream transport.
+    /// Makes a track of what the party sends.
     pub async fn produce(
         &self,
         transport: TransportId,
-        kind: Kind,
-        rtp: RtpParameters,
-        track: Option<u32>,
+        track: Produce,
     ) -> Result<ProducerId, ControlError> {
-        let ask = |state: &mut State| state.produce(self.conn(), transport, kind, &rtp, track);
+        let ask = |state: &mut State| state.produce(self.conn(), transport, track);
         let (producer, pending) = self.rooms.step(ask)?;
         answer(pending).await?;
         Ok(producer)

@@ -6,6 +6,7 @@ use serde_json::json;
 use tracing::{info, trace, warn};
 
 use crate::core::control::error::{ControlError, JoinError};
+use crate::core::control::events::{PeerInfo, RoomEvent};
 use crate::core::control::handle::Shared;
 use crate::core::control::rooms::Join;
 use crate::core::control::state::{Entry, Reply, State, Timer, on_consumer, on_router, on_transport};
@@ -19,7 +20,9 @@ const DEFAULT_NAME: &str = "live";
 
 impl State {
     /// Lets somebody in, or says why not.
-    pub fn join(&mut self, join: Join) -> Result<Arc<Shared>, JoinError> {
+    pub fn join(&mut self, mut join: Join) -> Result<Arc<Shared>, JoinError> {
+        join.publishes &= !join.spy;
+        self.check_app_data(&join.app_data).map_err(|_| JoinError::DataTooBig)?;
         let name = join.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
         let replaced = if join.publishes { self.publisher_to_replace(&join, &name)? } else { None };
         self.check_room(&join, replaced.is_some())?;
@@ -33,6 +36,9 @@ impl State {
             kind: join.kind,
             name,
             principal: join.principal,
+            display_name: join.display_name,
+            app_data: join.app_data,
+            spy: join.spy,
             publishes: join.publishes,
             watch: join.watch,
             worker,
@@ -42,6 +48,7 @@ impl State {
             feeds: Vec::new(),
             live_since: None,
         };
+        let info = self.watchers.is_watched(&join.room).then(|| PeerInfo::of(&peer));
         self.dispatcher.add_load(worker);
         let entry = Entry { room: join.room.clone(), peer, shared: shared.clone() };
         self.members.insert(conn, entry);
@@ -58,6 +65,9 @@ impl State {
         self.timers.set(State::millis(self.config.join_timeout_ms), Timer::Join(conn));
         if let Some(old) = replaced {
             self.take_over(&join.room, old, conn);
+        }
+        if let Some(info) = info {
+            self.emit_of(&join.room, info.spy, || RoomEvent::PeerJoined(info));
         }
         Ok(shared)
     }
@@ -101,6 +111,7 @@ impl State {
             let worker = self.dispatcher.least_loaded(&[]).ok_or(JoinError::NoWorker)?;
             let router = self.open_router(&join.room, worker);
             self.rooms.insert(join.room.clone(), Room::new(router, worker));
+            self.emit(&join.room, || RoomEvent::RoomOpened);
         }
         let seat = if join.publishes { None } else { self.viewer_seat(&join.room) };
         let home = self.rooms.get(&join.room).and_then(Room::home);
@@ -178,6 +189,10 @@ impl State {
             }
         }
         self.leave_room(&entry);
+        for track in entry.peer.tracks.iter().filter(|track| track.ready) {
+            self.emit(&entry.room, || RoomEvent::TrackRemoved { conn, producer: track.producer });
+        }
+        self.emit_of(&entry.room, entry.peer.spy, || RoomEvent::PeerLeft { conn, reason: reason.clone() });
         if self.rooms.get(&entry.room).is_some_and(Room::is_empty) {
             self.close_room(&entry.room, &reason);
             entry.peer.transports.iter().for_each(|transport| self.dispatcher.unsubscribe(transport.0));
@@ -249,6 +264,7 @@ impl State {
             self.tell(seat.worker, Method::RouterClose, on_router(seat.router), data);
         }
         info!(room = %name, "the room is empty and closed");
+        self.emit(name, || RoomEvent::RoomClosed { reason: reason.clone() });
     }
 
     /// A transport is gone on the worker's side, or was never made.

@@ -3,18 +3,23 @@
 //!
 //! Values only: `core/io/dispatcher.rs` moves the bytes and reads the clock.
 
+mod asks;
 pub mod calls;
 mod config;
+mod consume;
 pub mod dispatcher;
 mod error;
+mod events;
 mod handle;
 mod jobs;
 mod legs;
 mod membership;
 mod mix;
 pub mod netstring;
+mod peer_events;
 mod program;
 mod publish;
+mod queue;
 mod rooms;
 mod speaker;
 mod spread;
@@ -28,6 +33,9 @@ pub use crate::core::plain::{PlainOptions, PlainRemote, PlainTransport, SdesKeys
 pub use calls::{CallError, CallEvent, CallInfo, CallState, Calls, Dial};
 pub use config::RoomsConfig;
 pub use error::{ControlError, JoinError};
-pub use handle::Peer;
-pub use legs::{PeerEvent, PeerEvents};
+pub use consume::Consumed;
+pub use events::{AllEvents, PeerInfo, RoomEvent, RoomEvents, TrackInfo};
+pub use handle::{Peer, Produce};
+pub use peer_events::{PeerEvent, PeerEvents};
+pub use queue::End;
 pub use rooms::{Join, Rooms};

@@ -296,7 +296,7 @@ impl State {
         rtp: &RtpParameters,
     ) -> Result<(ConsumerId, Pending), ControlError> {
         let (router, worker) = self.place(conn, transport)?;
-        let limit = self.config.max_tracks_per_peer;
+        let limit = self.config.max_consumers_per_peer;
         let consumer = ConsumerId(self.dispatcher.allocate());
         let peer = self.member(conn)?;
         if peer.feeds.len() >= limit {

@@ -5,8 +5,10 @@ use futures_channel::oneshot;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
+use crate::core::capabilities::{Encoding, RtpCodec, RtpParameters};
 use crate::core::control::error::ControlError;
+use crate::core::control::events::RoomEvent;
+use crate::core::control::handle::Produce;
 use crate::core::control::state::{
     Answer, Reply, SessionTrack, State, Target, Waiter, on_producer, on_transport,
 };
@@ -14,7 +16,7 @@ use crate::core::convert::Format;
 use crate::core::id::{ConnId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::mail::Mail;
 use crate::core::message::{Internal, Method};
-use crate::core::peer::{Member, Track};
+use crate::core::peer::{Layers, Member, Track};
 use crate::core::room::RoomName;
 
 /// Where an answer comes from.
@@ -102,25 +104,32 @@ impl State {
         &mut self,
         conn: ConnId,
         transport: TransportId,
-        kind: Kind,
-        rtp: &RtpParameters,
-        track: Option<u32>,
+        track: Produce,
     ) -> Result<(ProducerId, Pending), ControlError> {
-        let codec = rtp.codecs.iter().find(|codec| !codec.is_feature()).cloned();
+        self.check_app_data(&track.app_data)?;
+        let codec = track.rtp.codecs.iter().find(|codec| !codec.is_feature()).cloned();
         let codec = codec.ok_or(ControlError::NotAllowed("a track needs a media codec"))?;
-        let format = Format { kind, codec, config: Vec::new(), reordered: false };
+        let format = Format { kind: track.kind, codec, config: Vec::new(), reordered: false };
         let (waiter, pending) = oneshot::channel();
-        let producer = self.create_producer(conn, transport, (format, rtp), track, Some(waiter))?;
+        let producer = self.create_producer(conn, transport, format, track, (None, Some(waiter)))?;
         Ok((producer, pending))
+    }
+
+    /// What an application lays beside a peer or a track stays small.
+    pub fn check_app_data(&self, data: &Value) -> Result<(), ControlError> {
+        match data.is_null() || data.to_string().len() <= self.config.max_app_data_bytes {
+            true => Ok(()),
+            false => Err(ControlError::NotAllowed("the application's data is too big")),
+        }
     }
 
     fn create_producer(
         &mut self,
         conn: ConnId,
         transport: TransportId,
-        (format, rtp): (Format, &RtpParameters),
-        session_track: Option<u32>,
-        waiter: Option<Waiter>,
+        format: Format,
+        Produce { rtp, paused, app_data, .. }: Produce,
+        (session_track, waiter): (Option<u32>, Option<Waiter>),
     ) -> Result<ProducerId, ControlError> {
         let (router, worker) = self.place(conn, transport)?;
         let limit = self.config.max_tracks_per_peer;
@@ -132,11 +141,13 @@ impl State {
         if peer.tracks.len() >= limit {
             return Err(ControlError::NotAllowed("the peer sends all the tracks it may send"));
         }
-        let mut data = json!({"kind": format.kind, "rtpParameters": rtp});
+        let mut data = json!({"kind": format.kind, "rtpParameters": rtp, "paused": paused});
         if let (Some(track), Some(map)) = (session_track, data.as_object_mut()) {
             map.insert("x.track".into(), track.into());
         }
-        peer.tracks.push(Track { producer, transport, format, session_track, ready: false });
+        let (ready, layers) = (false, Layers::Simple);
+        let track = Track { producer, transport, format, session_track, ready, paused, layers, app_data };
+        peer.tracks.push(track);
         let internal = Internal { producer_id: Some(producer.0), ..on_transport(router, transport) };
         let reply = Reply::Track(conn, producer, waiter);
         self.ask(worker, Method::RouterCreateProducer, internal, data, reply);
@@ -183,6 +194,7 @@ impl State {
         {
             state.awaited = None;
         }
+        self.emit_track(conn, producer, RoomEvent::TrackAdded);
         self.refresh(&room);
     }
 
@@ -210,6 +222,7 @@ impl State {
                     info!(%conn, "the picture has B-frames that browsers cannot take as they are");
                 }
                 track.format = format;
+                self.emit_track(conn, producer, RoomEvent::TrackChanged);
                 if stale {
                     self.end_jobs_of(producer);
                     self.refresh(&room);
@@ -230,7 +243,8 @@ impl State {
             encodings: vec![Encoding::default()],
             ..RtpParameters::default()
         };
-        if let Err(error) = self.create_producer(conn, transport, (format, &rtp), Some(track), None) {
+        let produce = Produce::new(format.kind, rtp);
+        if let Err(error) = self.create_producer(conn, transport, format, produce, (Some(track), None)) {
             warn!(%conn, %error, "a track was not taken");
         }
     }
@@ -240,7 +254,11 @@ impl State {
         let Some(entry) = self.members.get_mut(&conn) else { return };
         let room: RoomName = entry.room.clone();
         let (router, worker) = (entry.peer.router, entry.peer.worker);
+        let was_ready = entry.peer.tracks.iter().any(|track| track.producer == producer && track.ready);
         entry.peer.tracks.retain(|track| track.producer != producer);
+        if was_ready {
+            self.emit(&room, || RoomEvent::TrackRemoved { conn, producer });
+        }
         self.refresh(&room);
         self.end_derived(&room, producer);
         self.tell(worker, Method::ProducerClose, on_producer(router, producer), json!({}));

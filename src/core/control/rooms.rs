@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use serde_json::Value;
+
 use crate::core::auth::Principal;
 use crate::core::control::calls::Calls;
 use crate::core::control::config::RoomsConfig;
@@ -36,6 +38,30 @@ pub struct Join {
     pub watch: Option<String>,
     /// Whether it sends media.
     pub publishes: bool,
+    /// Its name for people.
+    pub display_name: Option<String>,
+    /// The application's own.
+    pub app_data: Value,
+    /// Other members are not told of it, and it may not send.
+    pub spy: bool,
+}
+
+impl Join {
+    /// Somebody without a name who only receives.
+    pub fn new(room: RoomName, kind: PeerKind, principal: Principal) -> Self {
+        Join {
+            room,
+            kind,
+            name: None,
+            principal,
+            remote: None,
+            watch: None,
+            publishes: false,
+            display_name: None,
+            app_data: Value::Null,
+            spy: false,
+        }
+    }
 }
 
 /// All rooms of the node; cheap to clone.

@@ -16,6 +16,7 @@ use crate::core::control::calls::Calls;
 use crate::core::control::config::RoomsConfig;
 use crate::core::control::dispatcher::{Dispatcher, Incoming, Link};
 use crate::core::control::error::ControlError;
+use crate::core::control::events::Watchers;
 use crate::core::control::handle::Shared;
 use crate::core::control::jobs::Conversion;
 use crate::core::control::mix::RoomMix;
@@ -106,6 +107,7 @@ pub(super) struct State {
     pub converter: Option<Arc<dyn Converter>>,
     pub mixer: Option<Arc<dyn Mixer>>,
     pub calls: Option<Arc<dyn Calls>>,
+    pub watchers: Watchers,
     pub dispatcher: Dispatcher<Reply, Target>,
     pub timers: Timers<Timer>,
     pub rooms: BTreeMap<RoomName, Room>,
@@ -133,6 +135,7 @@ impl State {
             epoch,
             mixer: None,
             calls: None,
+            watchers: Watchers::default(),
             mixes: HashMap::new(),
             unmixed: HashMap::new(),
             dispatcher: Dispatcher::new(&config),

@@ -8,7 +8,7 @@ use tracing::{debug, info};
 
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Kind, RtpParameters};
-use crate::core::control::{ControlError, Join, JoinError, Peer, PeerEvent, PeerEvents, Rooms};
+use crate::core::control::{ControlError, Join, JoinError, Peer, PeerEvent, PeerEvents, Produce, Rooms};
 use crate::core::convert::Sound;
 use crate::core::id::{ConsumerId, ProducerId, TransportId};
 use crate::core::peer::{CloseReason, PeerKind};
@@ -214,13 +214,10 @@ impl Leg {
         let (kind, name) = enter.principal.split_once(':').unwrap_or(("sip", &enter.principal));
         self.media_timeout_ms = enter.media_timeout_ms;
         let join = Join {
-            room,
-            kind: PeerKind::Sip,
             name: Some(enter.name),
-            principal: Principal::known(kind, name),
             remote: enter.remote,
-            watch: None,
             publishes: true,
+            ..Join::new(room, PeerKind::Sip, Principal::known(kind, name))
         };
         let peer = self.rooms.join(join).await.map_err(|error| match error {
             JoinError::RoomFull => (486, error.to_string()),
@@ -283,7 +280,7 @@ impl Leg {
         }
         match &stream.producer {
             None => {
-                let producer = peer.produce(stream.transport, ask.kind, ask.produce.clone(), None).await?;
+                let producer = peer.produce(stream.transport, Produce::new(ask.kind, ask.produce.clone())).await?;
                 stream.producer = Some((producer, ask.produce));
             }
             Some((_, known)) if *known != ask.produce => {

@@ -18,7 +18,7 @@ use crate::bridge::mix::run::RunningMix;
 use crate::bridge::mix::{Prompts, is_telephone, takes, target};
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
-use crate::core::control::{Join, Peer, Rooms, RoomsConfig};
+use crate::core::control::{Join, Peer, Produce, Rooms, RoomsConfig};
 use crate::core::convert::{Format, MixJob, Mixer, Refusal};
 use crate::core::id::{ConsumerId, WorkerId};
 use crate::core::lane::Wake;
@@ -230,14 +230,11 @@ impl Lab {
             encodings: vec![Encoding { ssrc, ..Encoding::default() }],
             ..RtpParameters::default()
         };
+        let room = RoomName::new("room", &[]).expect("a name");
         let join = Join {
-            room: RoomName::new("room", &[]).expect("a name"),
-            kind: PeerKind::Whip,
             name: Some(name.into()),
-            principal: Principal::anonymous(),
-            remote: None,
-            watch: None,
             publishes: true,
+            ..Join::new(room, PeerKind::Whip, Principal::anonymous())
         };
         let rooms = self.rooms.clone();
         let peer = self.wait(rooms.join(join)).expect("let in");
@@ -248,7 +245,7 @@ impl Lab {
         let told = serde_json::json!({"ip": remote.ip(), "port": port, "x.rtcpMux": true});
         let told: PlainRemote = serde_json::from_value(told).expect("a remote side");
         self.wait(peer.connect_plain(leg, told)).expect("connected");
-        self.wait(peer.produce(leg, Kind::Audio, rtp(None), None)).expect("a producer");
+        self.wait(peer.produce(leg, Produce::new(Kind::Audio, rtp(None)))).expect("a producer");
         let consumer = self.wait(peer.consume_program(leg, Kind::Audio, rtp(Some(7_000 + socket))));
         self.phones.push(Phone {
             peer,

@@ -14,7 +14,7 @@ use crate::core::auth::Principal;
 use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
 use crate::core::control::dispatcher::Link;
 use crate::core::control::tests::mirror::{Mirror, Script};
-use crate::core::control::{ControlError, Join, JoinError, Peer, Rooms, RoomsConfig};
+use crate::core::control::{ControlError, Join, JoinError, Peer, Produce, Rooms, RoomsConfig};
 use crate::core::convert::{Converter, DirectIn, Format, Job, MixCommand, MixJob, Mixer, Refusal};
 use crate::core::id::{ConsumerId, ProducerId, TransportId, WorkerId};
 use crate::core::lane::{Closed, Wake};
@@ -526,15 +526,9 @@ impl Net {
     }
 
     pub fn try_join(&mut self, publishes: bool, change: impl FnOnce(&mut Join)) -> Result<Peer, JoinError> {
-        let mut join = Join {
-            room: RoomName::new("room", &[]).expect("a name"),
-            kind: if publishes { PeerKind::Whip } else { PeerKind::Whep },
-            name: None,
-            principal: Principal::anonymous(),
-            remote: None,
-            watch: None,
-            publishes,
-        };
+        let room = RoomName::new("room", &[]).expect("a name");
+        let kind = if publishes { PeerKind::Whip } else { PeerKind::Whep };
+        let mut join = Join { publishes, ..Join::new(room, kind, Principal::anonymous()) };
         change(&mut join);
         let rooms = self.rooms.clone();
         self.run(rooms.join(join))
@@ -555,7 +549,7 @@ impl Net {
     pub fn produce(&mut self, peer: &Peer, transport: TransportId, codec: &RtpCodec) -> ProducerId {
         self.ssrc += 1;
         let rtp = one(codec, self.ssrc);
-        self.run(peer.produce(transport, kind_of(codec), rtp, None)).expect("a producer")
+        self.run(peer.produce(transport, Produce::new(kind_of(codec), rtp))).expect("a producer")
     }
 
     /// A party that sends and hears, as a telephone does: its producer and its consumer.

@@ -9,7 +9,8 @@ mod random;
 use serde_json::json;
 
 use crate::core::auth::Principal;
-use crate::core::control::{ControlError, JoinError};
+use crate::core::capabilities::Kind;
+use crate::core::control::{ControlError, JoinError, Produce};
 use crate::core::message::Method;
 use crate::core::peer::{CloseReason, PeerKind};
 use crate::core::room::RoomName;
@@ -385,6 +386,7 @@ fn limits_hold() {
         config.max_publishers_per_room = 1;
         config.max_viewers_per_room = 1;
         config.max_tracks_per_peer = 1;
+        config.max_consumers_per_peer = 1;
         config.max_transports_per_peer = 1;
     });
     let (publisher, _) = net.publish("live", &[opus()]);
@@ -403,7 +405,7 @@ fn limits_hold() {
     assert!(net.closed(&publisher).is_some());
     let transport = crate::core::id::TransportId(0);
     let rtp = fake::one(&opus(), 1);
-    let strange = net.run(new.produce(transport, crate::core::capabilities::Kind::Audio, rtp, None));
+    let strange = net.run(new.produce(transport, Produce::new(Kind::Audio, rtp)));
     assert!(matches!(Net::error(strange), ControlError::NotAllowed(_)));
     net.leave(&new);
     net.leave(&viewer);
@@ -445,7 +447,7 @@ fn a_room_that_cannot_be_made_closes_its_peers() {
     let peer = net.try_join(true, |join| join.kind = PeerKind::Whip).expect("let in");
     let transport = net.run(peer.create_webrtc_transport()).expect("a transport").id;
     let refused =
-        net.run(peer.produce(transport, crate::core::capabilities::Kind::Audio, fake::one(&opus(), 1), None));
+        net.run(peer.produce(transport, Produce::new(Kind::Audio, fake::one(&opus(), 1))));
     assert_eq!(Net::error(refused), ControlError::Rejected("refused on purpose".into()));
     assert!(!net.rooms.summaries()[0].live);
     net.leave(&peer);

@@ -235,14 +235,11 @@ fn codecs() -> Vec<RtpCodec> {
 
 impl Guest {
     async fn join(rooms: &Rooms, name: &str, ssrc: u32) -> Guest {
+        let room = RoomName::new("phones", &[]).expect("a name");
         let join = Join {
-            room: RoomName::new("phones", &[]).expect("a name"),
-            kind: PeerKind::Whip,
             name: Some(name.into()),
-            principal: Principal::internal(),
-            remote: None,
-            watch: None,
             publishes: true,
+            ..Join::new(room, PeerKind::Whip, Principal::internal())
         };
         let peer = rooms.join(join).await.expect("joined");
         let events = peer.events();

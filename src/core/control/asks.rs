@@ -1,0 +1,243 @@
+//! What a door may ask of its peer's own transports, tracks and consumers while they live.
+
+use futures_channel::oneshot;
+use serde_json::{Value, json};
+
+use crate::core::control::error::ControlError;
+use crate::core::control::events::RoomEvent;
+use crate::core::control::handle::{Peer, answer};
+use crate::core::control::publish::Pending;
+use crate::core::control::state::{Reply, State, on_consumer, on_producer, on_transport};
+use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
+use crate::core::message::Method;
+use crate::core::profile::Profile;
+
+impl Peer {
+    /// Closes one of its transports, with what it carries; the peer stays.
+    pub async fn close_transport(&self, transport: TransportId) -> Result<(), ControlError> {
+        answer(self.rooms().step(|state| state.close_one_transport(self.conn(), transport))?).await.map(drop)
+    }
+
+    /// A transport's statistics, as the worker tells them.
+    pub async fn transport_stats(&self, transport: TransportId) -> Result<Value, ControlError> {
+        self.ask_own_transport(transport, Method::TransportGetStats, json!({})).await
+    }
+
+    /// A transport's state, as the worker tells it.
+    pub async fn dump_transport(&self, transport: TransportId) -> Result<Value, ControlError> {
+        self.ask_own_transport(transport, Method::TransportDump, json!({})).await
+    }
+
+    /// Bounds what the party is asked to send at most on a transport, in bits a second.
+    pub async fn set_max_bitrate(&self, transport: TransportId, bitrate: u64) -> Result<(), ControlError> {
+        let data = json!({"bitrate": bitrate});
+        self.ask_own_transport(transport, Method::TransportSetMaxBitrate, data).await.map(drop)
+    }
+
+    /// Ends one of its tracks; the transport stays.
+    pub async fn close_producer(&self, producer: ProducerId) -> Result<(), ControlError> {
+        self.rooms().step(|state| {
+            state.check_track(self.conn(), producer)?;
+            state.drop_track(self.conn(), producer);
+            Ok(())
+        })
+    }
+
+    /// What the party sends is forwarded no more.
+    pub async fn pause_producer(&self, producer: ProducerId) -> Result<(), ControlError> {
+        let ask = |state: &mut State| state.pause_track(self.conn(), producer, true);
+        answer(self.rooms().step(ask)?).await.map(drop)
+    }
+
+    /// What the party sends is forwarded again.
+    pub async fn resume_producer(&self, producer: ProducerId) -> Result<(), ControlError> {
+        let ask = |state: &mut State| state.pause_track(self.conn(), producer, false);
+        answer(self.rooms().step(ask)?).await.map(drop)
+    }
+
+    /// A track's statistics, as the worker tells them.
+    pub async fn producer_stats(&self, producer: ProducerId) -> Result<Value, ControlError> {
+        self.ask_producer(producer, Method::ProducerGetStats, json!({})).await
+    }
+
+    /// A track's state, as the worker tells it.
+    pub async fn dump_producer(&self, producer: ProducerId) -> Result<Value, ControlError> {
+        self.ask_producer(producer, Method::ProducerDump, json!({})).await
+    }
+
+    /// Ends what it is sent by one consumer; the transport stays.
+    pub async fn close_consumer(&self, consumer: ConsumerId) -> Result<(), ControlError> {
+        self.rooms().step(|state| {
+            state.check_feed(self.conn(), consumer)?;
+            state.drop_feed(self.conn(), consumer);
+            Ok(())
+        })
+    }
+
+    /// The party is sent nothing more.
+    pub async fn pause_consumer(&self, consumer: ConsumerId) -> Result<(), ControlError> {
+        self.ask_consumer(consumer, Method::ConsumerPause, json!({})).await.map(drop)
+    }
+
+    /// The party is sent the track, or the program, again.
+    pub async fn resume_consumer(&self, consumer: ConsumerId) -> Result<(), ControlError> {
+        self.ask_consumer(consumer, Method::ConsumerResume, json!({})).await.map(drop)
+    }
+
+    /// The party asked for a keyframe by its signalling.
+    pub async fn request_keyframe(&self, consumer: ConsumerId) -> Result<(), ControlError> {
+        self.ask_consumer(consumer, Method::ConsumerRequestKeyFrame, json!({})).await.map(drop)
+    }
+
+    /// The best quality the party wants of a track.
+    pub async fn set_preferred_profile(
+        &self,
+        consumer: ConsumerId,
+        profile: Profile,
+    ) -> Result<(), ControlError> {
+        let data = json!({"profile": profile});
+        self.ask_consumer(consumer, Method::ConsumerSetPreferredProfile, data).await.map(drop)
+    }
+
+    /// The layers the party wants of a track.
+    pub async fn set_preferred_layers(
+        &self,
+        consumer: ConsumerId,
+        spatial: u8,
+        temporal: Option<u8>,
+    ) -> Result<(), ControlError> {
+        let mut data = json!({"spatialLayer": spatial});
+        if let (Some(temporal), Some(map)) = (temporal, data.as_object_mut()) {
+            map.insert("temporalLayer".into(), temporal.into());
+        }
+        self.ask_consumer(consumer, Method::XConsumerSetPreferredLayers, data).await.map(drop)
+    }
+
+    /// A consumer's statistics, as the worker tells them.
+    pub async fn consumer_stats(&self, consumer: ConsumerId) -> Result<Value, ControlError> {
+        self.ask_consumer(consumer, Method::ConsumerGetStats, json!({})).await
+    }
+
+    /// A consumer's state, as the worker tells it.
+    pub async fn dump_consumer(&self, consumer: ConsumerId) -> Result<Value, ControlError> {
+        self.ask_consumer(consumer, Method::ConsumerDump, json!({})).await
+    }
+
+    async fn ask_own_transport(
+        &self,
+        transport: TransportId,
+        method: Method,
+        data: Value,
+    ) -> Result<Value, ControlError> {
+        let ask = |state: &mut State| state.ask_transport(self.conn(), transport, method, data);
+        answer(self.rooms().step(ask)?).await
+    }
+
+    async fn ask_producer(
+        &self,
+        producer: ProducerId,
+        method: Method,
+        data: Value,
+    ) -> Result<Value, ControlError> {
+        let ask = |state: &mut State| state.ask_track(self.conn(), producer, method, data);
+        answer(self.rooms().step(ask)?).await
+    }
+
+    pub(super) async fn ask_consumer(
+        &self,
+        consumer: ConsumerId,
+        method: Method,
+        data: Value,
+    ) -> Result<Value, ControlError> {
+        let ask = |state: &mut State| {
+            state.check_feed(self.conn(), consumer)?;
+            let peer = state.member(self.conn())?;
+            let (worker, internal) = (peer.worker, on_consumer(peer.router, consumer));
+            let (waiter, pending) = oneshot::channel();
+            state.ask(worker, method, internal, data, Reply::Value(waiter));
+            Ok(pending)
+        };
+        answer(self.rooms().step(ask)?).await
+    }
+}
+
+impl State {
+    /// Whether a peer has a track.
+    pub fn check_track(&mut self, conn: ConnId, producer: ProducerId) -> Result<(), ControlError> {
+        match self.member(conn)?.tracks.iter().any(|track| track.producer == producer) {
+            true => Ok(()),
+            false => Err(ControlError::NotAllowed("that is no track of this peer")),
+        }
+    }
+
+    /// Whether a peer has a consumer.
+    pub fn check_feed(&mut self, conn: ConnId, consumer: ConsumerId) -> Result<(), ControlError> {
+        match self.member(conn)?.feeds.iter().any(|feed| feed.consumer == consumer) {
+            true => Ok(()),
+            false => Err(ControlError::NotAllowed("that is no consumer of this peer")),
+        }
+    }
+
+    /// Asks a track of a peer something.
+    pub fn ask_track(
+        &mut self,
+        conn: ConnId,
+        producer: ProducerId,
+        method: Method,
+        data: Value,
+    ) -> Result<Pending, ControlError> {
+        self.check_track(conn, producer)?;
+        let peer = self.member(conn)?;
+        let (worker, internal) = (peer.worker, on_producer(peer.router, producer));
+        let (waiter, pending) = oneshot::channel();
+        self.ask(worker, method, internal, data, Reply::Value(waiter));
+        Ok(pending)
+    }
+
+    /// Holds a track back, or lets it go on.
+    pub fn pause_track(
+        &mut self,
+        conn: ConnId,
+        producer: ProducerId,
+        paused: bool,
+    ) -> Result<Pending, ControlError> {
+        let method = if paused { Method::ProducerPause } else { Method::ProducerResume };
+        let pending = self.ask_track(conn, producer, method, json!({}))?;
+        self.track_paused(conn, producer, paused);
+        Ok(pending)
+    }
+
+    fn track_paused(&mut self, conn: ConnId, producer: ProducerId, paused: bool) {
+        let Ok(peer) = self.member(conn) else { return };
+        let Some(track) = peer.tracks.iter_mut().find(|track| track.producer == producer) else { return };
+        if track.paused != paused {
+            track.paused = paused;
+            self.emit_track(conn, producer, RoomEvent::TrackChanged);
+        }
+    }
+
+    /// Closes a transport of a peer that stays.
+    pub fn close_one_transport(
+        &mut self,
+        conn: ConnId,
+        transport: TransportId,
+    ) -> Result<Pending, ControlError> {
+        let (router, worker) = self.place(conn, transport)?;
+        let peer = self.member(conn)?;
+        let here = peer.tracks.iter().filter(|track| track.transport == transport);
+        let tracks: Vec<_> = here.map(|track| track.producer).collect();
+        let feeds: Vec<_> =
+            peer.feeds.iter().filter(|feed| feed.transport == transport).map(|feed| feed.consumer).collect();
+        for track in tracks {
+            self.drop_track(conn, track);
+        }
+        for feed in feeds {
+            self.drop_feed(conn, feed);
+        }
+        self.forget_transport(conn, transport);
+        let (waiter, pending) = oneshot::channel();
+        let internal = on_transport(router, transport);
+        self.ask(worker, Method::TransportClose, internal, json!({}), Reply::Value(waiter));
+        Ok(pending)
+    }
+}

@@ -1,0 +1,189 @@
+//! What a peer's own door is told: its keys, its media, its transports, and what became of what it receives.
+
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use serde_json::Value;
+
+use crate::core::control::handle::Peer;
+use crate::core::control::queue::{End, Reader, Writer, queue};
+use crate::core::id::{ConsumerId, ProducerId, TransportId};
+use crate::core::peer::CloseReason;
+use crate::core::profile::Profile;
+
+/// What a peer's media tells its door.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerEvent {
+    /// The party pressed a key; said once, when the key is released (or seems to be).
+    Dtmf {
+        /// On this transport.
+        transport: TransportId,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+        /// How long it was held.
+        duration_ms: u32,
+    },
+    /// Its first media arrived, and we know where to send.
+    MediaStarted {
+        /// On this transport.
+        transport: TransportId,
+    },
+    /// Media flows in one direction only, or not at all.
+    OneWay {
+        /// On this transport.
+        transport: TransportId,
+        /// What is seen, with both addresses, and the likely cause.
+        text: String,
+    },
+    /// No packet came for the configured time although the party should send.
+    MediaTimeout {
+        /// On this transport.
+        transport: TransportId,
+    },
+    /// Somebody needs a keyframe of the party, and RTCP cannot ask for it.
+    KeyframeRequested {
+        /// On this transport.
+        transport: TransportId,
+    },
+    /// The state of ICE: `connected`, `completed`, `disconnected`, ...
+    IceState {
+        /// On this transport.
+        transport: TransportId,
+        /// As in the protocol.
+        state: String,
+    },
+    /// The state of DTLS: `connecting`, `connected`, `failed`, `closed`.
+    DtlsState {
+        /// On this transport.
+        transport: TransportId,
+        /// As in the protocol.
+        state: String,
+    },
+    /// A transport ended and the peer stays.
+    TransportClosed {
+        /// Which.
+        transport: TransportId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A consumer of a track ended without the peer having asked for it.
+    ConsumerClosed {
+        /// Which.
+        consumer: ConsumerId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The source of a consumer was paused.
+    ConsumerPaused {
+        /// Which.
+        consumer: ConsumerId,
+    },
+    /// The source of a consumer goes on.
+    ConsumerResumed {
+        /// Which.
+        consumer: ConsumerId,
+    },
+    /// Another quality is sent.
+    EffectiveProfile {
+        /// By this consumer.
+        consumer: ConsumerId,
+        /// Which.
+        profile: Profile,
+    },
+    /// Other layers are sent, or none.
+    LayersChanged {
+        /// By this consumer.
+        consumer: ConsumerId,
+        /// Spatial and temporal.
+        layers: Option<(u8, Option<u8>)>,
+    },
+    /// How well a consumer's stream arrives.
+    ConsumerScore {
+        /// Which.
+        consumer: ConsumerId,
+        /// As the worker tells it.
+        score: Value,
+    },
+    /// How well a producer's streams arrive.
+    ProducerScore {
+        /// Which.
+        producer: ProducerId,
+        /// As the worker tells it.
+        score: Value,
+    },
+    /// A producer ended without the peer having asked for it.
+    ProducerClosed {
+        /// Which.
+        producer: ProducerId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Somebody with rights over the room paused a producer.
+    ProducerPaused {
+        /// Which.
+        producer: ProducerId,
+    },
+    /// Somebody with rights over the room let a producer go on.
+    ProducerResumed {
+        /// Which.
+        producer: ProducerId,
+    },
+}
+
+/// The events of a peer from the moment of [`Peer::events`] on; `None` once the peer is gone.
+pub struct PeerEvents(Reader<PeerEvent>);
+
+impl PeerEvents {
+    /// The next event.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<PeerEvent>> {
+        self.0.poll_next(cx)
+    }
+
+    /// Waits for the next event.
+    pub async fn next(&mut self) -> Option<PeerEvent> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Why nothing comes any more.
+    pub fn end(&self) -> Option<End> {
+        self.0.end()
+    }
+}
+
+/// Those who listen to a peer.
+#[derive(Default)]
+pub(super) struct Listeners(Mutex<Vec<Writer<PeerEvent>>>);
+
+impl Listeners {
+    fn add(&self, limit: usize) -> PeerEvents {
+        let (writer, reader) = queue(Vec::new(), limit);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(Writer::is_read);
+        all.push(writer);
+        PeerEvents(reader)
+    }
+
+    pub fn tell(&self, event: &PeerEvent) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|writer| writer.push(event.clone()));
+    }
+
+    /// Nothing comes any more.
+    pub fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|writer| writer.finish());
+    }
+}
+
+impl Peer {
+    /// What its media tells from now on. A listener that does not read is cut off when `rooms.max_waiting_events`
+    /// wait for it.
+    pub fn events(&self) -> PeerEvents {
+        self.rooms().step(|state| {
+            let events = self.listeners().add(state.config.max_waiting_events);
+            if state.member(self.conn()).is_err() {
+                self.listeners().close();
+            }
+            events
+        })
+    }
+}
