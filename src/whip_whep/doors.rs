@@ -3,7 +3,9 @@
 use std::future::Future;
 
 use crate::core::capabilities::{Kind, RtpParameters};
-use crate::core::control::{ControlError, IceParameters, Join, JoinError, Peer, Produce, Rooms, WebRtcTransport};
+use crate::core::control::{
+    ControlError, IceParameters, Join, JoinError, Peer, Produce, Rooms, WebRtcTransport,
+};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
 use crate::core::peer::CloseReason;
 use crate::core::session::{DtlsRole, Fingerprint};

@@ -123,7 +123,7 @@ impl From<JoinError> for Refusal {
             JoinError::NameTaken => Refusal::new(StatusCode::CONFLICT, text),
             JoinError::NothingLive => Refusal::new(StatusCode::CONFLICT, text).with(Extra::RetrySoon),
             JoinError::RoomFull | JoinError::ServerFull | JoinError::NoWorker => Refusal::full(text),
-            JoinError::BadName(_) => Refusal::new(StatusCode::BAD_REQUEST, text),
+            JoinError::BadName(_) | JoinError::DataTooBig => Refusal::new(StatusCode::BAD_REQUEST, text),
             JoinError::Worker(error) => error.into(),
         }
     }
@@ -137,7 +137,9 @@ impl From<ControlError> for Refusal {
             | ControlError::Timeout
             | ControlError::Overloaded
             | ControlError::Closed => Refusal::full(text),
-            ControlError::NotAllowed(_) => Refusal::new(StatusCode::FORBIDDEN, text),
+            ControlError::NotAllowed(_) | ControlError::Refused(_) => {
+                Refusal::new(StatusCode::FORBIDDEN, text)
+            }
             // The offer was read and found good, so what the worker refuses is our mistake.
             ControlError::Rejected(_) | ControlError::BadAnswer(_) => Refusal::internal(),
         }

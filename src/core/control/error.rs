@@ -24,12 +24,21 @@ pub enum ControlError {
     /// The peer may not do this, or not so often.
     #[error("{0}")]
     NotAllowed(&'static str),
+    /// It cannot be done for this peer; why is for people.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl ControlError {
     /// Whether a remote party can bring this about, as opposed to a fault of our own.
     pub fn is_expected(&self) -> bool {
-        matches!(self, ControlError::Closed | ControlError::Rejected(_) | ControlError::NotAllowed(_))
+        matches!(
+            self,
+            ControlError::Closed
+                | ControlError::Rejected(_)
+                | ControlError::NotAllowed(_)
+                | ControlError::Refused(_)
+        )
     }
 }
 

@@ -183,11 +183,7 @@ impl Peer {
     }
 
     /// Makes a track of what the party sends.
-    pub async fn produce(
-        &self,
-        transport: TransportId,
-        track: Produce,
-    ) -> Result<ProducerId, ControlError> {
+    pub async fn produce(&self, transport: TransportId, track: Produce) -> Result<ProducerId, ControlError> {
         let ask = |state: &mut State| state.produce(self.conn(), transport, track);
         let (producer, pending) = self.rooms.step(ask)?;
         answer(pending).await?;

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::core::control::error::ControlError;
+use crate::core::control::events::RoomEvent;
 use crate::core::control::handle::{Peer, answer, read};
 use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::publish::Pending;
 use crate::core::control::state::{Reply, State, on_transport};
-use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
+use crate::core::id::{ConnId, ConsumerId, TransportId};
 use crate::core::message::Method;
 use crate::core::plain::{PlainOptions, PlainRemote, PlainTransport};
 
@@ -41,7 +42,7 @@ impl Peer {
     /// `,` for a pause, each `ms` long.
     pub async fn send_dtmf(&self, consumer: ConsumerId, digits: &str, ms: u32) -> Result<(), ControlError> {
         let data = json!({"digits": digits, "duration": ms});
-        self.ask_consumer(consumer, Method::XConsumerSendDtmf, data).await
+        self.ask_consumer(consumer, Method::XConsumerSendDtmf, data).await.map(drop)
     }
 }
 
@@ -97,8 +98,19 @@ impl State {
             PeerEvent::OneWay { text, .. } => info!(%conn, %transport, "{text}"),
             _ => {}
         }
-        if let Some(entry) = self.members.get(&conn) {
-            entry.shared.listeners.tell(&event);
+        let Some(entry) = self.members.get(&conn) else { return true };
+        entry.shared.listeners.tell(&event);
+        let room = entry.room.clone();
+        match event {
+            PeerEvent::Dtmf { digit, duration_ms, .. } => {
+                self.emit(&room, || RoomEvent::Dtmf { conn, digit, duration_ms });
+            }
+            // Its words hold addresses, which are the door's and the log's alone.
+            PeerEvent::OneWay { .. } => {
+                let text = "media goes one way only, or not at all".to_owned();
+                self.emit(&room, || RoomEvent::Notice { conn: Some(conn), text });
+            }
+            _ => {}
         }
         true
     }

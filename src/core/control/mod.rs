@@ -32,8 +32,8 @@ pub use crate::core::message::{DtlsParameters, IceCandidate, IceParameters, WebR
 pub use crate::core::plain::{PlainOptions, PlainRemote, PlainTransport, SdesKeys};
 pub use calls::{CallError, CallEvent, CallInfo, CallState, Calls, Dial};
 pub use config::RoomsConfig;
-pub use error::{ControlError, JoinError};
 pub use consume::Consumed;
+pub use error::{ControlError, JoinError};
 pub use events::{AllEvents, PeerInfo, RoomEvent, RoomEvents, TrackInfo};
 pub use handle::{Peer, Produce};
 pub use peer_events::{PeerEvent, PeerEvents};

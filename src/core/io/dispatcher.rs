@@ -177,8 +177,7 @@ mod tests {
         runtime.block_on(async {
             rooms.attach_worker(port).expect("attached");
             let room = RoomName::new("r", &[]).expect("a name");
-            let join =
-                Join { publishes: true, ..Join::new(room, PeerKind::Whip, Principal::internal()) };
+            let join = Join { publishes: true, ..Join::new(room, PeerKind::Whip, Principal::internal()) };
             let peer = rooms.join(join).await.expect("joined");
             assert_eq!(peer.create_webrtc_transport().await, Err(ControlError::WorkerLost));
             assert_eq!(peer.closed().await.code, "worker_lost");

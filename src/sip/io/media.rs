@@ -147,6 +147,7 @@ impl Leg {
                 MediaEvent::Timeout
             }
             PeerEvent::KeyframeRequested { .. } => MediaEvent::KeyframeWanted,
+            _ => return,
         };
         self.tell(event).await;
     }
@@ -280,7 +281,8 @@ impl Leg {
         }
         match &stream.producer {
             None => {
-                let producer = peer.produce(stream.transport, Produce::new(ask.kind, ask.produce.clone())).await?;
+                let producer =
+                    peer.produce(stream.transport, Produce::new(ask.kind, ask.produce.clone())).await?;
                 stream.producer = Some((producer, ask.produce));
             }
             Some((_, known)) if *known != ask.produce => {

@@ -63,6 +63,7 @@ pub struct Transport {
 pub struct Producer {
     router: u32,
     transport: u32,
+    pub paused: bool,
     pub data: Value,
 }
 
@@ -119,6 +120,10 @@ impl Worker {
             | Method::XRouterCreatePipeTransport => {
                 return self.create_transport(method, router, internal.transport_id, data);
             }
+            Method::ProducerPause | Method::ProducerResume => {
+                let paused = method == Method::ProducerPause;
+                self.producer(internal.producer_id)?.paused = paused;
+            }
             Method::TransportSetRemoteDtlsParameters => return Ok(json!({"role": "server"})),
             Method::XTransportSetRemoteIce => {}
             Method::TransportChangeUfragPwd => {
@@ -129,7 +134,8 @@ impl Worker {
                 let transport = internal.transport_id.ok_or("missing transportId")?;
                 insist(self.transports.contains_key(&transport), "transport not found")?;
                 let id = internal.producer_id.ok_or("missing producerId")?;
-                let producer = Producer { router, transport, data: data.clone() };
+                let producer =
+                    Producer { router, transport, paused: data["paused"] == true, data: data.clone() };
                 insist(self.producers.insert(id, producer).is_none(), "Producer already exists")?;
             }
             Method::ProducerClose => {
@@ -168,6 +174,10 @@ impl Worker {
 
     fn consumer(&mut self, id: Option<u32>) -> Result<&mut Consumer, String> {
         id.and_then(|id| self.consumers.get_mut(&id)).ok_or("Consumer not found".into())
+    }
+
+    fn producer(&mut self, id: Option<u32>) -> Result<&mut Producer, String> {
+        id.and_then(|id| self.producers.get_mut(&id)).ok_or("Producer not found".into())
     }
 
     fn check_producer(&self, router: u32, id: u32) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! Rooms against workers that answer by the protocol, in no time: a fake one that shows what it was asked,
 //! and the real one.
 
+mod events;
 mod fake;
 mod mirror;
 mod mix;
@@ -446,8 +447,7 @@ fn a_room_that_cannot_be_made_closes_its_peers() {
     net.workers[0].refuse = Some(Method::RouterCreateProducer);
     let peer = net.try_join(true, |join| join.kind = PeerKind::Whip).expect("let in");
     let transport = net.run(peer.create_webrtc_transport()).expect("a transport").id;
-    let refused =
-        net.run(peer.produce(transport, Produce::new(Kind::Audio, fake::one(&opus(), 1))));
+    let refused = net.run(peer.produce(transport, Produce::new(Kind::Audio, fake::one(&opus(), 1))));
     assert_eq!(Net::error(refused), ControlError::Rejected("refused on purpose".into()));
     assert!(!net.rooms.summaries()[0].live);
     net.leave(&peer);

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
 use crate::core::control::{
-    Join, Peer, PeerEvent, PeerEvents, PlainOptions, PlainRemote, PlainTransport, Rooms, RoomsConfig,
-    netstring,
+    Join, Peer, PeerEvent, PeerEvents, PlainOptions, PlainRemote, PlainTransport, Produce, Rooms,
+    RoomsConfig, netstring,
 };
 use crate::core::id::{ConsumerId, ProducerId};
 use crate::core::io::clock;
@@ -253,7 +253,7 @@ impl Guest {
         peer.connect_plain(leg.id, remote).await.expect("connected");
         let mut rtp =
             RtpParameters { codecs: codecs(), encodings: vec![Encoding::default()], ..Default::default() };
-        let producer = peer.produce(leg.id, Kind::Audio, rtp.clone(), None).await.expect("a track");
+        let producer = peer.produce(leg.id, Produce::new(Kind::Audio, rtp.clone())).await.expect("a track");
         rtp.encodings[0].ssrc = Some(ssrc);
         let consumer = peer.consume_program(leg.id, Kind::Audio, rtp).await.expect("the program");
         Guest { peer, leg, events, phone, producer, consumer, sequence: 0 }
