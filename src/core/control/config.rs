@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::core::capabilities::room::RoomCodec;
+
 /// Settings of rooms, their peers and the requests that serve them.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -55,6 +57,9 @@ pub struct RoomsConfig {
     pub mix_lane: usize,
     /// How long the picture of a speaker stays at least when somebody else speaks, in milliseconds. Default 2,000.
     pub speaker_hold_ms: u64,
+    /// Codecs that the room protocols offer, preferred ones first: `opus`, `g722`, `pcma`, `pcmu`, `vp8`, `h264`, `vp9`,
+    /// `av1`. Default: all, in this order; those of `video_codecs` come before other pictures.
+    pub codecs: Vec<RoomCodec>,
     /// Codecs of pictures that publishers are asked for first where they offer several: `h264` (its constrained
     /// baseline before other profiles), `vp8`, `vp9`, `av1`. For rooms that telephones with a screen may join,
     /// put `h264` there. Default none: what the publisher likes best.
@@ -89,8 +94,42 @@ impl Default for RoomsConfig {
             mix_linger_ms: 5_000,
             mix_lane: 512,
             speaker_hold_ms: 2_000,
+            codecs: RoomCodec::ALL.to_vec(),
             video_codecs: Vec::new(),
             pipe_lane: 4_096,
         }
+    }
+}
+
+impl RoomsConfig {
+    /// What room protocols offer: each codec once, the pictures that publishers are asked for before the others.
+    pub fn offered(&self) -> Vec<RoomCodec> {
+        let asked = |codec: &RoomCodec| {
+            self.video_codecs
+                .iter()
+                .position(|name| codec.name().eq_ignore_ascii_case(name))
+                .unwrap_or(usize::MAX)
+        };
+        let mut offered: Vec<RoomCodec> = Vec::new();
+        for codec in &self.codecs {
+            if !offered.contains(codec) {
+                offered.push(*codec);
+            }
+        }
+        offered.sort_by_key(asked);
+        offered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_that_are_asked_for_are_offered_first() {
+        let codecs = vec![RoomCodec::Opus, RoomCodec::Vp8, RoomCodec::H264, RoomCodec::Vp8];
+        let config = RoomsConfig { codecs, video_codecs: vec!["H264".into()], ..RoomsConfig::default() };
+        assert_eq!(config.offered(), [RoomCodec::H264, RoomCodec::Opus, RoomCodec::Vp8]);
+        assert_eq!(RoomsConfig::default().offered(), RoomCodec::ALL);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::core::auth::Principal;
+use crate::core::capabilities::room::RoomCodec;
 use crate::core::control::calls::Calls;
 use crate::core::control::config::RoomsConfig;
 use crate::core::control::dispatcher::Link;
@@ -107,6 +108,11 @@ impl Rooms {
     /// Codecs of pictures that publishers are asked for first.
     pub fn video_codecs(&self) -> Vec<String> {
         self.step(|state| state.config.video_codecs.clone())
+    }
+
+    /// Codecs that room protocols offer, preferred ones first.
+    pub fn offered_codecs(&self) -> Vec<RoomCodec> {
+        self.step(|state| state.config.offered())
     }
 
     /// All rooms, by name.

@@ -1,6 +1,18 @@
 //! RTP dictionaries of the control protocol: the shapes of the v2 worker channel (codecs, encodings,
 //! header extensions, RTCP), used inside and outside, and the rules by which a receiver's list of
 //! codecs is matched with a producer's codec.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `room` | what a room offers to clients that negotiate by capabilities: codecs, payload types, extensions |
+//! | `ortc` | what a client and a room have in common; the parameters of a track in and out of it |
+//! | `h264` | profiles behind `profile-level-id` |
+//! | `wire` | the JSON of the v2 and v3 clients |
+
+mod h264;
+pub mod ortc;
+pub mod room;
+mod wire;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -29,7 +41,7 @@ pub struct RtcpFeedback {
 }
 
 /// A codec with its payload type. RTX stands as a codec of its own with `apt` in `parameters`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RtpCodec {
     /// `audio/opus`, `video/H264`, ...; compared without case. AAC from RTMP is `audio/mpeg4-generic`.
@@ -186,8 +198,8 @@ pub struct RtcpParameters {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RtpParameters {
-    /// Media id (`a=mid`), written into each packet when the extension was negotiated.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Media id (`a=mid`), written into each packet when the extension was negotiated. v3 calls it `mid`.
+    #[serde(alias = "mid", skip_serializing_if = "Option::is_none")]
     pub mux_id: Option<String>,
     /// Codecs, media and RTX. A producer sends the first media codec unless told otherwise; a consumer
     /// lists every codec its receiver takes.
