@@ -55,6 +55,12 @@ impl History {
         self.ring[at] = Some(Sent { index, timestamp, stamp, sequence, resent: None });
     }
 
+    /// The packet sent as `sequence`, unless it is forgotten.
+    pub fn get(&self, sequence: u16) -> Option<Sent> {
+        let at = usize::from(sequence) & (self.capacity - 1);
+        (*self.ring.get(at)?).filter(|sent| sent.sequence == sequence)
+    }
+
     /// The packet sent as `sequence`, unless it was resent less than `guard` ago or is forgotten.
     pub fn take_for_resend(&mut self, sequence: u16, now: MediaTime, guard: Duration) -> Option<Sent> {
         let at = usize::from(sequence) & (self.capacity - 1);

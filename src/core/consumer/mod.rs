@@ -156,6 +156,14 @@ impl Consumer {
         }
     }
 
+    /// Sends `bytes` of padding, so that the path is loaded as a better picture would; answers what is missing.
+    pub fn pad(&mut self, source: &Producer, bytes: usize, sink: &mut Sink<'_>) -> usize {
+        match &mut self.output {
+            Output::Rtp(output) if self.kind == Kind::Video => output.pad(source, bytes, sink),
+            _ => bytes,
+        }
+    }
+
     /// Reads on and sends what may be sent now through `sink` (WebRTC), or into the output's lane.
     pub fn advance(
         &mut self,

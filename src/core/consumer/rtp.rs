@@ -85,6 +85,9 @@ impl Seal<'_> {
     }
 }
 
+/// Packets that may stand in for padding at one turn.
+const PADDING_PACKETS: u16 = 32;
+
 /// What sealing needs of the receiver's transport, for one turn.
 pub struct Sink<'a> {
     /// Where to.
@@ -457,23 +460,7 @@ impl RtpOutput {
             ssrc: self.ssrc,
         };
         let done = match (self.rtx_ssrc, current.rtx_payload_type) {
-            (Some(ssrc), Some(payload_type)) => {
-                let mut payload = [0u8; MAX_DATAGRAM];
-                let len = packet.payload.len() + 2;
-                let Some(room) = payload.get_mut(..len) else { return };
-                room[..2].copy_from_slice(&sequence.to_be_bytes());
-                room[2..].copy_from_slice(packet.payload);
-                let index = self.rtx_sequence;
-                self.rtx_sequence += 1;
-                (fields.ssrc, fields.payload_type, fields.sequence) = (ssrc, payload_type, index as u16);
-                fields.padding = false;
-                let stamp = self.fresh_stamp(sink);
-                let done = self.seal(&fields, index, Some(&packet), &payload[..len], &stamp, sink);
-                if done {
-                    self.stamp_used(sink);
-                }
-                done
-            }
+            (Some(_), Some(_)) => self.seal_rtx(&mut fields, &packet, sink),
             _ => {
                 // The newest number with these low 16 bits.
                 let newest = self.sequence.next().saturating_sub(1);
@@ -483,6 +470,58 @@ impl RtpOutput {
             }
         };
         self.sent.resent += u64::from(done);
+    }
+
+    /// Sends the packet that `fields` numbered on the retransmission stream, its number in front (RFC 4588 §4).
+    fn seal_rtx(&mut self, fields: &mut HeaderFields, packet: &Stored<'_>, sink: &mut Sink<'_>) -> bool {
+        let rtx = self.current.and_then(|current| current.rtx_payload_type);
+        let (Some(ssrc), Some(payload_type)) = (self.rtx_ssrc, rtx) else { return false };
+        let mut payload = [0u8; MAX_DATAGRAM];
+        let len = packet.payload.len() + 2;
+        let Some(room) = payload.get_mut(..len) else { return false };
+        room[..2].copy_from_slice(&fields.sequence.to_be_bytes());
+        room[2..].copy_from_slice(packet.payload);
+        let index = self.rtx_sequence;
+        self.rtx_sequence += 1;
+        (fields.ssrc, fields.payload_type, fields.sequence) = (ssrc, payload_type, index as u16);
+        fields.padding = false;
+        let stamp = self.fresh_stamp(sink);
+        let done = self.seal(fields, index, Some(packet), &payload[..len], &stamp, sink);
+        if done {
+            self.stamp_used(sink);
+        }
+        done
+    }
+
+    /// Sends `bytes` that the receiver can do without: what it got last, again, on the retransmission stream
+    /// (RFC 4588), where one was negotiated. Answers what is missing.
+    pub(super) fn pad(&mut self, source: &Producer, bytes: usize, sink: &mut Sink<'_>) -> usize {
+        let Some(current) = self.current.filter(|current| current.rtx_payload_type.is_some()) else {
+            return bytes;
+        };
+        let newest = self.sequence.next() as u16;
+        let mut missing = bytes;
+        for back in 1..=PADDING_PACKETS {
+            let sequence = newest.wrapping_sub(back);
+            if missing == 0 || sink.batch.is_full() || *sink.allowance == Some(0) {
+                break;
+            }
+            let Some(sent) = self.history.get(sequence) else { break };
+            let Some(packet) = source.store.get(sent.index) else { break };
+            let mut fields = HeaderFields {
+                marker: packet.meta.marker,
+                padding: false,
+                payload_type: current.payload_type,
+                sequence,
+                timestamp: sent.timestamp,
+                ssrc: self.ssrc,
+            };
+            if !self.seal_rtx(&mut fields, &packet, sink) {
+                break;
+            }
+            missing = missing.saturating_sub(sink.batch.last_len());
+        }
+        missing
     }
 
     pub(super) fn receiver_report(&mut self, report: &ReportBlock, now_ntp: u64) {

@@ -306,6 +306,9 @@ impl WebRtcTransport {
                 }
             }
         }
+        if !full && let Some(at) = probe(consumers, router, &mut sink) {
+            paced = Some(paced.map_or(at, |other| other.min(at)));
+        }
         self.counters.sent += batch.packets() - before;
         match (full, paced) {
             (true, _) => Progress::Full,
@@ -358,4 +361,19 @@ impl WebRtcTransport {
             "x.roundTripTime": self.feedback.round_trip.map(|rtt| rtt.as_secs_f64() * 1000.0),
         }])
     }
+}
+
+/// Sends the padding that is due of a probe of the path; answers when more is.
+fn probe(consumers: &[usize], router: &mut Router, sink: &mut Sink<'_>) -> Option<MediaTime> {
+    let mut missing = sink.estimator.as_mut()?.padding(sink.now);
+    for &key in consumers {
+        if missing == 0 {
+            break;
+        }
+        let Some(consumer) = router.consumers.get_mut(key) else { continue };
+        if let Some(source) = consumer.producer.and_then(|key| router.producers.get(key)) {
+            missing = consumer.pad(source, missing, sink);
+        }
+    }
+    sink.estimator.as_ref()?.next_due().filter(|at| *at > sink.now)
 }
