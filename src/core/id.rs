@@ -31,6 +31,10 @@ numeric_id! {
     ProducerId(u32);
     /// A track out of a router.
     ConsumerId(u32);
+    /// A data channel into a router.
+    DataProducerId(u32);
+    /// A data channel out of a router.
+    DataConsumerId(u32);
     /// One stream socket (RTMP, ICE-TCP) owned by a worker's I/O loop; never reused in a worker's life.
     StreamId(u32);
 }

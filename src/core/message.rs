@@ -116,6 +116,40 @@ methods! {
     XConsumerSetPreferredLayers = "x.consumer.setPreferredLayers";
     /// Ours: gives a consumer another source, or none.
     XConsumerSetProducer = "x.consumer.setProducer";
+    /// Ours: a data channel that the remote party, or a pipe, feeds.
+    XTransportProduceData = "x.transport.produceData";
+    /// Ours: a data channel to the remote party, or into a pipe; answers its stream.
+    XTransportConsumeData = "x.transport.consumeData";
+    /// Ours: a data producer fed by `x.dataProducer.send`.
+    XRouterProduceData = "x.router.produceData";
+    /// Ours: a data consumer whose messages come as events `x.message`.
+    XRouterConsumeData = "x.router.consumeData";
+    /// Ours: ends a data producer and its consumers.
+    XDataProducerClose = "x.dataProducer.close";
+    /// Ours: a data producer's state.
+    XDataProducerDump = "x.dataProducer.dump";
+    /// Ours: a data producer's statistics.
+    XDataProducerGetStats = "x.dataProducer.getStats";
+    /// Ours: drops what comes from a data producer.
+    XDataProducerPause = "x.dataProducer.pause";
+    /// Ours: forwards again.
+    XDataProducerResume = "x.dataProducer.resume";
+    /// Ours: a message into the room.
+    XDataProducerSend = "x.dataProducer.send";
+    /// Ours: ends a data consumer.
+    XDataConsumerClose = "x.dataConsumer.close";
+    /// Ours: a data consumer's state.
+    XDataConsumerDump = "x.dataConsumer.dump";
+    /// Ours: a data consumer's statistics.
+    XDataConsumerGetStats = "x.dataConsumer.getStats";
+    /// Ours: drops what would go to a data consumer.
+    XDataConsumerPause = "x.dataConsumer.pause";
+    /// Ours: sends again.
+    XDataConsumerResume = "x.dataConsumer.resume";
+    /// Ours: a message to this receiver alone; answers the bytes that wait for it.
+    XDataConsumerSend = "x.dataConsumer.send";
+    /// Ours: asks for the event `x.bufferedamountlow` when no more than so many bytes wait.
+    XDataConsumerSetBufferedAmountLowThreshold = "x.dataConsumer.setBufferedAmountLowThreshold";
 }
 
 /// The ids a request concerns.
@@ -134,6 +168,12 @@ pub struct Internal {
     /// Consumer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer_id: Option<u32>,
+    /// Data producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_producer_id: Option<u32>,
+    /// Data consumer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_consumer_id: Option<u32>,
 }
 
 /// A request. `method` is kept as text, so that an unknown one can be refused by name.
@@ -160,6 +200,8 @@ fn object_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Inter
         transport_id: id("transportId"),
         producer_id: id("producerId"),
         consumer_id: id("consumerId"),
+        data_producer_id: id("dataProducerId"),
+        data_consumer_id: id("dataConsumerId"),
     })
 }
 
@@ -383,6 +425,48 @@ pub struct DtlsParameters {
     pub fingerprints: Vec<Fingerprint>,
 }
 
+/// What a WebRTC transport is made with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebRtcOptions {
+    /// Offer UDP candidates.
+    pub udp: bool,
+    /// Offer passive TCP candidates.
+    pub tcp: bool,
+    /// TCP candidates first.
+    pub prefer_tcp: bool,
+    /// Carry data channels.
+    pub enable_sctp: bool,
+}
+
+impl Default for WebRtcOptions {
+    fn default() -> Self {
+        WebRtcOptions { udp: true, tcp: true, prefer_tcp: false, enable_sctp: false }
+    }
+}
+
+/// SCTP parameters of a transport, in the words of v3 before and after 3.20.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SctpParameters {
+    /// Always 5000.
+    pub port: u16,
+    /// Streams we may send on at first.
+    #[serde(rename = "OS")]
+    pub os: u16,
+    /// Streams we take.
+    #[serde(rename = "MIS")]
+    pub mis: u16,
+    /// Bytes of the largest message we take; the older word for `max_receive_message_size`.
+    pub max_message_size: u32,
+    /// Bytes of the largest message we send.
+    pub max_send_message_size: u32,
+    /// Bytes of the largest message we take.
+    pub max_receive_message_size: u32,
+    /// Data channels (RFC 8831), as opposed to bare SCTP.
+    pub is_data_channel: bool,
+}
+
 /// What the maker of a WebRTC transport needs of its dump.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -399,6 +483,9 @@ pub struct WebRtcTransport {
     /// Our certificate and role.
     #[serde(rename = "dtlsLocalParameters")]
     pub dtls: DtlsParameters,
+    /// Data channels, where they were asked for.
+    #[serde(rename = "sctpParameters", default, skip_serializing_if = "Option::is_none")]
+    pub sctp: Option<SctpParameters>,
 }
 
 #[cfg(test)]

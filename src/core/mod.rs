@@ -5,10 +5,12 @@
 //! router → transport, peer, room → worker → control → io` (held by `tests/integration/layering.rs`).
 
 pub mod auth;
+pub mod base64;
 pub mod capabilities;
 pub mod consumer;
 pub mod control;
 pub mod convert;
+pub mod data;
 pub mod id;
 pub mod io;
 pub mod lane;

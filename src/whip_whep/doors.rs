@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::control::{
-    ControlError, IceParameters, Join, JoinError, Peer, Produce, Rooms, WebRtcTransport,
+    ControlError, IceParameters, Join, JoinError, Peer, Produce, Rooms, WebRtcOptions, WebRtcTransport,
 };
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
 use crate::core::peer::CloseReason;
@@ -81,7 +81,7 @@ impl Member for Peer {
     }
 
     async fn transport(&self) -> Result<WebRtcTransport, ControlError> {
-        self.create_webrtc_transport().await
+        self.create_webrtc_transport(WebRtcOptions::default()).await
     }
 
     async fn connect(

@@ -98,6 +98,7 @@ impl Member for Guest {
                 role: DtlsRole::Auto,
                 fingerprints: vec![Fingerprint { algorithm: "sha-256".into(), value: hex() }],
             },
+            sctp: None,
         })
     }
 

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// The parts of `core`, bottom to top. A part names those before it.
 const CORE: &[&str] = &[
+    "base64",
     "id",
     "time",
     "error",
@@ -32,6 +33,7 @@ const CORE: &[&str] = &[
     "payload",
     "profile",
     "capabilities",
+    "data",
     "session",
     "convert",
     "mail",

@@ -26,6 +26,12 @@ pub struct RoomsConfig {
     pub max_app_data_bytes: usize,
     /// Transports of one peer. Default 4.
     pub max_transports_per_peer: usize,
+    /// Data channels one peer may send on. Default 16.
+    pub max_data_producers_per_peer: usize,
+    /// Data channels one peer may receive. Default 256.
+    pub max_data_consumers_per_peer: usize,
+    /// Bytes of a data channel's label, and of its protocol. Default 256.
+    pub max_data_label_bytes: usize,
     /// Viewers served by one router; more go to a router on another worker, where there is one. Default 500.
     pub receivers_per_router: usize,
     /// How long the room waits for the tracks of a publisher that came back, in milliseconds, before
@@ -80,6 +86,9 @@ impl Default for RoomsConfig {
             max_waiting_events: 1_024,
             max_app_data_bytes: 16_384,
             max_transports_per_peer: 4,
+            max_data_producers_per_peer: 16,
+            max_data_consumers_per_peer: 256,
+            max_data_label_bytes: 256,
             receivers_per_router: 500,
             takeover_wait_ms: 3_000,
             convert_linger_ms: 5_000,

@@ -1,7 +1,7 @@
 //! What happens in rooms, for whoever watches: members, tracks, who speaks, calls, notices.
 //!
-//! Within a room the order can be relied on: `PeerJoined` before that peer's `TrackAdded`, `TrackRemoved` before
-//! `PeerLeft`, everybody's `PeerLeft` before `RoomClosed`. Watchers are never waited for.
+//! Within a room the order can be relied on: `PeerJoined` before that peer's `TrackAdded` and `DataAdded`,
+//! `TrackRemoved` and `DataRemoved` before `PeerLeft`, everybody's `PeerLeft` before `RoomClosed`. Watchers are never waited for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::control::calls::CallEvent;
+use crate::core::control::data::DataInfo;
 use crate::core::control::queue::{End, Reader, Writer, queue};
 use crate::core::control::rooms::Rooms;
 use crate::core::control::state::State;
-use crate::core::id::{ConnId, ProducerId};
+use crate::core::id::{ConnId, DataProducerId, ProducerId};
 use crate::core::peer::{CloseReason, Layers, Member, PeerKind, Track};
 use crate::core::room::RoomName;
 
@@ -50,6 +51,15 @@ pub enum RoomEvent {
         conn: ConnId,
         /// Which.
         producer: ProducerId,
+    },
+    /// A data channel can be consumed.
+    DataAdded(DataInfo),
+    /// A data channel is gone.
+    DataRemoved {
+        /// Whose.
+        conn: ConnId,
+        /// Which.
+        data_producer: DataProducerId,
     },
     /// Who speaks now, or nobody.
     ActiveSpeaker(Option<(ConnId, ProducerId)>),
@@ -277,6 +287,7 @@ impl State {
             events.push(RoomEvent::PeerJoined(PeerInfo::of(peer)));
             let tracks = peer.tracks.iter().filter(|track| track.ready);
             events.extend(tracks.map(|track| RoomEvent::TrackAdded(TrackInfo::of(conn, track))));
+            events.extend(self.data.of(conn).cloned().map(RoomEvent::DataAdded));
         }
         events
     }

@@ -17,7 +17,7 @@ use crate::core::control::state::State;
 use crate::core::convert::Sound;
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
 use crate::core::mail::Mail;
-use crate::core::message::{DtlsParameters, IceParameters, Method, WebRtcTransport};
+use crate::core::message::{DtlsParameters, IceParameters, Method, WebRtcOptions, WebRtcTransport};
 use crate::core::peer::CloseReason;
 use crate::core::room::RoomName;
 use crate::core::session::{DtlsRole, Fingerprint, Session};
@@ -129,8 +129,11 @@ impl Peer {
     }
 
     /// Makes a WebRTC transport for it on its room's worker.
-    pub async fn create_webrtc_transport(&self) -> Result<WebRtcTransport, ControlError> {
-        let pending = self.rooms.step(|state| state.create_webrtc(self.conn()))?;
+    pub async fn create_webrtc_transport(
+        &self,
+        options: WebRtcOptions,
+    ) -> Result<WebRtcTransport, ControlError> {
+        let pending = self.rooms.step(|state| state.create_webrtc(self.conn(), options))?;
         read(answer(pending).await?)
     }
 

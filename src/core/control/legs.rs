@@ -12,6 +12,7 @@ use crate::core::control::handle::{Peer, answer, read};
 use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::publish::Pending;
 use crate::core::control::state::{Reply, State, on_transport};
+use crate::core::data::SctpStreamParameters;
 use crate::core::id::{ConnId, ConsumerId, TransportId};
 use crate::core::message::Method;
 use crate::core::plain::{PlainOptions, PlainRemote, PlainTransport};
@@ -44,6 +45,15 @@ impl Peer {
         let data = json!({"digits": digits, "duration": ms});
         self.ask_consumer(consumer, Method::XConsumerSendDtmf, data).await.map(drop)
     }
+}
+
+/// Data of `x.datachannel`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChannelData {
+    sctp_stream_parameters: SctpStreamParameters,
+    label: String,
+    protocol: String,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +100,15 @@ impl State {
                 PeerEvent::MediaStarted { transport }
             }
             "x.keyframerequest" => PeerEvent::KeyframeRequested { transport },
+            "x.datachannel" => match ChannelData::deserialize(data) {
+                Ok(ChannelData { sctp_stream_parameters: parameters, label, protocol }) => {
+                    PeerEvent::DataChannel { transport, parameters, label, protocol }
+                }
+                Err(error) => {
+                    warn!(%conn, %error, "a data channel's event was not understood");
+                    return true;
+                }
+            },
             _ => return false,
         };
         match &event {

@@ -181,6 +181,7 @@ impl State {
         info!(%conn, room = %entry.room, kind = %entry.peer.kind, code = reason.code, "left: {}", reason.text);
         entry.shared.end(reason.clone());
         self.dispatcher.drop_load(entry.peer.worker);
+        self.close_data_of(conn);
         let feeds = std::mem::take(&mut entry.peer.feeds);
         for feed in &feeds {
             self.dispatcher.unsubscribe(feed.consumer.0);

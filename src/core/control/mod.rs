@@ -7,6 +7,7 @@ mod asks;
 pub mod calls;
 mod config;
 mod consume;
+mod data;
 pub mod dispatcher;
 mod error;
 mod events;
@@ -28,11 +29,14 @@ mod state;
 mod tests;
 mod timers;
 
-pub use crate::core::message::{DtlsParameters, IceCandidate, IceParameters, WebRtcTransport};
+pub use crate::core::message::{
+    DtlsParameters, IceCandidate, IceParameters, SctpParameters, WebRtcOptions, WebRtcTransport,
+};
 pub use crate::core::plain::{PlainOptions, PlainRemote, PlainTransport, SdesKeys};
 pub use calls::{CallError, CallEvent, CallInfo, CallState, Calls, Dial};
 pub use config::RoomsConfig;
 pub use consume::Consumed;
+pub use data::{DataConsumed, DataInfo};
 pub use error::{ControlError, JoinError};
 pub use events::{AllEvents, PeerInfo, RoomEvent, RoomEvents, TrackInfo};
 pub use handle::{Peer, Produce};

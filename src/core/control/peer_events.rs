@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::core::control::handle::Peer;
 use crate::core::control::queue::{End, Reader, Writer, queue};
-use crate::core::id::{ConsumerId, ProducerId, TransportId};
+use crate::core::data::{DataMessage, SctpStreamParameters};
+use crate::core::id::{ConsumerId, DataConsumerId, DataProducerId, ProducerId, TransportId};
 use crate::core::peer::CloseReason;
 use crate::core::profile::Profile;
 
@@ -45,6 +46,42 @@ pub enum PeerEvent {
         /// On this transport.
         transport: TransportId,
     },
+    /// The state of SCTP: `connecting`, `connected`, `failed`, `closed`.
+    SctpState {
+        /// On this transport.
+        transport: TransportId,
+        /// As in the protocol.
+        state: String,
+    },
+    /// The party opened a data channel in band (RFC 8832). What it says waits until
+    /// [`Peer::produce_data`] names the stream.
+    DataChannel {
+        /// On this transport.
+        transport: TransportId,
+        /// Its stream and how it delivers.
+        parameters: SctpStreamParameters,
+        /// Its name for applications.
+        label: String,
+        /// The sub-protocol spoken on it.
+        protocol: String,
+    },
+    /// A data producer of the party is gone: it closed the channel, or the transport ended.
+    DataProducerClosed(DataProducerId),
+    /// A data consumer of the party is gone: what it consumed ended, or the party did not take what was sent.
+    DataConsumerClosed(DataConsumerId),
+    /// What a data consumer consumes is paused.
+    DataConsumerPaused(DataConsumerId),
+    /// What a data consumer consumes flows again.
+    DataConsumerResumed(DataConsumerId),
+    /// A message for a consumer made by [`Peer::consume_direct_data`].
+    DataMessage {
+        /// The data consumer.
+        consumer: DataConsumerId,
+        /// The message.
+        message: DataMessage,
+    },
+    /// No more waits for a receiver than [`Peer::set_buffered_amount_low_threshold`] named.
+    BufferedAmountLow(DataConsumerId),
     /// The state of ICE: `connected`, `completed`, `disconnected`, ...
     IceState {
         /// On this transport.

@@ -15,7 +15,7 @@ use crate::core::control::state::{
 use crate::core::convert::Format;
 use crate::core::id::{ConnId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::mail::Mail;
-use crate::core::message::{Internal, Method};
+use crate::core::message::{Internal, Method, WebRtcOptions};
 use crate::core::peer::{Layers, Member, Track};
 use crate::core::room::RoomName;
 
@@ -56,10 +56,13 @@ impl State {
     }
 
     /// Asks for a WebRTC transport.
-    pub fn create_webrtc(&mut self, conn: ConnId) -> Result<Pending, ControlError> {
+    pub fn create_webrtc(&mut self, conn: ConnId, options: WebRtcOptions) -> Result<Pending, ControlError> {
         let (router, worker, id) = self.new_transport(conn)?;
         let (waiter, pending) = oneshot::channel();
-        let data = json!({"udp": true, "tcp": true, "x.connId": conn});
+        let mut data = json!(options);
+        if let Some(fields) = data.as_object_mut() {
+            fields.insert("x.connId".into(), json!(conn));
+        }
         let reply = Reply::Transport(conn, id, waiter);
         self.ask(worker, Method::RouterCreateWebRtcTransport, on_transport(router, id), data, reply);
         Ok(pending)

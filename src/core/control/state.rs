@@ -14,6 +14,7 @@ use tracing::{debug, trace, warn};
 
 use crate::core::control::calls::Calls;
 use crate::core::control::config::RoomsConfig;
+use crate::core::control::data::Channels;
 use crate::core::control::dispatcher::{Dispatcher, Incoming, Link};
 use crate::core::control::error::ControlError;
 use crate::core::control::events::Watchers;
@@ -22,7 +23,9 @@ use crate::core::control::jobs::Conversion;
 use crate::core::control::mix::RoomMix;
 use crate::core::control::timers::Timers;
 use crate::core::convert::{Converter, Mixer};
-use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
+use crate::core::id::{
+    ConnId, ConsumerId, DataConsumerId, DataProducerId, ProducerId, RouterId, TransportId, WorkerId,
+};
 use crate::core::mail::MailSender;
 use crate::core::message::{CloseEvent, Internal, Method, TrackEvent};
 use crate::core::peer::{CloseReason, Member};
@@ -48,6 +51,10 @@ pub(super) enum Reply {
     Track(ConnId, ProducerId, Option<Waiter>),
     /// A peer's consumer.
     Feed(ConnId, ConsumerId, Waiter),
+    /// A peer's data producer.
+    DataProducer(DataProducerId, Waiter),
+    /// A peer's data consumer.
+    DataConsumer(DataConsumerId, Waiter),
     /// A step of a conversion.
     Job(u32),
     /// A step of piping something to a router.
@@ -63,6 +70,10 @@ pub(super) enum Target {
     Transport(ConnId),
     /// A peer's consumer.
     Feed(ConnId),
+    /// A peer's data producer.
+    DataProducer(ConnId),
+    /// A peer's data consumer.
+    DataConsumer(ConnId),
     /// The transport of a conversion.
     Job(u32),
     /// The transport of a room's mix.
@@ -112,6 +123,7 @@ pub(super) struct State {
     pub timers: Timers<Timer>,
     pub rooms: BTreeMap<RoomName, Room>,
     pub members: HashMap<ConnId, Entry>,
+    pub data: Channels,
     pub jobs: HashMap<u32, Conversion>,
     /// Rooms whose voices are mixed.
     pub mixes: HashMap<RoomName, RoomMix>,
@@ -144,6 +156,7 @@ impl State {
             timers: Timers::default(),
             rooms: BTreeMap::new(),
             members: HashMap::new(),
+            data: Channels::default(),
             jobs: HashMap::new(),
             failures: HashMap::new(),
             busy: HashMap::new(),
@@ -157,7 +170,14 @@ impl State {
 
     /// Asks a worker for something whose failure is dealt with by `reply`.
     pub fn ask(&mut self, worker: WorkerId, method: Method, internal: Internal, data: Value, reply: Reply) {
-        let patient = matches!(reply, Reply::Value(_) | Reply::Transport(..) | Reply::Feed(..));
+        let patient = matches!(
+            reply,
+            Reply::Value(_)
+                | Reply::Transport(..)
+                | Reply::Feed(..)
+                | Reply::DataProducer(..)
+                | Reply::DataConsumer(..)
+        );
         self.timers.nudge();
         let request = (method, internal, data);
         if let Err((reply, error)) = self.dispatcher.request(worker, request, reply, patient) {
@@ -245,6 +265,8 @@ impl State {
                 }
                 drop(waiter.send(result));
             }
+            Reply::DataProducer(id, waiter) => self.data_producer_answered(id, waiter, result),
+            Reply::DataConsumer(id, waiter) => self.data_consumer_answered(id, waiter, result),
             Reply::Job(job) => {
                 if let Err(error) = result {
                     self.job_failed(job, &error.to_string());
@@ -278,6 +300,10 @@ impl State {
                 trace!(%conn, event, %data, "transport");
             }
             (Target::Feed(conn), _) => debug!(%conn, consumer = target, event, "consumer"),
+            (Target::DataProducer(conn), _) => self.data_producer_event(conn, DataProducerId(target), event),
+            (Target::DataConsumer(conn), _) => {
+                self.data_consumer_event(conn, DataConsumerId(target), event, &data);
+            }
             (Target::Job(job), "close") => {
                 let reason = CloseEvent::read(data).reason;
                 self.job_failed(job, &reason);

@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::core::auth::Principal;
-    use crate::core::control::{ControlError, Join, RoomsConfig};
+    use crate::core::control::{ControlError, Join, RoomsConfig, WebRtcOptions};
     use crate::core::id::WorkerId;
     use crate::core::io::stats::IoStats;
     use crate::core::lane::Wake;
@@ -179,7 +179,10 @@ mod tests {
             let room = RoomName::new("r", &[]).expect("a name");
             let join = Join { publishes: true, ..Join::new(room, PeerKind::Whip, Principal::internal()) };
             let peer = rooms.join(join).await.expect("joined");
-            assert_eq!(peer.create_webrtc_transport().await, Err(ControlError::WorkerLost));
+            assert_eq!(
+                peer.create_webrtc_transport(WebRtcOptions::default()).await,
+                Err(ControlError::WorkerLost)
+            );
             assert_eq!(peer.closed().await.code, "worker_lost");
         });
         worker.join().expect("no panic");

@@ -116,7 +116,24 @@ impl Worker {
             | Method::ProducerSetPreferredProfile
             | Method::ConsumerSetPreferredProfile
             | Method::ConsumerSetEncodingPreferences
-            | Method::XConsumerSetPreferredLayers => {
+            | Method::XConsumerSetPreferredLayers
+            | Method::XTransportProduceData
+            | Method::XTransportConsumeData
+            | Method::XRouterProduceData
+            | Method::XRouterConsumeData
+            | Method::XDataProducerClose
+            | Method::XDataProducerDump
+            | Method::XDataProducerGetStats
+            | Method::XDataProducerPause
+            | Method::XDataProducerResume
+            | Method::XDataProducerSend
+            | Method::XDataConsumerClose
+            | Method::XDataConsumerDump
+            | Method::XDataConsumerGetStats
+            | Method::XDataConsumerPause
+            | Method::XDataConsumerResume
+            | Method::XDataConsumerSend
+            | Method::XDataConsumerSetBufferedAmountLowThreshold => {
                 Err(format!("method \"{}\" is not supported by this version", request.method))
             }
         }

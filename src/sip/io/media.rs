@@ -8,7 +8,9 @@ use tracing::{debug, info};
 
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Kind, RtpParameters};
-use crate::core::control::{ControlError, Join, JoinError, Peer, PeerEvent, PeerEvents, Produce, Rooms};
+use crate::core::control::{
+    ControlError, Join, JoinError, Peer, PeerEvent, PeerEvents, Produce, Rooms, WebRtcOptions,
+};
 use crate::core::convert::Sound;
 use crate::core::id::{ConsumerId, ProducerId, TransportId};
 use crate::core::peer::{CloseReason, PeerKind};
@@ -253,7 +255,7 @@ impl Leg {
                 (made.id, local)
             }
             How::Dtls => {
-                let made = self.peer()?.create_webrtc_transport().await?;
+                let made = self.peer()?.create_webrtc_transport(WebRtcOptions::default()).await?;
                 let udp = made.candidates.iter().filter(|candidate| candidate.protocol == "udp");
                 let local = Local::Dtls {
                     ice: (made.ice.username_fragment, made.ice.password),

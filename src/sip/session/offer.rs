@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use crate::core::base64;
 use crate::core::capabilities::{Encoding, Kind, RtcpFeedback, RtcpParameters, RtpCodec, RtpParameters};
 use crate::core::plain::{PlainRemote, SdesKeys};
 use crate::core::rtp::keys::SrtpProfile;
@@ -15,7 +16,7 @@ use crate::core::session::DtlsRole;
 use crate::sip::config::Srtp;
 use crate::sip::session::media::{ConnectStream, How, Local, OpenStream, Remote};
 use crate::sip::session::random;
-use crate::sip::wire::sdp::{Codec, Crypto, Description, Direction, Media, Setup, to_base64};
+use crate::sip::wire::sdp::{Codec, Crypto, Description, Direction, Media, Setup};
 
 /// What this call may use.
 #[derive(Clone, Debug)]
@@ -651,7 +652,7 @@ fn write_guard(live: &Live, local: &Local, out: &mut String) {
         Guard::None => {}
         Guard::Sdes(keys) => {
             for (tag, suite, keys) in keys {
-                out.push_str(&format!("a=crypto:{tag} {suite} inline:{}\r\n", to_base64(&keys.inline)));
+                out.push_str(&format!("a=crypto:{tag} {suite} inline:{}\r\n", base64::encode(&keys.inline)));
             }
         }
         Guard::Dtls(setup) => {

@@ -5,6 +5,7 @@ use aws_lc_rs::digest;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
+use crate::core::base64;
 use crate::core::session::Fingerprint;
 use crate::webrtc::WebRtcError;
 
@@ -105,27 +106,10 @@ fn hex_pairs(bytes: &[u8]) -> String {
 
 fn pem_block(label: &str, der: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");
-    let encoded = base64(der);
+    let encoded = base64::encode(der);
     for line in encoded.as_bytes().chunks(64) {
         text.push_str(&String::from_utf8_lossy(line));
         text.push('\n');
     }
     text + &format!("-----END {label}-----\n")
-}
-
-/// RFC 4648 §4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let mut group = [0; 4];
-        group[1..=chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes(group);
-        for position in 0..4 {
-            let index = (bits >> (18 - 6 * position)) & 63;
-            let filled = position <= chunk.len();
-            text.push(if filled { char::from(ALPHABET[index as usize]) } else { '=' });
-        }
-    }
-    text
 }

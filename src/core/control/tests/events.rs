@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, Waker};
 
 use super::fake::{Net, h264, opus};
-use crate::core::control::{End, RoomEvent, RoomEvents};
+use crate::core::control::{End, RoomEvent, RoomEvents, WebRtcOptions};
 use crate::core::peer::CloseReason;
 use crate::core::room::RoomName;
 
@@ -72,7 +72,7 @@ fn spies_are_shown_only_to_those_with_rights_over_the_room() {
         (join.name, join.spy) = (Some("spy".into()), true);
     });
     let spy = spy.expect("let in");
-    let transport = net.run(spy.create_webrtc_transport()).expect("a transport").id;
+    let transport = net.run(spy.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
     let refused = net.run(spy.produce(
         transport,
         crate::core::control::Produce::new(

@@ -14,7 +14,7 @@ use crate::core::auth::Principal;
 use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
 use crate::core::control::dispatcher::Link;
 use crate::core::control::tests::mirror::{Mirror, Script};
-use crate::core::control::{ControlError, Join, JoinError, Peer, Produce, Rooms, RoomsConfig};
+use crate::core::control::{ControlError, Join, JoinError, Peer, Produce, Rooms, RoomsConfig, WebRtcOptions};
 use crate::core::convert::{Converter, DirectIn, Format, Job, MixCommand, MixJob, Mixer, Refusal};
 use crate::core::id::{ConsumerId, ProducerId, TransportId, WorkerId};
 use crate::core::lane::{Closed, Wake};
@@ -551,7 +551,8 @@ impl Net {
     /// A WHIP publisher with the given codecs; returns its producers in their order.
     pub fn publish(&mut self, name: &str, codecs: &[RtpCodec]) -> (Peer, Vec<ProducerId>) {
         let peer = self.join_publisher(name);
-        let transport = self.run(peer.create_webrtc_transport()).expect("a transport").id;
+        let transport =
+            self.run(peer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
         let producers = codecs.iter().map(|codec| self.produce(&peer, transport, codec)).collect();
         (peer, producers)
     }
@@ -565,7 +566,8 @@ impl Net {
     /// A party that sends and hears, as a telephone does: its producer and its consumer.
     pub fn call(&mut self, name: &str, codec: &RtpCodec) -> (Peer, ProducerId, ConsumerId) {
         let peer = self.join_publisher(name);
-        let transport = self.run(peer.create_webrtc_transport()).expect("a transport").id;
+        let transport =
+            self.run(peer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
         let producer = self.produce(&peer, transport, codec);
         self.ssrc += 1;
         let consumer = self.run(peer.consume_program(transport, Kind::Audio, one(codec, self.ssrc)));
@@ -596,7 +598,8 @@ impl Net {
 
     pub fn view_of(&mut self, watch: Option<&str>, codecs: &[RtpCodec]) -> (Peer, Vec<ConsumerId>) {
         let peer = self.try_join(false, |join| join.watch = watch.map(Into::into)).expect("let in");
-        let transport = self.run(peer.create_webrtc_transport()).expect("a transport").id;
+        let transport =
+            self.run(peer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
         let consume = |codec: &RtpCodec| {
             self.ssrc += 1;
             let pending = peer.consume_program(transport, kind_of(codec), one(codec, self.ssrc));

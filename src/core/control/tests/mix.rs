@@ -2,6 +2,7 @@
 
 use super::fake::{Net, aac, h264, opus, pcmu, vp8};
 use super::{one_worker, track};
+use crate::core::control::WebRtcOptions;
 use crate::core::convert::{DirectIn, MixCommand, Sound};
 use crate::core::id::{ConsumerId, ProducerId};
 
@@ -81,7 +82,8 @@ fn a_browser_and_a_telephone_understand_each_other() {
     assert!(net.source(viewer_hears[0]).is_some_and(|source| source != voice && !voices.contains(&source)));
     // With the browser gone, a viewer that takes G.711 too gets the telephone as it is, unless told otherwise.
     net.leave(&browser);
-    let transport = net.run(viewer.create_webrtc_transport()).expect("a transport").id;
+    let transport =
+        net.run(viewer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
     let mut both = super::fake::one(&opus(), 77);
     both.codecs.push(pcmu());
     let kind = crate::core::capabilities::Kind::Audio;
@@ -158,7 +160,7 @@ fn the_picture_follows_the_speaker_without_flapping() {
     net.speaks(voice_c[0]);
     assert_eq!(sees(&net), Some(pictures_b[1]), "a voice without a picture changes nothing");
     // The speaker sees who spoke before.
-    let transport = net.run(b.create_webrtc_transport()).expect("a transport").id;
+    let transport = net.run(b.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
     let rtp = super::fake::one(&h264(), 99);
     let own = net.run(b.consume_program(transport, crate::core::capabilities::Kind::Video, rtp));
     assert_eq!(net.source(own.expect("a consumer")), Some(pictures_a[1]));

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::core::auth::Principal;
 use crate::core::capabilities::Kind;
-use crate::core::control::{ControlError, JoinError, Produce};
+use crate::core::control::{ControlError, JoinError, Produce, WebRtcOptions};
 use crate::core::message::Method;
 use crate::core::peer::{CloseReason, PeerKind};
 use crate::core::room::RoomName;
@@ -33,7 +33,8 @@ fn a_viewer_is_fed_from_the_publisher_until_it_leaves() {
     assert_eq!(net.try_join(false, |_| {}).err(), Some(JoinError::NothingLive));
     let publisher = net.join_publisher("live");
     assert_eq!(net.try_join(false, |_| {}).err(), Some(JoinError::NothingLive));
-    let transport = net.run(publisher.create_webrtc_transport()).expect("a transport");
+    let transport =
+        net.run(publisher.create_webrtc_transport(WebRtcOptions::default())).expect("a transport");
     assert_eq!((transport.ice.username_fragment.as_str(), transport.dtls.role), ("u", DtlsRole::Auto));
     let ice = Some(("a".to_owned(), "b".to_owned()));
     let role = net.run(publisher.connect_webrtc(transport.id, DtlsRole::Client, Vec::new(), ice));
@@ -55,7 +56,10 @@ fn a_viewer_is_fed_from_the_publisher_until_it_leaves() {
     assert_eq!(net.source(consumers[1]), Some(producers[0]));
     net.leave(&again);
     net.leave(&viewer);
-    assert_eq!(Net::error(net.poll(viewer.create_webrtc_transport()).expect("done")), ControlError::Closed);
+    assert_eq!(
+        Net::error(net.poll(viewer.create_webrtc_transport(WebRtcOptions::default())).expect("done")),
+        ControlError::Closed
+    );
     net.assert_clean();
 }
 
@@ -71,7 +75,7 @@ fn a_publisher_that_comes_back_takes_over_without_a_flash_of_another() {
     assert_eq!(net.source(consumers[0]), None);
     net.advance(2_900);
     assert_eq!(net.source(consumers[0]), None);
-    let transport = net.run(new.create_webrtc_transport()).expect("a transport").id;
+    let transport = net.run(new.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
     let producer = net.produce(&new, transport, &h264());
     assert_eq!(net.source(consumers[0]), Some(producer));
 
@@ -261,7 +265,7 @@ fn a_lost_worker_takes_its_rooms_and_nothing_else() {
     let elsewhere = net.try_join(true, |join| join.room = RoomName::new("other", &[]).expect("a name"));
     let elsewhere = elsewhere.expect("let in");
     assert_eq!((net.workers[0].routers.len(), net.workers[1].routers.len()), (1, 1));
-    let mut waiting = Box::pin(here.create_webrtc_transport());
+    let mut waiting = Box::pin(here.create_webrtc_transport(WebRtcOptions::default()));
     net.workers[0].silent = true;
     assert_eq!(net.poll(waiting.as_mut()), None);
     net.kill(0);
@@ -286,7 +290,7 @@ fn a_worker_that_does_not_answer_costs_the_request() {
     let mut net = one_worker();
     let publisher = net.join_publisher("live");
     net.workers[0].silent = true;
-    let mut waiting = Box::pin(publisher.create_webrtc_transport());
+    let mut waiting = Box::pin(publisher.create_webrtc_transport(WebRtcOptions::default()));
     assert_eq!(net.poll(waiting.as_mut()), None);
     net.advance(5_000);
     assert_eq!(net.poll(waiting.as_mut()), None);
@@ -299,7 +303,8 @@ fn a_worker_that_takes_nothing_is_refused_work_and_then_given_up() {
     let mut net = Net::new(1, |config| config.max_pending_requests = 4);
     let publisher = net.join_publisher("live");
     net.workers[0].silent = true;
-    let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(publisher.create_webrtc_transport())).collect();
+    let mut waiting: Vec<_> =
+        (0..4).map(|_| Box::pin(publisher.create_webrtc_transport(WebRtcOptions::default()))).collect();
     for future in &mut waiting {
         assert_eq!(net.poll(future.as_mut()), None);
     }
@@ -308,7 +313,7 @@ fn a_worker_that_takes_nothing_is_refused_work_and_then_given_up() {
         Some(true)
     );
     let other = net.try_join(true, |join| join.name = Some("b".into())).expect("let in");
-    let refused = net.poll(other.create_webrtc_transport());
+    let refused = net.poll(other.create_webrtc_transport(WebRtcOptions::default()));
     assert_eq!(refused, Some(Err(ControlError::Overloaded)));
     // What must be asked for is asked for beyond the bound, but not without end.
     for n in 0..4 {
@@ -398,7 +403,7 @@ fn limits_hold() {
     let (viewer, _) = net.view(&[opus()]);
     assert_eq!(net.try_join(false, |_| {}).err(), Some(JoinError::RoomFull));
     for peer in [&publisher, &viewer] {
-        let refused = net.run(peer.create_webrtc_transport());
+        let refused = net.run(peer.create_webrtc_transport(WebRtcOptions::default()));
         assert!(matches!(Net::error(refused), ControlError::NotAllowed(_)));
     }
     // Taking over needs no place of its own.
@@ -446,7 +451,7 @@ fn a_room_that_cannot_be_made_closes_its_peers() {
     assert_eq!(net.closed(&peer).map(|reason| reason.code), Some("error"));
     net.workers[0].refuse = Some(Method::RouterCreateProducer);
     let peer = net.try_join(true, |join| join.kind = PeerKind::Whip).expect("let in");
-    let transport = net.run(peer.create_webrtc_transport()).expect("a transport").id;
+    let transport = net.run(peer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
     let refused = net.run(peer.produce(transport, Produce::new(Kind::Audio, fake::one(&opus(), 1))));
     assert_eq!(Net::error(refused), ControlError::Rejected("refused on purpose".into()));
     assert!(!net.rooms.summaries()[0].live);

@@ -2,6 +2,7 @@
 //! them is laid before each keyframe that comes without, because receivers here get them in band.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use crate::core::base64;
 use crate::core::capabilities::RtpParameters;
 use crate::core::payload::h264::{FU_A, NAL_IDR, NAL_PPS, NAL_SPS, STAP_A, nal_type};
 use crate::core::rtp::header::RtpView;
@@ -25,7 +26,8 @@ impl ParameterSets {
     pub fn new(parameters: &RtpParameters) -> Option<Self> {
         let codec = parameters.codecs.iter().find(|codec| codec.is("video/H264"))?;
         let sprop = codec.parameter("sprop-parameter-sets")?;
-        let sets: Option<Vec<Vec<u8>>> = sprop.split(',').map(|set| base64(set.trim())).collect();
+        let sets: Option<Vec<Vec<u8>>> =
+            sprop.split(',').map(|set| base64::decode(set.trim()).filter(|set| !set.is_empty())).collect();
         let sets = sets?;
         let known = |set: &Vec<u8>| matches!(nal_type(set), NAL_SPS | NAL_PPS);
         if !sets.iter().all(known) || !sets.iter().any(|set| nal_type(set) == NAL_SPS) {
@@ -78,32 +80,6 @@ fn contents(payload: &[u8]) -> (bool, bool) {
         }
         _ => of(payload),
     }
-}
-
-/// Base64, with padding or without (RFC 4648 §4).
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0u32);
-    for c in text.trim_end_matches('=').bytes() {
-        let value = match c {
-            b'A'..=b'Z' => c.wrapping_sub(b'A'),
-            b'a'..=b'z' => c.wrapping_sub(b'a').wrapping_add(26),
-            b'0'..=b'9' => c.wrapping_sub(b'0').wrapping_add(52),
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        count = count.saturating_add(6);
-        if count >= 8 {
-            count = count.saturating_sub(8);
-            out.push((bits >> count) as u8);
-            bits &= !(u32::MAX << count);
-        }
-        if out.len() > MAX_BYTES {
-            return None;
-        }
-    }
-    (!out.is_empty()).then_some(out)
 }
 
 #[cfg(test)]
