@@ -54,6 +54,8 @@ pub enum PipeMessage {
     KeyframeRequest {
         /// The track's number on the pipe.
         track: u32,
+        /// Which of its streams.
+        stream: u8,
     },
 }
 
@@ -62,6 +64,8 @@ pub enum PipeMessage {
 pub struct PipePacket {
     /// The track's number on the pipe: the consumer's id on the sending side.
     pub track: u32,
+    /// Which of its streams.
+    pub stream: u8,
     /// What is known of it.
     pub meta: PacketMeta,
     /// Its header extension elements.

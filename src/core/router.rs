@@ -69,11 +69,18 @@ impl Router {
         !self.changed.is_empty()
     }
 
-    /// Notes that a consumer's receiver cannot go on without a keyframe: its source is asked, or replays
-    /// what it has. Answers the source when it must be asked.
+    /// Notes that a consumer needs a keyframe of a stream of its source that nobody has yet. Answers the source
+    /// where it must be asked and has not been.
     pub fn want_keyframe(&mut self, consumer: usize) -> Option<usize> {
-        let key = self.consumers.get(consumer)?.producer?;
-        self.producers.get_mut(key)?.keyframes.want();
+        let entry = self.consumers.get(consumer)?;
+        let key = entry.producer?;
+        let source = self.producers.get_mut(key)?;
+        let at = entry.wants_keyframe(source)?;
+        let stream = source.streams.get_mut(at)?;
+        if stream.keyframes.is_wanted() {
+            return None;
+        }
+        stream.keyframes.want();
         Some(key)
     }
 

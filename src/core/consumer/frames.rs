@@ -11,7 +11,7 @@ use crate::core::consumer::cursor::Cursor;
 use crate::core::convert::{DirectOut, Packet};
 use crate::core::lane::{SendError, Sender};
 use crate::core::payload::Depacketizer;
-use crate::core::producer::Producer;
+use crate::core::producer::{Producer, Stream};
 use crate::core::rtp::extension::ExtensionKind;
 use crate::core::rtp::store::{DISCARDABLE, KEYFRAME, Stored};
 use crate::core::session::Frame;
@@ -42,13 +42,19 @@ impl FrameOutput {
         self.pending.clear();
     }
 
-    pub(super) fn send(&mut self, source: &Producer, cursor: &mut Cursor, now: MediaTime) -> Progress {
-        let head = source.store.head();
+    pub(super) fn send(
+        &mut self,
+        source: &Producer,
+        stream: &Stream,
+        cursor: &mut Cursor,
+        now: MediaTime,
+    ) -> Progress {
+        let head = stream.store.head();
         loop {
             if !self.drain_pending() {
                 return Progress::Paced(now + RETRY);
             }
-            let Some(packet) = source.store.get(cursor.at()).filter(|_| cursor.at() < head) else {
+            let Some(packet) = stream.store.get(cursor.at()).filter(|_| cursor.at() < head) else {
                 return Progress::Drained;
             };
             let catchup = cursor.is_catching_up();

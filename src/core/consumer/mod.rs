@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::id::{ConnId, ConsumerId};
-use crate::core::producer::Producer;
+use crate::core::producer::{Producer, Stream};
 use crate::core::rtp::rtcp::ReportBlock;
 use crate::core::time::MediaTime;
 
@@ -79,6 +79,8 @@ pub struct Consumer {
     /// What it was enabled with.
     pub parameters: RtpParameters,
     cursor: Cursor,
+    /// Which of its source's streams it reads.
+    stream: usize,
     replayed: Option<MediaTime>,
 }
 
@@ -96,6 +98,7 @@ impl Consumer {
             paused: false,
             parameters: RtpParameters::default(),
             cursor: Cursor::new(),
+            stream: 0,
             replayed: None,
         }
     }
@@ -103,12 +106,19 @@ impl Consumer {
     /// Gives it another source, or none. What comes next continues the stream.
     pub fn set_producer(&mut self, key: Option<usize>, source: Option<&Producer>) {
         self.producer = key;
+        self.stream = 0;
         self.restart(source, true);
+    }
+
+    /// The stream of `source` that it reads.
+    pub fn stream_of<'s>(&self, source: &'s Producer) -> Option<&'s Stream> {
+        source.streams.get(self.stream)
     }
 
     /// Begins anew at the source: with `replay` from its cached group, else from its next keyframe.
     pub fn restart(&mut self, source: Option<&Producer>, replay: bool) {
-        self.cursor.restart(source.map_or(0, |source| source.store.head()), replay);
+        let head = source.and_then(|source| self.stream_of(source)).map_or(0, |stream| stream.store.head());
+        self.cursor.restart(head, replay);
         match &mut self.output {
             Output::Rtp(output) => output.restart(),
             Output::Frames(output) => output.restart(),
@@ -121,12 +131,18 @@ impl Consumer {
         !self.paused && self.producer.is_some() && !matches!(self.output, Output::None)
     }
 
-    /// Whether it waits for a keyframe that nobody has yet.
-    pub fn wants_keyframe(&self, source: &Producer) -> bool {
-        self.kind == Kind::Video
-            && self.is_active()
-            && self.cursor.is_waiting()
-            && source.store.keyframe().is_none_or(|index| !self.cursor.would_take(index))
+    /// The stream of its source it needs a keyframe of that nobody has yet, if it does.
+    pub fn wants_keyframe(&self, source: &Producer) -> Option<usize> {
+        if self.kind != Kind::Video || !self.is_active() || !self.cursor.is_waiting() {
+            return None;
+        }
+        let keyframe = self.stream_of(source)?.store.keyframe();
+        keyframe.is_none_or(|index| !self.cursor.would_take(index)).then_some(self.stream)
+    }
+
+    /// Which stream of its source it reads.
+    pub fn stream(&self) -> usize {
+        self.stream
     }
 
     /// The receiver's decoder lost its picture and the source cannot be asked for a keyframe: replays the
@@ -134,7 +150,8 @@ impl Consumer {
     pub fn replay(&mut self, source: &Producer, now: MediaTime, limits: &ReplayLimits) -> bool {
         let recent =
             self.replayed.is_some_and(|at| now.micros_since(at) < limits.interval.as_micros() as i64);
-        if recent || self.cursor.is_waiting() || source.store.keyframe().is_none() {
+        let keyframe = self.stream_of(source).and_then(|stream| stream.store.keyframe());
+        if recent || self.cursor.is_waiting() || keyframe.is_none() {
             return false;
         }
         self.restart(Some(source), true);
@@ -159,7 +176,10 @@ impl Consumer {
     /// Sends `bytes` of padding, so that the path is loaded as a better picture would; answers what is missing.
     pub fn pad(&mut self, source: &Producer, bytes: usize, sink: &mut Sink<'_>) -> usize {
         match &mut self.output {
-            Output::Rtp(output) if self.kind == Kind::Video => output.pad(source, bytes, sink),
+            Output::Rtp(output) if self.kind == Kind::Video => match source.streams.get(self.stream) {
+                Some(stream) => output.pad(stream, bytes, sink),
+                None => bytes,
+            },
             _ => bytes,
         }
     }
@@ -175,33 +195,34 @@ impl Consumer {
         if !self.is_active() {
             return Progress::Drained;
         }
-        if !self.cursor.is_waiting() && self.cursor.at() < source.store.tail() {
+        let Some(stream) = source.streams.get(self.stream) else { return Progress::Drained };
+        if !self.cursor.is_waiting() && self.cursor.at() < stream.store.tail() {
             // The receiver was held up for longer than the history lasts.
             self.restart(Some(source), false);
         }
         if self.cursor.is_waiting() {
-            let Some(start) = self.cursor.begin(&source.store, self.kind == Kind::Video, now) else {
+            let Some(start) = self.cursor.begin(&stream.store, self.kind == Kind::Video, now) else {
                 return Progress::Drained;
             };
             self.replayed = Some(now);
             if let Output::Rtp(output) = &mut self.output
-                && !output.sync(source, &start)
+                && !output.sync(source, stream, &start)
             {
                 self.restart(Some(source), true);
                 return Progress::Drained;
             }
         }
         match (&mut self.output, sink) {
-            (Output::Rtp(output), Some(sink)) => output.send(source, &mut self.cursor, limits, sink),
-            (Output::Frames(output), _) => output.send(source, &mut self.cursor, now),
-            (Output::Pipe(output), _) => output.send(source, &mut self.cursor, now),
+            (Output::Rtp(output), Some(sink)) => output.send(stream, &mut self.cursor, limits, sink),
+            (Output::Frames(output), _) => output.send(source, stream, &mut self.cursor, now),
+            (Output::Pipe(output), _) => output.send(stream, &mut self.cursor, now),
             _ => Progress::Drained,
         }
     }
 
     /// Nothing may be sent now: sound is left out, pictures wait for their next beginning.
     pub fn hold(&mut self, source: Option<&Producer>) {
-        let head = source.map_or(0, |source| source.store.head());
+        let head = source.and_then(|source| self.stream_of(source)).map_or(0, |stream| stream.store.head());
         if !self.cursor.is_waiting() || self.cursor.at() != head {
             self.restart(source, self.kind == Kind::Video);
         }

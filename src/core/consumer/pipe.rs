@@ -8,7 +8,7 @@ use crate::core::consumer::Progress;
 use crate::core::consumer::cursor::Cursor;
 use crate::core::lane::{SendError, Sender};
 use crate::core::mail::{PipeMessage, PipePacket};
-use crate::core::producer::Producer;
+use crate::core::producer::Stream;
 use crate::core::time::MediaTime;
 
 /// When to look again at a full lane.
@@ -26,13 +26,14 @@ impl PipeOutput {
         PipeOutput { lane, track }
     }
 
-    pub(super) fn send(&mut self, source: &Producer, cursor: &mut Cursor, now: MediaTime) -> Progress {
-        let head = source.store.head();
+    pub(super) fn send(&mut self, stream: &Stream, cursor: &mut Cursor, now: MediaTime) -> Progress {
+        let head = stream.store.head();
         let mut progress = Progress::Drained;
         let mut sent = false;
-        while let Some(packet) = source.store.get(cursor.at()).filter(|_| cursor.at() < head) {
+        while let Some(packet) = stream.store.get(cursor.at()).filter(|_| cursor.at() < head) {
             let message = PipeMessage::Packet(Box::new(PipePacket {
                 track: self.track,
+                stream: 0,
                 meta: packet.meta,
                 extensions: packet.extensions().map(|(kind, data)| (kind, data.to_vec())).collect(),
                 payload: packet.payload.to_vec(),

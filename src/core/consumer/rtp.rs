@@ -12,7 +12,7 @@ use crate::core::consumer::sequence::Sequence;
 use crate::core::consumer::timeline::Timeline;
 use crate::core::consumer::tones::Tones;
 use crate::core::consumer::{Progress, ReplayLimits};
-use crate::core::producer::{Producer, tone_types};
+use crate::core::producer::{Producer, Stream, tone_types};
 use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
 use crate::core::rtp::bwe::Estimator;
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap};
@@ -205,8 +205,8 @@ impl RtpOutput {
     }
 
     /// Joins `source` at `start`; `false` when the receiver takes none of what the source sends there.
-    pub(super) fn sync(&mut self, source: &Producer, start: &Start) -> bool {
-        let Some(first) = source.store.get(start.index) else { return false };
+    pub(super) fn sync(&mut self, source: &Producer, stream: &Stream, start: &Start) -> bool {
+        let Some(first) = stream.store.get(start.index) else { return false };
         let Some(format) = source.format(first.meta.codec) else { return false };
         let Some(codec) = select(&self.accepted, &format.codec) else { return false };
         let payload_type = codec.payload_type;
@@ -224,15 +224,15 @@ impl RtpOutput {
     /// Sends from the cursor on while the pace, the path and the batch allow.
     pub(super) fn send(
         &mut self,
-        source: &Producer,
+        stream: &Stream,
         cursor: &mut Cursor,
         limits: &ReplayLimits,
         sink: &mut Sink<'_>,
     ) -> Progress {
-        if self.send_resends(source, sink) == Progress::Full {
+        if self.send_resends(stream, sink) == Progress::Full {
             return Progress::Full;
         }
-        let head = source.store.head();
+        let head = stream.store.head();
         while cursor.at() < head {
             if *sink.allowance == Some(0) {
                 return Progress::Drained;
@@ -243,7 +243,7 @@ impl RtpOutput {
             if let Err(at) = cursor.may_read(sink.now, limits.bitrate) {
                 return Progress::Paced(at);
             }
-            let Some(packet) = source.store.get(cursor.at()) else {
+            let Some(packet) = stream.store.get(cursor.at()) else {
                 cursor.advance(0, head);
                 continue;
             };
@@ -388,10 +388,10 @@ impl RtpOutput {
     }
 
     /// The timestamp a packet of our own has that begins at `time`: beside the source's where one flows.
-    pub(super) fn timestamp_of(&mut self, source: Option<&Producer>, time: MediaTime, rate: u32) -> u32 {
-        let newest = source.filter(|_| self.current.is_some()).and_then(|source| {
-            let last = source.store.head().checked_sub(1)?;
-            source.store.meta(last)
+    pub(super) fn timestamp_of(&mut self, stream: Option<&Stream>, time: MediaTime, rate: u32) -> u32 {
+        let newest = stream.filter(|_| self.current.is_some()).and_then(|stream| {
+            let last = stream.store.head().checked_sub(1)?;
+            stream.store.meta(last)
         });
         let Some(newest) = newest else { return self.timeline.at(time, rate) };
         let since =
@@ -401,10 +401,10 @@ impl RtpOutput {
     }
 
     /// Passes over what the source has sent; the receiver shall not miss it.
-    pub(super) fn leave_out(&mut self, source: &Producer, cursor: &mut Cursor) {
-        let head = source.store.head();
+    pub(super) fn leave_out(&mut self, stream: &Stream, cursor: &mut Cursor) {
+        let head = stream.store.head();
         while cursor.at() < head {
-            let packet = source.store.get(cursor.at());
+            let packet = stream.store.get(cursor.at());
             if let Some(packet) = &packet {
                 self.sequence.skip(packet.meta.sequence);
             }
@@ -429,7 +429,7 @@ impl RtpOutput {
         !self.resends.is_empty()
     }
 
-    fn send_resends(&mut self, source: &Producer, sink: &mut Sink<'_>) -> Progress {
+    fn send_resends(&mut self, stream: &Stream, sink: &mut Sink<'_>) -> Progress {
         while let Some(sequence) = self.resends.pop() {
             if sink.batch.is_full() {
                 self.resends.push(sequence);
@@ -439,17 +439,17 @@ impl RtpOutput {
                 self.resends.clear();
                 break;
             }
-            self.resend(sequence, source, sink);
+            self.resend(sequence, stream, sink);
         }
         Progress::Drained
     }
 
     /// Sends one packet again: as RTX with its original number in front (RFC 4588 §4), or as it was.
-    fn resend(&mut self, sequence: u16, source: &Producer, sink: &mut Sink<'_>) {
+    fn resend(&mut self, sequence: u16, stream: &Stream, sink: &mut Sink<'_>) {
         let guard =
             self.round_trip.map_or(RESEND_GUARD, |rtt| rtt.clamp(RESEND_GUARD / 2, RESEND_GUARD * 10));
         let Some(sent) = self.history.take_for_resend(sequence, sink.now, guard) else { return };
-        let Some(packet) = source.store.get(sent.index) else { return };
+        let Some(packet) = stream.store.get(sent.index) else { return };
         let Some(current) = self.current else { return };
         let mut fields = HeaderFields {
             marker: packet.meta.marker,
@@ -495,7 +495,7 @@ impl RtpOutput {
 
     /// Sends `bytes` that the receiver can do without: what it got last, again, on the retransmission stream
     /// (RFC 4588), where one was negotiated. Answers what is missing.
-    pub(super) fn pad(&mut self, source: &Producer, bytes: usize, sink: &mut Sink<'_>) -> usize {
+    pub(super) fn pad(&mut self, stream: &Stream, bytes: usize, sink: &mut Sink<'_>) -> usize {
         let Some(current) = self.current.filter(|current| current.rtx_payload_type.is_some()) else {
             return bytes;
         };
@@ -507,7 +507,7 @@ impl RtpOutput {
                 break;
             }
             let Some(sent) = self.history.get(sequence) else { break };
-            let Some(packet) = source.store.get(sent.index) else { break };
+            let Some(packet) = stream.store.get(sent.index) else { break };
             let mut fields = HeaderFields {
                 marker: packet.meta.marker,
                 padding: false,
@@ -532,9 +532,9 @@ impl RtpOutput {
     }
 
     /// What the next sender report says: where the stream's timeline stands at `now`.
-    pub fn sender_info(&self, source: &Producer, now: MediaTime, epoch: &Epoch) -> Option<SenderInfo> {
+    pub fn sender_info(&self, stream: &Stream, now: MediaTime, epoch: &Epoch) -> Option<SenderInfo> {
         self.current?;
-        let newest = source.store.get(source.store.head().checked_sub(1)?)?;
+        let newest = stream.store.get(stream.store.head().checked_sub(1)?)?;
         let since = now.micros_since(newest.meta.time);
         let ticks = i128::from(since) * i128::from(self.timeline.rate()) / 1_000_000;
         Some(SenderInfo {

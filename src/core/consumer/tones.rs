@@ -4,7 +4,7 @@
 use crate::core::consumer::cursor::Cursor;
 use crate::core::consumer::rtp::{RtpOutput, Sink};
 use crate::core::consumer::{Consumer, Output, Progress};
-use crate::core::producer::Producer;
+use crate::core::producer::{Producer, Stream};
 use crate::core::rtp::header::HeaderFields;
 use crate::core::rtp::tone::TonePlayer;
 use crate::core::time::MediaTime;
@@ -60,7 +60,8 @@ impl Consumer {
     pub fn advance_tones(&mut self, source: Option<&Producer>, sink: &mut Sink<'_>) -> Option<Progress> {
         match &mut self.output {
             Output::Rtp(output) if output.tones.is_some() => {
-                output.advance_tones(source, &mut self.cursor, sink)
+                let stream = source.and_then(|source| source.streams.get(self.stream));
+                output.advance_tones(stream, &mut self.cursor, sink)
             }
             _ => None,
         }
@@ -70,12 +71,12 @@ impl Consumer {
 impl RtpOutput {
     fn advance_tones(
         &mut self,
-        source: Option<&Producer>,
+        stream: Option<&Stream>,
         cursor: &mut Cursor,
         sink: &mut Sink<'_>,
     ) -> Option<Progress> {
         let mut tones = self.tones.take()?;
-        let progress = self.play_tones(&mut tones, source, sink);
+        let progress = self.play_tones(&mut tones, stream, sink);
         let sounding = tones.player.is_sounding();
         self.tones = Some(tones);
         if progress == Progress::Full {
@@ -84,15 +85,15 @@ impl RtpOutput {
         if !sounding {
             return None;
         }
-        match source {
-            Some(source) if cursor.is_waiting() => cursor.restart(source.store.head(), false),
-            Some(source) => self.leave_out(source, cursor),
+        match stream {
+            Some(stream) if cursor.is_waiting() => cursor.restart(stream.store.head(), false),
+            Some(stream) => self.leave_out(stream, cursor),
             None => {}
         }
         Some(Progress::Drained)
     }
 
-    fn play_tones(&mut self, tones: &mut Tones, source: Option<&Producer>, sink: &mut Sink<'_>) -> Progress {
+    fn play_tones(&mut self, tones: &mut Tones, stream: Option<&Stream>, sink: &mut Sink<'_>) -> Progress {
         loop {
             if tones.player.next().is_none_or(|at| sink.now < at) {
                 return Progress::Drained;
@@ -105,7 +106,7 @@ impl RtpOutput {
             let fitting = tones.types.iter().find(|(_, rate)| *rate == own).or(tones.types.first());
             let Some(&(payload_type, rate)) = fitting else { return Progress::Drained };
             if packet.first {
-                tones.timestamp = self.timestamp_of(source, sink.now - packet.elapsed, rate);
+                tones.timestamp = self.timestamp_of(stream, sink.now - packet.elapsed, rate);
             }
             let index = self.next_index();
             let fields = HeaderFields {

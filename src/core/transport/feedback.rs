@@ -13,9 +13,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::core::capabilities::Kind;
+use crate::core::capabilities::{Encoding, Kind};
 use crate::core::consumer::Output;
-use crate::core::producer::Input;
+use crate::core::producer::Producer;
 use crate::core::router::Router;
 use crate::core::rtp::bwe::{Estimator, RateLimits};
 use crate::core::rtp::clock::PublisherClock;
@@ -42,14 +42,25 @@ pub struct Asked {
     pub resend: bool,
 }
 
+/// What a packet's source stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Incoming {
+    /// Key of the producer within the router.
+    pub producer: usize,
+    /// Which of its streams.
+    pub stream: usize,
+    /// The retransmissions of it.
+    pub rtx: bool,
+}
+
 /// RTCP state of one party.
 pub(super) struct Feedback {
     /// The party's wall clock.
     pub publisher: PublisherClock,
     /// What arrived, where transport-wide congestion control was negotiated.
     pub recorder: Option<TransportCcRecorder>,
-    /// Producers by the SSRC they come as, and whether that is their retransmission stream.
-    pub incoming: HashMap<u32, (usize, bool)>,
+    /// Streams by the SSRC they come as.
+    pub incoming: HashMap<u32, Incoming>,
     /// Consumers by the SSRC they go as.
     pub outgoing: HashMap<u32, usize>,
     /// What the receiver's path takes.
@@ -87,7 +98,18 @@ impl Feedback {
 
     /// Forgets a producer's streams.
     pub fn remove_producer(&mut self, key: usize) {
-        self.incoming.retain(|_, (producer, _)| *producer != key);
+        self.incoming.retain(|_, incoming| incoming.producer != key);
+    }
+
+    /// A producer's streams become known, as far as their SSRCs are.
+    pub fn add_producer(&mut self, key: usize, encodings: &[Encoding]) {
+        for (stream, encoding) in encodings.iter().enumerate() {
+            let rtx = encoding.rtx.as_ref().map(|rtx| rtx.ssrc);
+            for (ssrc, rtx) in [(encoding.ssrc, false), (rtx, true)] {
+                let incoming = Incoming { producer: key, stream, rtx };
+                self.incoming.extend(ssrc.map(|ssrc| (ssrc, incoming)));
+            }
+        }
     }
 
     /// What the receiver says of a consumer's streams finds it from now on.
@@ -114,11 +136,6 @@ impl Feedback {
         self.outgoing.get(&ssrc).copied()
     }
 
-    /// The producer that comes as `ssrc`.
-    fn producer_of(&self, ssrc: u32) -> Option<usize> {
-        self.incoming.get(&ssrc).map(|(key, _)| *key)
-    }
-
     /// Takes one plain compound.
     pub fn take(
         &mut self,
@@ -143,9 +160,11 @@ impl Feedback {
     ) {
         match packet {
             Packet::SenderReport(report) => {
-                let producer = self.producer_of(report.ssrc).and_then(|key| router.producers.get_mut(key));
-                if let Some(producer) = producer {
-                    producer.sender_report(&mut self.publisher, now, &report.info);
+                // The numbers of a retransmission stream are its own; its clock is the stream's.
+                if let Some(incoming) = self.incoming.get(&report.ssrc).filter(|incoming| !incoming.rtx)
+                    && let Some(producer) = router.producers.get_mut(incoming.producer)
+                {
+                    producer.sender_report(incoming.stream, &mut self.publisher, now, &report.info);
                 }
                 report.reports.for_each(|block| self.take_report(&block, router, now, epoch));
             }
@@ -185,10 +204,9 @@ impl Feedback {
 
     /// When there is something to say.
     pub fn next_due(&self, producers: &[usize], router: &Router) -> Option<MediaTime> {
-        let nacks = producers.iter().filter_map(|key| match &router.producers.get(*key)?.input {
-            Input::Rtp(input) => input.nack.as_ref()?.next_timeout(),
-            _ => None,
-        });
+        let receptions =
+            producers.iter().filter_map(|key| router.producers.get(*key)).flat_map(Producer::receptions);
+        let nacks = receptions.filter_map(|reception| reception.nack.as_ref()?.next_timeout());
         let recorder = self.recorder.as_ref().and_then(|recorder| recorder.next_timeout());
         nacks.chain(recorder).chain(Some(self.next.unwrap_or_default())).min()
     }
@@ -208,10 +226,8 @@ impl Feedback {
         }
         self.repairs(producers, router, now, &mut plain);
         if let Some(recorder) = &mut self.recorder {
-            let media = producers.iter().find_map(|key| match &router.producers.get(*key)?.input {
-                Input::Rtp(input) => input.ssrc,
-                _ => None,
-            });
+            let media =
+                producers.iter().find_map(|key| router.producers.get(*key)?.receptions().next()?.ssrc);
             recorder.poll(now, self.ssrc, media.unwrap_or(0), &mut plain);
         }
         plain
@@ -232,7 +248,8 @@ impl Feedback {
         for consumer in consumers.iter().filter_map(|key| router.consumers.get(*key)) {
             let Output::Rtp(output) = &consumer.output else { continue };
             let Some(source) = consumer.producer.and_then(|key| router.producers.get(key)) else { continue };
-            if let Some(info) = output.sender_info(source, now, epoch) {
+            let Some(stream) = consumer.stream_of(source) else { continue };
+            if let Some(info) = output.sender_info(stream, now, epoch) {
                 write::sender_report(out, output.ssrc(), &info, &[]);
                 let cname = consumer.parameters.rtcp.cname.as_deref().unwrap_or("viaduct");
                 write::cname(out, output.ssrc(), cname);
@@ -244,11 +261,12 @@ impl Feedback {
         for key in producers {
             let Some(producer) = router.producers.get_mut(*key) else { continue };
             let wants_remb = producer.formats.iter().any(|format| format.codec.has_feedback("goog-remb", ""));
-            let Input::Rtp(input) = &mut producer.input else { continue };
-            let Some(ssrc) = input.ssrc.filter(|_| input.receive.packets() > 0) else { continue };
-            blocks.push(input.receive.report(now, ssrc));
-            if wants_remb && producer.kind == Kind::Video {
-                remb.push(ssrc);
+            let wants_remb = wants_remb && producer.kind == Kind::Video;
+            for reception in producer.streams.iter_mut().filter_map(|stream| stream.reception.as_mut()) {
+                let receive = &mut reception.receive;
+                let Some(ssrc) = reception.ssrc.filter(|_| receive.packets() > 0) else { continue };
+                blocks.push(receive.report(now, ssrc));
+                remb.extend(wants_remb.then_some(ssrc));
             }
         }
         if !blocks.is_empty() {
@@ -270,19 +288,22 @@ impl Feedback {
         let mut lost = Vec::new();
         for key in producers {
             let Some(producer) = router.producers.get_mut(*key) else { continue };
-            let Input::Rtp(input) = &mut producer.input else { continue };
-            let Some(ssrc) = input.ssrc else { continue };
-            if let Some(nack) = &mut input.nack {
-                let given_up = nack.poll(now, round_trip, &mut lost);
-                if !lost.is_empty() {
-                    write::nack(out, self.ssrc, ssrc, &lost);
+            let (video, consumed) = (producer.kind == Kind::Video, !producer.consumers.is_empty());
+            for stream in &mut producer.streams {
+                let Some(reception) = &mut stream.reception else { continue };
+                let Some(ssrc) = reception.ssrc else { continue };
+                if let Some(nack) = &mut reception.nack {
+                    let given_up = nack.poll(now, round_trip, &mut lost);
+                    if !lost.is_empty() {
+                        write::nack(out, self.ssrc, ssrc, &lost);
+                    }
+                    if given_up && video && consumed {
+                        stream.keyframes.want();
+                    }
                 }
-                if given_up && producer.kind == Kind::Video && !producer.consumers.is_empty() {
-                    producer.keyframes.want();
+                if video && stream.keyframes.take(now) {
+                    write::picture_loss(out, self.ssrc, ssrc);
                 }
-            }
-            if producer.kind == Kind::Video && producer.keyframes.take(now) {
-                write::picture_loss(out, self.ssrc, ssrc);
             }
         }
     }

@@ -86,10 +86,7 @@ impl Transport {
 
     /// When something is due of what the transport does by itself (the session's timeout not included).
     pub fn next_due(&self, router: &Router) -> Option<MediaTime> {
-        let keyframes = self.producers.iter().filter_map(|key| {
-            let requests = &router.producers.get(*key)?.keyframes;
-            requests.is_wanted().then(|| requests.next().unwrap_or_default())
-        });
+        let keyframes = self.producers.iter().filter_map(|key| router.producers.get(*key)?.keyframes_due());
         let own = match &self.kind {
             TransportKind::WebRtc(webrtc) => webrtc.next_due(&self.producers, router),
             TransportKind::Plain(plain) => plain.next_due(&self.producers, router),

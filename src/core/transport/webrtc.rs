@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::core::consumer::{Progress, ReplayLimits, Seal, Sink};
-use crate::core::producer::Input as ProducerInput;
+use crate::core::producer::Producer;
 use crate::core::router::Router;
 use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::bwe::RateLimits;
@@ -19,7 +19,7 @@ use crate::core::rtp::srtp::{MAX_RTCP_OVERHEAD, SrtpError, SrtpReceiver, SrtpSen
 use crate::core::rtp::tone::Tone;
 use crate::core::session::Session;
 use crate::core::time::{Epoch, MediaTime};
-use crate::core::transport::feedback::{Asked, Feedback, compounds};
+use crate::core::transport::feedback::{Asked, Feedback, Incoming, compounds};
 
 /// Distinct SSRCs one party may send; a browser with simulcast and RTX needs a dozen.
 const MAX_STREAMS: usize = 64;
@@ -47,8 +47,16 @@ pub struct WebRtcTransport {
     keys: Option<Keys>,
     feedback: Feedback,
     mids: Vec<(Vec<u8>, usize)>,
+    rids: Vec<Rid>,
     extensions: ExtensionMap,
     counters: Counters,
+}
+
+/// A stream that is found by the name its packets carry (RFC 8852).
+struct Rid {
+    rid: Vec<u8>,
+    producer: usize,
+    stream: usize,
 }
 
 /// SRTP in both directions.
@@ -91,6 +99,7 @@ impl WebRtcTransport {
             keys: None,
             feedback: Feedback::new(ssrc, rates),
             mids: Vec::new(),
+            rids: Vec::new(),
             extensions: ExtensionMap::EMPTY,
             counters: Counters::default(),
         }
@@ -108,12 +117,10 @@ impl WebRtcTransport {
     pub fn add_producer(&mut self, key: usize, router: &Router) {
         let Some(producer) = router.producers.get(key) else { return };
         let parameters = &producer.parameters;
-        for encoding in &parameters.encodings {
-            if let Some(ssrc) = encoding.ssrc {
-                self.feedback.incoming.insert(ssrc, (key, false));
-            }
-            if let Some(rtx) = &encoding.rtx {
-                self.feedback.incoming.insert(rtx.ssrc, (key, true));
+        self.feedback.add_producer(key, &parameters.encodings);
+        for (stream, encoding) in parameters.encodings.iter().enumerate() {
+            if let Some(rid) = &encoding.encoding_id {
+                self.rids.push(Rid { rid: rid.clone().into_bytes(), producer: key, stream });
             }
         }
         if let Some(mid) = &parameters.mux_id {
@@ -137,6 +144,7 @@ impl WebRtcTransport {
     pub fn remove_producer(&mut self, key: usize) {
         self.feedback.remove_producer(key);
         self.mids.retain(|(_, producer)| *producer != key);
+        self.rids.retain(|rid| rid.producer != key);
     }
 
     /// A consumer was enabled: what its receiver says of its streams finds it.
@@ -165,53 +173,74 @@ impl WebRtcTransport {
         {
             recorder.received(now, u16::from_be_bytes(*sequence));
         }
-        let Some((key, rtx)) = self.owner(&view, router) else {
+        let Some(Incoming { producer: key, stream, rtx }) = self.owner(&view, router) else {
             self.counters.unknown += 1;
             return Received::Media;
         };
         let Some(producer) = router.producers.get_mut(key) else { return Received::Media };
-        if producer.receive(&view, rtx, now) {
+        if producer.receive(stream, &view, rtx, now) {
             router.note_changed(key);
             return Received::Media;
         }
         if !rtx {
-            producer.receive_other(&view, now, &mut self.tones);
+            producer.receive_other(stream, &view, now, &mut self.tones);
         }
         if self.tones.is_empty() { Received::Media } else { Received::Tones }
     }
 
-    /// Whose packet this is: by SSRC, then MID, then payload type if only one producer has it.
-    fn owner(&mut self, view: &RtpView<'_>, router: &mut Router) -> Option<(usize, bool)> {
+    /// Whose packet this is: by SSRC, then by MID and RID, then by payload type if only one producer has it. What
+    /// was found is remembered by SSRC.
+    fn owner(&mut self, view: &RtpView<'_>, router: &mut Router) -> Option<Incoming> {
         if let Some(found) = self.feedback.incoming.get(&view.ssrc) {
             return Some(*found);
         }
         if self.feedback.incoming.len() >= MAX_STREAMS {
             return None;
         }
-        let rtx_of = |key: usize| {
-            let formats = &router.producers.get(key)?.formats;
-            let media = formats.iter().any(|format| format.codec.payload_type == view.payload_type);
-            let rtx = formats.iter().any(|format| format.rtx_payload_type == Some(view.payload_type));
-            (media || rtx).then_some(!media)
-        };
-        let mid = self
-            .extensions
-            .id(ExtensionKind::Mid)
-            .and_then(|id| view.extensions().find(|(found, _)| *found == id).map(|(_, data)| data));
-        let by_mid =
-            mid.and_then(|mid| self.mids.iter().find(|(known, _)| known == mid)).map(|(_, key)| *key);
-        let key = by_mid.or_else(|| {
-            let mut fitting = self.mids.iter().map(|(_, key)| *key).filter(|key| rtx_of(*key).is_some());
-            fitting.next().filter(|_| fitting.next().is_none())
-        })?;
-        let rtx = rtx_of(key)?;
-        if let ProducerInput::Rtp(input) = &mut router.producers.get_mut(key)?.input {
-            let slot = if rtx { &mut input.rtx_ssrc } else { &mut input.ssrc };
+        let (key, stream) = self.named(view).or_else(|| self.alone(view, router))?;
+        let producer = router.producers.get_mut(key)?;
+        let incoming = Incoming { producer: key, stream, rtx: is_rtx(producer, view.payload_type)? };
+        if let Some(reception) = producer.streams.get_mut(stream).and_then(|stream| stream.reception.as_mut())
+        {
+            let slot = if incoming.rtx { &mut reception.rtx_ssrc } else { &mut reception.ssrc };
             // A party that changes its source (a restarted encoder) is followed; reports name the new one.
             *slot = Some(view.ssrc);
         }
-        self.feedback.incoming.insert(view.ssrc, (key, rtx));
-        Some((key, rtx))
+        self.feedback.incoming.insert(view.ssrc, incoming);
+        Some(incoming)
+    }
+
+    /// The producer and stream that the packet's header extensions name. A track of several streams is not
+    /// named by its MID alone.
+    fn named(&self, view: &RtpView<'_>) -> Option<(usize, usize)> {
+        let element = |kind| {
+            let id = self.extensions.id(kind)?;
+            view.extensions().find(|(found, _)| *found == id).map(|(_, data)| data)
+        };
+        let by_mid = element(ExtensionKind::Mid)
+            .and_then(|mid| self.mids.iter().find(|(known, _)| known == mid))
+            .map(|(_, key)| *key);
+        let Some(name) = element(ExtensionKind::RepairedRid).or_else(|| element(ExtensionKind::Rid)) else {
+            return by_mid.filter(|key| !self.has_rids(*key)).map(|key| (key, 0));
+        };
+        let fits = |rid: &&Rid| rid.rid == name && by_mid.is_none_or(|key| key == rid.producer);
+        let mut fitting = self.rids.iter().filter(fits);
+        let found = fitting.next().filter(|_| fitting.next().is_none());
+        found.map(|rid| (rid.producer, rid.stream))
+    }
+
+    fn has_rids(&self, producer: usize) -> bool {
+        self.rids.iter().any(|rid| rid.producer == producer)
+    }
+
+    /// The only producer with a MID, and of one stream, that has the packet's payload type.
+    fn alone(&self, view: &RtpView<'_>, router: &Router) -> Option<(usize, usize)> {
+        let fits = |key: &usize| {
+            let producer = router.producers.get(*key)?;
+            is_rtx(producer, view.payload_type).filter(|_| producer.streams.len() == 1)
+        };
+        let mut fitting = self.mids.iter().map(|(_, key)| *key).filter(|key| fits(key).is_some());
+        fitting.next().filter(|_| fitting.next().is_none()).map(|key| (key, 0))
     }
 
     /// Takes one SRTCP packet.
@@ -325,21 +354,30 @@ impl WebRtcTransport {
             .feedback
             .incoming
             .iter()
-            .map(|(ssrc, (key, _))| (ssrc.to_string(), json!(producer_id(key))))
+            .map(|(ssrc, incoming)| (ssrc.to_string(), json!(producer_id(&incoming.producer))))
             .collect();
         let mids: serde_json::Map<String, Value> = self
             .mids
             .iter()
             .map(|(mid, key)| (String::from_utf8_lossy(mid).into_owned(), json!(producer_id(key))))
             .collect();
+        let rids: serde_json::Map<String, Value> = self
+            .rids
+            .iter()
+            .map(|rid| (String::from_utf8_lossy(&rid.rid).into_owned(), json!(producer_id(&rid.producer))))
+            .collect();
         let mut ids = serde_json::Map::new();
-        for (name, kind) in [("absSendTime", ExtensionKind::AbsSendTime), ("mid", ExtensionKind::Mid)] {
+        for (name, kind) in [
+            ("absSendTime", ExtensionKind::AbsSendTime),
+            ("mid", ExtensionKind::Mid),
+            ("rid", ExtensionKind::Rid),
+        ] {
             if let Some(id) = self.extensions.id(kind) {
                 ids.insert(name.into(), json!(id));
             }
         }
         dump["headerExtensionIds"] = Value::Object(ids);
-        dump["rtpListener"] = json!({"ssrcTable": ssrcs, "muxIdTable": mids, "ridTable": {}});
+        dump["rtpListener"] = json!({"ssrcTable": ssrcs, "muxIdTable": mids, "ridTable": rids});
         dump
     }
 
@@ -376,4 +414,13 @@ fn probe(consumers: &[usize], router: &mut Router, sink: &mut Sink<'_>) -> Optio
         }
     }
     sink.estimator.as_ref()?.next_due().filter(|at| *at > sink.now)
+}
+
+/// Whether the producer's packets of `payload_type` are retransmissions; `None` when it has no such packets.
+fn is_rtx(producer: &Producer, payload_type: u8) -> Option<bool> {
+    let formats = &producer.formats;
+    if formats.iter().any(|format| format.codec.payload_type == payload_type) {
+        return Some(false);
+    }
+    formats.iter().any(|format| format.rtx_payload_type == Some(payload_type)).then_some(true)
 }

@@ -268,10 +268,10 @@ impl Worker {
         let space = self.spaces.get_mut(place.0).ok_or("Router does not exist")?;
         let transport = space.transports.get_mut(place.1).ok_or("Transport does not exist")?;
         let input = match &transport.kind {
-            TransportKind::WebRtc(_) => Input::Rtp(Box::new(RtpInput::new(&parameters, &codec))),
+            TransportKind::WebRtc(_) => Input::Rtp(Box::new(RtpInput::new(&parameters))),
             TransportKind::Plain(_) => {
                 add_comfort_noise(&mut parameters.codecs, &codec);
-                Input::Rtp(Box::new(RtpInput::new(&parameters, &codec)))
+                Input::Rtp(Box::new(RtpInput::new(&parameters)))
             }
             TransportKind::Stream(_) | TransportKind::Direct { .. } => {
                 Input::Frames(FrameInput::new(track.unwrap_or(0), &codec))
@@ -440,7 +440,7 @@ impl Worker {
             return;
         }
         producer.paused = paused;
-        producer.store.break_group();
+        producer.streams.iter_mut().for_each(|stream| stream.store.break_group());
         let mut ids = Vec::new();
         for key in &producer.consumers {
             if let Some(consumer) = space.router.consumers.get_mut(*key) {

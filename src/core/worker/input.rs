@@ -89,16 +89,18 @@ impl Worker {
             output.note_keyframe_request();
         }
         let Some(key) = target.producer else { return };
+        let at = target.stream();
         let Some(source) = router.producers.get_mut(key) else { return };
+        let Some(stream) = source.streams.get_mut(at) else { return };
         let deaf = match &source.input {
-            ProducerInput::Rtp(_) => source.keyframes.is_deaf(),
+            ProducerInput::Rtp(_) => stream.keyframes.is_deaf(),
             ProducerInput::Frames(_) => {
                 let transport = entry.transports.get(source.transport);
                 !matches!(transport.map(|transport| &transport.kind), Some(TransportKind::Direct { .. }))
             }
             ProducerInput::Pipe { .. } => false,
         };
-        source.keyframes.want();
+        stream.keyframes.want();
         let transport = source.transport;
         if deaf && let Some(target) = router.consumers.get_mut(consumer) {
             let replays = target.replay(source, now, &limits);
@@ -205,11 +207,12 @@ impl Worker {
                 let Some(&key) = transport.producers.iter().find(fits) else { return };
                 if let Some(producer) = space.router.producers.get_mut(key) {
                     let elements = packet.extensions.iter().map(|(kind, data)| (*kind, &data[..]));
-                    producer.receive_piped(packet.meta, elements, &packet.payload);
+                    let stream = usize::from(packet.stream);
+                    producer.receive_piped(stream, packet.meta, elements, &packet.payload);
                     space.router.note_changed(key);
                 }
             }
-            PipeMessage::KeyframeRequest { track } => {
+            PipeMessage::KeyframeRequest { track, .. } => {
                 if let Some(&(space, consumer)) = self.consumers.get(&track) {
                     self.lost_picture(space, consumer, media);
                 }

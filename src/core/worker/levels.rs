@@ -73,7 +73,7 @@ fn level(producer: &Producer, now: MediaTime) -> Option<i8> {
     if producer.kind != Kind::Audio || producer.paused {
         return None;
     }
-    let store = &producer.store;
+    let store = &producer.streams.first()?.store;
     let fresh = |index: &u64| {
         let arrival = store.meta(*index).map(|meta| meta.arrival);
         arrival.is_none_or(|arrival| now.micros_since(arrival) < INTERVAL.as_micros() as i64)

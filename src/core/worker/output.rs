@@ -93,14 +93,9 @@ impl Worker {
         let changed = std::mem::replace(&mut transport.pace, pace) != pace;
         let router = &mut space.router;
         let mut asked = Vec::new();
-        for consumer in transport.consumers.iter().filter_map(|key| router.consumers.get(*key)) {
-            let Some(source) = consumer.producer.and_then(|key| router.producers.get_mut(key)) else {
-                continue;
-            };
-            if consumer.wants_keyframe(source) && !source.keyframes.is_wanted() {
-                source.keyframes.want();
-                asked.push(source.transport);
-            }
+        for consumer in &transport.consumers {
+            let source = router.want_keyframe(*consumer).and_then(|source| router.producers.get(source));
+            asked.extend(source.map(|source| source.transport));
         }
         for transport in asked {
             self.ask_keyframes((place.0, transport), now);
@@ -142,7 +137,9 @@ impl Worker {
         if media.micros_since(self.trim) >= TRIM_INTERVAL.as_micros() as i64 {
             self.trim = media;
             for (_, space) in &mut self.spaces {
-                space.router.producers.iter_mut().for_each(|(_, producer)| producer.store.trim(media));
+                space.router.producers.iter_mut().for_each(|(_, producer)| {
+                    producer.streams.iter_mut().for_each(|stream| stream.store.trim(media));
+                });
             }
         }
     }
@@ -169,7 +166,7 @@ impl Worker {
         };
         let due = webrtc.next_due(&transport.producers, &space.router).is_some_and(|at| at <= now);
         let wanted = transport.producers.iter().any(|key| {
-            space.router.producers.get(*key).is_some_and(|producer| producer.keyframes.is_wanted())
+            space.router.producers.get(*key).is_some_and(|producer| producer.keyframes_due().is_some())
         });
         if due || wanted {
             self.send_reports(place, now);
@@ -220,18 +217,20 @@ impl Worker {
         let mut tracks = Vec::new();
         for key in &transport.producers {
             let Some(producer) = space.router.producers.get_mut(*key) else { continue };
-            if !producer.keyframes.take(now) {
-                continue;
-            }
-            match (&transport.kind, &producer.input) {
-                (TransportKind::Stream(stream), _) => tracks.extend(stream.track_of(*key)),
-                (TransportKind::Direct { output, .. }, _) => {
-                    let _ = output.push(DirectOut::KeyframeRequest);
+            for (at, stream) in producer.streams.iter_mut().enumerate() {
+                if !stream.keyframes.take(now) {
+                    continue;
                 }
-                (TransportKind::Pipe { output, .. }, ProducerInput::Pipe { track }) => {
-                    let _ = output.send(PipeMessage::KeyframeRequest { track: *track });
+                match (&transport.kind, &producer.input) {
+                    (TransportKind::Stream(session), _) => tracks.extend(session.track_of(*key)),
+                    (TransportKind::Direct { output, .. }, _) => {
+                        let _ = output.push(DirectOut::KeyframeRequest);
+                    }
+                    (TransportKind::Pipe { output, .. }, ProducerInput::Pipe { track }) => {
+                        let _ = output.send(PipeMessage::KeyframeRequest { track: *track, stream: at as u8 });
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         let instant = self.epoch.instant(now);
@@ -257,9 +256,7 @@ impl Worker {
             return;
         };
         let transport = consumer.transport;
-        let wants = consumer.producer.and_then(|key| space.router.producers.get(key));
-        if wants.is_some_and(|source| consumer.wants_keyframe(source))
-            && let Some(source) = space.router.want_keyframe(place.1)
+        if let Some(source) = space.router.want_keyframe(place.1)
             && let Some(source) = space.router.producers.get(source).map(|source| source.transport)
         {
             self.ask_keyframes((place.0, source), now);

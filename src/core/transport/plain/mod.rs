@@ -38,7 +38,7 @@ use crate::core::rtp::rtcp::write;
 use crate::core::rtp::srtp::{MAX_RTCP_OVERHEAD, SrtpReceiver, SrtpSender};
 use crate::core::rtp::tone::Tone;
 use crate::core::time::{Epoch, MediaTime};
-use crate::core::transport::feedback::{Asked, Feedback, compounds};
+use crate::core::transport::feedback::{Asked, Feedback, Incoming, compounds};
 
 pub use config::LegsConfig;
 
@@ -177,12 +177,7 @@ impl PlainTransport {
         let types = self.tone_types().to_vec();
         let Some(producer) = router.producers.get_mut(key) else { return };
         self.sources.add(key, &producer.parameters);
-        for encoding in &producer.parameters.encodings {
-            let rtx = encoding.rtx.as_ref().map(|rtx| (rtx.ssrc, (key, true)));
-            self.feedback
-                .incoming
-                .extend(encoding.ssrc.map(|ssrc| (ssrc, (key, false))).into_iter().chain(rtx));
-        }
+        self.feedback.add_producer(key, &producer.parameters.encodings);
         if let Input::Rtp(input) = &mut producer.input {
             input.tones.add_types(&types);
         }
@@ -254,11 +249,12 @@ impl PlainTransport {
         };
         let Some(producer) = router.producers.get_mut(owner.key) else { return heard };
         if owner.new {
-            self.feedback.incoming.retain(|_, (key, rtx)| *key != owner.key || *rtx);
-            self.feedback.incoming.insert(view.ssrc, (owner.key, owner.rtx));
+            self.feedback.incoming.retain(|_, incoming| incoming.producer != owner.key || incoming.rtx);
+            let incoming = Incoming { producer: owner.key, stream: 0, rtx: owner.rtx };
+            self.feedback.incoming.insert(view.ssrc, incoming);
         }
         if owner.changed {
-            producer.change_source(view.ssrc, view.sequence);
+            producer.change_source(0, view.ssrc, view.sequence);
             for reader in &producer.consumers {
                 if let Some(consumer) = router.consumers.get_mut(*reader) {
                     consumer.restart(Some(producer), false);
@@ -266,17 +262,17 @@ impl PlainTransport {
             }
             heard.changed = Some(owner.key);
         }
-        let repairs = matches!(&producer.input, Input::Rtp(input) if input.nack.is_some());
+        let repairs = producer.receptions().any(|reception| reception.nack.is_some());
         // Numbers that the party is asked for again must stay its own.
         if let Some(sets) = self.sources.parameter_sets(owner.key).filter(|_| !repairs)
             && let Some(laid) = sets.pass(&mut view)
         {
-            producer.receive(&laid, false, now);
+            producer.receive(0, &laid, false, now);
         }
-        if producer.receive(&view, owner.rtx, now) {
+        if producer.receive(0, &view, owner.rtx, now) {
             router.note_changed(owner.key);
         } else if !owner.rtx {
-            producer.receive_other(&view, now, &mut self.tones);
+            producer.receive_other(0, &view, now, &mut self.tones);
         }
         heard
     }
@@ -465,16 +461,21 @@ impl PlainTransport {
                 producer.formats.iter().any(|format| format.codec.has_feedback(kind, parameter))
             };
             let (pli, fir) = (has("nack", "pli"), has("ccm", "fir"));
-            if pli || producer.kind != Kind::Video || !producer.keyframes.take(now) {
+            if pli || producer.kind != Kind::Video {
                 continue;
             }
-            match &producer.input {
-                Input::Rtp(input) if fir => {
-                    self.fir = self.fir.wrapping_add(1);
-                    let ssrc = self.feedback.own_ssrc();
-                    write::full_intra_request(out, ssrc, input.ssrc.unwrap_or(0), self.fir);
+            for stream in &mut producer.streams {
+                if !stream.keyframes.take(now) {
+                    continue;
                 }
-                _ => events.push(("x.keyframerequest", json!({}))),
+                match &stream.reception {
+                    Some(reception) if fir => {
+                        self.fir = self.fir.wrapping_add(1);
+                        let ssrc = self.feedback.own_ssrc();
+                        write::full_intra_request(out, ssrc, reception.ssrc.unwrap_or(0), self.fir);
+                    }
+                    _ => events.push(("x.keyframerequest", json!({}))),
+                }
             }
         }
     }

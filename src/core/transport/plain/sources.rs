@@ -94,10 +94,9 @@ impl Sources {
             }
         }
         (source.ssrc, source.next) = (Some(view.ssrc), None);
-        if let Some(Input::Rtp(input)) =
-            router.producers.get_mut(source.key).map(|producer| &mut producer.input)
-        {
-            input.ssrc = Some(view.ssrc);
+        let streams = router.producers.get_mut(source.key).map(|producer| &mut producer.streams);
+        if let Some(reception) = streams.and_then(|streams| streams.first_mut()?.reception.as_mut()) {
+            reception.ssrc = Some(view.ssrc);
         }
         Some(Owner { key: source.key, rtx: false, new: true, changed })
     }
