@@ -1,5 +1,6 @@
 //! A member of a room as a value: what kind of party it is, what it sends and receives, and why it left.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::core::auth::Principal;
-use crate::core::capabilities::{Kind, RtpCodec};
+use crate::core::capabilities::{Kind, RtpCodec, RtpParameters};
 use crate::core::convert::Format;
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
 
@@ -53,7 +54,8 @@ impl fmt::Display for PeerKind {
 pub struct CloseReason {
     /// For people.
     pub text: String,
-    /// For programs: `taken_over`, `worker_lost`, `kicked`, `left`, `timeout`, `shutdown`, `error`.
+    /// For programs: `taken_over`, `worker_lost`, `kicked`, `left`, `timeout`, `shutdown`, `error`; of a
+    /// consumer also `track_ended`.
     pub code: &'static str,
 }
 
@@ -121,6 +123,8 @@ pub struct Member {
     pub tracks: Vec<Track>,
     /// What it receives.
     pub feeds: Vec<Feed>,
+    /// Kinds of track that somebody with rights over the room silenced.
+    pub muted: Muted,
     /// When its first track stood, counted over all publishers; the newest is the room's program.
     pub live_since: Option<u64>,
 }
@@ -146,6 +150,28 @@ pub enum Layers {
     },
 }
 
+impl Layers {
+    /// As the parameters of a track announce them.
+    pub fn of(rtp: &RtpParameters) -> Self {
+        if let Ok(streams @ 2..) = u8::try_from(rtp.encodings.len()) {
+            return Layers::Simulcast { streams };
+        }
+        let mode = rtp.encodings.first().and_then(|encoding| encoding.scalability_mode.as_deref());
+        match mode.and_then(scalability) {
+            None | Some((1, 1)) => Layers::Simple,
+            Some((spatial, temporal)) => Layers::Svc { spatial, temporal },
+        }
+    }
+}
+
+/// Spatial and temporal layers of a scalability mode: `L3T2`, `S2T1`, `L2T3_KEY`.
+fn scalability(mode: &str) -> Option<(u8, u8)> {
+    let (spatial, rest) = mode.strip_prefix(['L', 'S'])?.split_once('T')?;
+    let temporal = rest.split('_').next()?;
+    let spatial = spatial.trim_end_matches('h').parse().ok()?;
+    Some((spatial, temporal.trim_end_matches('h').parse().ok()?))
+}
+
 /// A track a member sends.
 #[derive(Debug)]
 pub struct Track {
@@ -159,15 +185,55 @@ pub struct Track {
     pub session_track: Option<u32>,
     /// The worker has made the producer.
     pub ready: bool,
-    /// Its member, or somebody with the right to, holds it back.
+    /// Its member holds it back.
     pub paused: bool,
+    /// Somebody with rights over the room does.
+    pub muted: bool,
     /// Its layers.
     pub layers: Layers,
     /// The application's own.
     pub app_data: Value,
+    /// Who is sent it by itself, and by which consumer.
+    pub takers: BTreeSet<(ConnId, ConsumerId)>,
 }
 
-/// A consumer of a member that follows the program.
+/// Kinds of track that are held back whatever their member wants.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Muted {
+    /// Sound.
+    pub audio: bool,
+    /// Picture.
+    pub video: bool,
+}
+
+impl Muted {
+    /// Whether tracks of that kind are.
+    pub fn holds(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Audio => self.audio,
+            Kind::Video => self.video,
+        }
+    }
+
+    /// Mutes a kind, or no longer.
+    pub fn set(&mut self, kind: Kind, muted: bool) {
+        match kind {
+            Kind::Audio => self.audio = muted,
+            Kind::Video => self.video = muted,
+        }
+    }
+}
+
+/// What a consumer is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Follows {
+    /// The room's program, whoever that is at the time.
+    Program,
+    /// One track, for as long as that lives.
+    Track(ProducerId),
+}
+
+/// A consumer of a member.
 #[derive(Debug)]
 pub struct Feed {
     /// The consumer.
@@ -176,6 +242,8 @@ pub struct Feed {
     pub transport: TransportId,
     /// Sound or picture.
     pub kind: Kind,
+    /// What it is for.
+    pub follows: Follows,
     /// Every codec the receiver takes.
     pub accepts: Arc<[RtpCodec]>,
     /// What it is fed from.
@@ -216,8 +284,36 @@ impl Member {
         self.tracks.iter().any(|track| track.ready)
     }
 
-    /// The newest track of a kind.
+    /// The track of a kind that stands for it where only one can be taken: the first that is not paused, else the
+    /// first.
     pub fn track(&self, kind: Kind) -> Option<&Track> {
-        self.tracks.iter().rev().find(|track| track.ready && track.format.kind == kind)
+        let mut running = self.tracks_of(kind).filter(|track| !track.is_paused());
+        running.next().or_else(|| self.tracks_of(kind).next())
+    }
+
+    /// Its tracks of a kind.
+    pub fn tracks_of(&self, kind: Kind) -> impl Iterator<Item = &Track> {
+        self.tracks.iter().filter(move |track| track.ready && track.format.kind == kind)
+    }
+}
+
+impl Track {
+    /// Whether it is held back, whoever does.
+    pub fn is_paused(&self) -> bool {
+        self.paused || self.muted
+    }
+}
+
+impl CloseReason {
+    /// The track that was consumed ended.
+    pub fn track_ended() -> Self {
+        Self::new("track_ended", "the track ended")
+    }
+}
+
+impl PeerKind {
+    /// Whether such a member stays when a transport of it ends: it has another connection, which tells it.
+    pub fn outlives_transports(self) -> bool {
+        matches!(self, PeerKind::Room | PeerKind::RoomV2 | PeerKind::Controller)
     }
 }

@@ -1,7 +1,7 @@
 //! Rooms as values: their names, the routers they spread over, and what the outside sees of them.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use serde::Serialize;
@@ -92,6 +92,10 @@ pub struct Room {
     pub awaited: Option<ConnId>,
     /// Who spoke, the last one first.
     pub speakers: Speakers,
+    /// It stays while nobody is in it.
+    pub kept: bool,
+    /// Why consumers are fed from nothing although there is something, and how many.
+    pub refusals: BTreeMap<String, usize>,
 }
 
 /// Whose picture the room shows, by who speaks.
@@ -156,6 +160,8 @@ impl Room {
             program: None,
             awaited: None,
             speakers: Speakers::default(),
+            kept: false,
+            refusals: BTreeMap::new(),
         }
     }
 
@@ -180,13 +186,13 @@ impl Room {
     }
 
     /// Everybody in it.
-    pub fn members(&self) -> Vec<ConnId> {
-        self.publishers.iter().chain(&self.viewers).copied().collect()
+    pub fn everybody(&self) -> impl Iterator<Item = ConnId> {
+        self.publishers.iter().chain(&self.viewers).copied()
     }
 
-    /// Whether nobody is in it.
-    pub fn is_empty(&self) -> bool {
-        self.publishers.is_empty() && self.viewers.is_empty()
+    /// Whether nobody is in it, and nobody wants it to stay.
+    pub fn is_over(&self) -> bool {
+        self.publishers.is_empty() && self.viewers.is_empty() && !self.kept
     }
 }
 

@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use crate::core::control::error::ControlError;
 use crate::core::control::events::RoomEvent;
 use crate::core::control::handle::{Peer, answer};
+use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::publish::Pending;
 use crate::core::control::state::{Reply, State, on_consumer, on_producer, on_transport};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
 use crate::core::message::Method;
+use crate::core::peer::{CloseReason, Track};
 use crate::core::profile::Profile;
 
 impl Peer {
@@ -45,13 +47,13 @@ impl Peer {
 
     /// What the party sends is forwarded no more.
     pub async fn pause_producer(&self, producer: ProducerId) -> Result<(), ControlError> {
-        let ask = |state: &mut State| state.pause_track(self.conn(), producer, true);
+        let ask = |state: &mut State| state.pause_track(self.conn(), producer, |track| track.paused = true);
         answer(self.rooms().step(ask)?).await.map(drop)
     }
 
     /// What the party sends is forwarded again.
     pub async fn resume_producer(&self, producer: ProducerId) -> Result<(), ControlError> {
-        let ask = |state: &mut State| state.pause_track(self.conn(), producer, false);
+        let ask = |state: &mut State| state.pause_track(self.conn(), producer, |track| track.paused = false);
         answer(self.rooms().step(ask)?).await.map(drop)
     }
 
@@ -161,6 +163,14 @@ impl Peer {
     }
 }
 
+/// The answer to what is so already.
+pub(super) fn done() -> Pending {
+    let (waiter, pending) = oneshot::channel();
+    // The other end is in our hands.
+    drop(waiter.send(Ok(Value::Null)));
+    pending
+}
+
 impl State {
     /// Whether a peer has a track.
     pub fn check_track(&mut self, conn: ConnId, producer: ProducerId) -> Result<(), ControlError> {
@@ -194,26 +204,56 @@ impl State {
         Ok(pending)
     }
 
-    /// Holds a track back, or lets it go on.
+    /// What holds a track back changes: tells the worker, those who take it, those who watch.
     pub fn pause_track(
         &mut self,
         conn: ConnId,
         producer: ProducerId,
-        paused: bool,
+        change: impl FnOnce(&mut Track),
     ) -> Result<Pending, ControlError> {
+        self.check_track(conn, producer)?;
+        let track = self.track_mut(producer).ok_or(ControlError::Closed)?;
+        let before = track.is_paused();
+        change(track);
+        let (paused, kind) = (track.is_paused(), track.format.kind);
+        if paused == before {
+            return Ok(done());
+        }
         let method = if paused { Method::ProducerPause } else { Method::ProducerResume };
         let pending = self.ask_track(conn, producer, method, json!({}))?;
-        self.track_paused(conn, producer, paused);
+        self.emit_track(conn, producer, RoomEvent::TrackChanged);
+        self.tell_takers(producer, paused);
+        if let Some(entry) = self.members.get(&conn)
+            && entry.peer.tracks_of(kind).nth(1).is_some()
+        {
+            // Another track of it may stand for it now.
+            let room = entry.room.clone();
+            self.refresh(&room);
+        }
         Ok(pending)
     }
 
-    fn track_paused(&mut self, conn: ConnId, producer: ProducerId, paused: bool) {
-        let Ok(peer) = self.member(conn) else { return };
-        let Some(track) = peer.tracks.iter_mut().find(|track| track.producer == producer) else { return };
-        if track.paused != paused {
-            track.paused = paused;
-            self.emit_track(conn, producer, RoomEvent::TrackChanged);
+    /// A transport ended on the worker's side, and its peer stays: so ends what it carried.
+    pub fn drop_carried(&mut self, conn: ConnId, transport: TransportId, reason: &CloseReason) {
+        let Some(entry) = self.members.get_mut(&conn) else { return };
+        let room = entry.room.clone();
+        let feeds = entry.peer.feeds.iter().filter(|feed| feed.transport == transport);
+        let consumers: Vec<ConsumerId> = feeds.map(|feed| feed.consumer).collect();
+        let tracks: Vec<Track> = entry.peer.tracks.extract_if(.., |it| it.transport == transport).collect();
+        let producers: Vec<ProducerId> = tracks.iter().map(|track| track.producer).collect();
+        tracks.into_iter().for_each(|track| self.track_gone(&room, conn, track));
+        if !producers.is_empty() {
+            self.refresh(&room);
         }
+        for producer in producers {
+            self.end_derived(&room, producer);
+            self.tell_peer(conn, PeerEvent::ProducerClosed { producer, reason: reason.clone() });
+        }
+        for consumer in consumers {
+            self.drop_feed(conn, consumer);
+            self.tell_peer(conn, PeerEvent::ConsumerClosed { consumer, reason: reason.clone() });
+        }
+        self.tell_peer(conn, PeerEvent::TransportClosed { transport, reason: reason.clone() });
     }
 
     /// Closes a transport of a peer that stays.

@@ -279,7 +279,7 @@ impl State {
     fn present(&self, name: &RoomName, spies: bool) -> Vec<RoomEvent> {
         let Some(room) = self.rooms.get(name) else { return Vec::new() };
         let mut events = vec![RoomEvent::RoomOpened];
-        for conn in room.members() {
+        for conn in room.everybody() {
             let Some(peer) = self.members.get(&conn).map(|entry| &entry.peer) else { continue };
             if peer.spy && !spies {
                 continue;

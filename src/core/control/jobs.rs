@@ -1,12 +1,14 @@
 //! Conversions: at most one job for each pair of a track and a wanted format, alive while somebody
 //! consumes its output and a little longer.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::json;
 use tracing::{info, warn};
 
 use crate::core::capabilities::{Encoding, RtpCodec, RtpParameters};
+use crate::core::control::events::RoomEvent;
 use crate::core::control::publish::same_codec;
 use crate::core::control::state::{Reply, State, Target, Timer, on_consumer, on_transport};
 use crate::core::convert::{Converter, Format, Job, Refusal};
@@ -41,6 +43,57 @@ pub(super) struct Conversion {
     pub idled: u64,
 }
 
+/// All conversions, found by their number, by what they are of, and by what they make.
+#[derive(Default)]
+pub(super) struct Jobs {
+    all: HashMap<u32, Conversion>,
+    of: HashMap<ProducerId, Vec<u32>>,
+    outputs: HashMap<ProducerId, u32>,
+}
+
+impl Jobs {
+    pub fn get(&self, id: u32) -> Option<&Conversion> {
+        self.all.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut Conversion> {
+        self.all.get_mut(&id)
+    }
+
+    /// Those of a track.
+    pub fn of(&self, origin: ProducerId) -> &[u32] {
+        self.of.get(&origin).map_or(&[], Vec::as_slice)
+    }
+
+    /// The one that makes a producer.
+    pub fn by_output(&self, output: ProducerId) -> Option<&Conversion> {
+        self.all.get(self.outputs.get(&output)?)
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.all.len() + self.of.len() + self.outputs.len()
+    }
+
+    fn insert(&mut self, id: u32, job: Conversion) {
+        self.of.entry(job.origin).or_default().push(id);
+        self.outputs.insert(job.output, id);
+        self.all.insert(id, job);
+    }
+
+    pub fn remove(&mut self, id: u32) -> Option<Conversion> {
+        let job = self.all.remove(&id)?;
+        self.outputs.remove(&job.output);
+        if let Some(of) = self.of.get_mut(&job.origin) {
+            of.retain(|other| *other != id);
+            if of.is_empty() {
+                self.of.remove(&job.origin);
+            }
+        }
+        Some(job)
+    }
+}
+
 impl State {
     /// The job that turns `origin` into something of `accepts`, started if it is not there.
     pub fn job_for(
@@ -61,11 +114,10 @@ impl State {
             return Err(refused(unsupported(from, accepts)));
         };
         let wanted = |job: &Conversion| {
-            job.origin == origin
-                && same_codec(&job.to.codec, &to.codec)
-                && job.to.codec.parameters == to.codec.parameters
+            same_codec(&job.to.codec, &to.codec) && job.to.codec.parameters == to.codec.parameters
         };
-        if let Some((id, _)) = self.jobs.iter().find(|(_, job)| wanted(job)) {
+        let mut running = self.jobs.of(origin).iter();
+        if let Some(id) = running.find(|id| self.jobs.get(**id).is_some_and(wanted)) {
             return Ok(*id);
         }
         self.start_job(room, owner, origin, converter.as_ref(), (from, to))
@@ -101,6 +153,8 @@ impl State {
         let mail = Mail::Direct { attach: id, input: frames_out, output: frames_in };
         mailbox.send(mail).map_err(|_| busy("the worker is overloaded"))?;
         info!(conn = %owner, %room, from = from.codec.mime_type, to = to.codec.mime_type, "conversion begins");
+        let text = format!("{} is converted to {}", describe(from), to.codec.mime_type);
+        self.emit(room, || RoomEvent::Notice { conn: Some(owner), text });
         let transport = TransportId(self.dispatcher.allocate());
         let consumer = ConsumerId(self.dispatcher.allocate());
         let output = ProducerId(self.dispatcher.allocate());
@@ -134,22 +188,23 @@ impl State {
         self.ask(worker, Method::RouterCreateProducer, internal, data, Reply::Job(id));
     }
 
-    /// A job broke down, or could not be put in place.
-    pub fn job_failed(&mut self, id: u32, reason: &str) {
-        let Some(job) = self.jobs.get(&id) else { return };
+    /// A job broke down, or could not be put in place; `closed`: its transport is gone.
+    pub fn job_failed(&mut self, id: u32, reason: &str, closed: bool) {
+        let Some(job) = self.jobs.get(id) else { return };
         let (room, origin) = (job.room.clone(), job.origin);
         let text = format!("the conversion to {} failed: {reason}", job.to.codec.mime_type);
         warn!(%room, "{text}");
         self.failures.insert(origin, text);
         self.timers.set(State::millis(self.config.convert_failure_ms), Timer::Forgive(origin));
-        self.end_job(id);
+        self.end_job(id, closed);
         self.refresh(&room);
+        self.point_takers(origin);
     }
 
     /// A job has had no listener since it fell idle for the `idled`th time.
     pub fn job_idle(&mut self, id: u32, idled: u64) {
-        if self.jobs.get(&id).is_some_and(|job| job.users == 0 && job.idled == idled) {
-            self.end_job(id);
+        if self.jobs.get(id).is_some_and(|job| job.users == 0 && job.idled == idled) {
+            self.end_job(id, false);
         }
     }
 
@@ -163,22 +218,44 @@ impl State {
 
     /// Ends the jobs of a track.
     pub fn end_jobs_of(&mut self, origin: ProducerId) {
-        let ids: Vec<u32> =
-            self.jobs.iter().filter(|(_, job)| job.origin == origin).map(|(id, _)| *id).collect();
-        for id in ids {
-            self.end_job(id);
+        for id in self.jobs.of(origin).to_vec() {
+            self.end_job(id, false);
         }
     }
 
-    fn end_job(&mut self, id: u32) {
-        let Some(job) = self.jobs.remove(&id) else { return };
+    /// Forgets the jobs of a track whose router is closing, and they with it.
+    pub fn forget_jobs_of(&mut self, origin: ProducerId) {
+        for id in self.jobs.of(origin).to_vec() {
+            if let Some(job) = self.jobs.remove(id) {
+                self.dispatcher.unsubscribe(job.transport.0);
+            }
+        }
+        self.failures.remove(&origin);
+        self.busy.remove(&origin);
+    }
+
+    /// Counts one user of a conversion less.
+    pub fn release_job(&mut self, id: u32) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.users = job.users.saturating_sub(1);
+        if job.users == 0 {
+            job.idled += 1;
+            let linger = State::millis(self.config.convert_linger_ms);
+            self.timers.set(linger, Timer::Job(id, job.idled));
+        }
+    }
+
+    fn end_job(&mut self, id: u32, closed: bool) {
+        let Some(job) = self.jobs.remove(id) else { return };
         info!(room = %job.room, to = job.to.codec.mime_type, "conversion ends");
         self.unpipe_everywhere(&job.room, job.output);
         self.dispatcher.unsubscribe(job.transport.0);
         let internal = on_consumer(job.router, job.consumer);
         self.tell(job.worker, Method::ConsumerClose, internal, json!({}));
-        let internal = on_transport(job.router, job.transport);
-        self.tell(job.worker, Method::TransportClose, internal, json!({}));
+        if !closed {
+            let internal = on_transport(job.router, job.transport);
+            self.tell(job.worker, Method::TransportClose, internal, json!({}));
+        }
         if !self.busy.is_empty() {
             self.timers.set(SLOT_FREED, Timer::Retry);
         }
@@ -198,12 +275,14 @@ fn refused(refusal: Refusal) -> Refused {
     Refused { text: refusal.to_string(), passing: matches!(refusal, Refusal::Busy(_)) }
 }
 
-fn unsupported(from: &Format, accepts: &[RtpCodec]) -> Refusal {
+/// Why nothing that a receiver takes can be made of a track.
+pub(super) fn unsupported(from: &Format, accepts: &[RtpCodec]) -> Refusal {
     let mut names: Vec<&str> = accepts.iter().map(|codec| codec.mime_type.as_str()).collect();
     names.dedup();
-    let mut source = from.codec.mime_type.clone();
-    if from.reordered {
-        source.push_str(" with B-frames");
-    }
-    Refusal::Unsupported { from: source, to: names.join(", ") }
+    Refusal::Unsupported { from: describe(from), to: names.join(", ") }
+}
+
+fn describe(format: &Format) -> String {
+    let order = if format.reordered { " with B-frames" } else { "" };
+    format!("{}{order}", format.codec.mime_type)
 }

@@ -95,10 +95,6 @@ impl State {
                 PeerEvent::OneWay { transport, text }
             }
             "x.mediatimeout" => PeerEvent::MediaTimeout { transport },
-            // A leg with DTLS around it has no address to be found.
-            "dtlsstatechange" if data.get("dtlsState").is_some_and(|state| state == "connected") => {
-                PeerEvent::MediaStarted { transport }
-            }
             "x.keyframerequest" => PeerEvent::KeyframeRequested { transport },
             "x.datachannel" => match ChannelData::deserialize(data) {
                 Ok(ChannelData { sctp_stream_parameters: parameters, label, protocol }) => {
@@ -117,9 +113,8 @@ impl State {
             PeerEvent::OneWay { text, .. } => info!(%conn, %transport, "{text}"),
             _ => {}
         }
-        let Some(entry) = self.members.get(&conn) else { return true };
-        entry.shared.listeners.tell(&event);
-        let room = entry.room.clone();
+        self.tell_peer(conn, event.clone());
+        let Some(room) = self.members.get(&conn).map(|entry| entry.room.clone()) else { return true };
         match event {
             PeerEvent::Dtmf { digit, duration_ms, .. } => {
                 self.emit(&room, || RoomEvent::Dtmf { conn, digit, duration_ms });

@@ -10,9 +10,9 @@ use crate::core::control::events::{PeerInfo, RoomEvent};
 use crate::core::control::handle::Shared;
 use crate::core::control::rooms::Join;
 use crate::core::control::state::{Entry, Reply, State, Timer, on_consumer, on_router, on_transport};
-use crate::core::id::{ConnId, ConsumerId, RouterId, TransportId, WorkerId};
+use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::message::Method;
-use crate::core::peer::{CloseReason, Member, PeerKind};
+use crate::core::peer::{CloseReason, Member, Muted, PeerKind};
 use crate::core::room::{Room, RoomName};
 
 /// A publisher's name when it gives none.
@@ -46,6 +46,7 @@ impl State {
             transports: Vec::new(),
             tracks: Vec::new(),
             feeds: Vec::new(),
+            muted: Muted::default(),
             live_since: None,
         };
         let info = self.watchers.is_watched(&join.room).then(|| PeerInfo::of(&peer));
@@ -89,11 +90,7 @@ impl State {
     fn check_room(&self, join: &Join, replaces: bool) -> Result<(), JoinError> {
         let only_watches = join.kind == PeerKind::Whep && !join.publishes;
         let Some(room) = self.rooms.get(&join.room) else {
-            return match () {
-                _ if only_watches => Err(JoinError::NothingLive),
-                _ if self.rooms.len() >= self.config.max_rooms => Err(JoinError::ServerFull),
-                _ => Ok(()),
-            };
+            return if only_watches { Err(JoinError::NothingLive) } else { Ok(()) };
         };
         if only_watches && !self.is_live_for(room, join.watch.as_deref()) {
             return Err(JoinError::NothingLive);
@@ -107,15 +104,25 @@ impl State {
 
     /// The router for a new peer; makes the room if need be.
     fn seat_for(&mut self, join: &Join) -> Result<(RouterId, WorkerId), JoinError> {
-        if !self.rooms.contains_key(&join.room) {
-            let worker = self.dispatcher.least_loaded(&[]).ok_or(JoinError::NoWorker)?;
-            let router = self.open_router(&join.room, worker);
-            self.rooms.insert(join.room.clone(), Room::new(router, worker));
-            self.emit(&join.room, || RoomEvent::RoomOpened);
-        }
+        self.make_room(&join.room)?;
         let seat = if join.publishes { None } else { self.viewer_seat(&join.room) };
         let home = self.rooms.get(&join.room).and_then(Room::home);
         seat.or(home).ok_or(JoinError::NoWorker)
+    }
+
+    /// Makes a room where there is none of that name.
+    pub fn make_room(&mut self, name: &RoomName) -> Result<(), JoinError> {
+        if self.rooms.contains_key(name) {
+            return Ok(());
+        }
+        if self.rooms.len() >= self.config.max_rooms {
+            return Err(JoinError::ServerFull);
+        }
+        let worker = self.dispatcher.least_loaded(&[]).ok_or(JoinError::NoWorker)?;
+        let router = self.open_router(name, worker);
+        self.rooms.insert(name.clone(), Room::new(router, worker));
+        self.emit(name, || RoomEvent::RoomOpened);
+        Ok(())
     }
 
     /// Asks a worker for a router of a room.
@@ -161,17 +168,18 @@ impl State {
     }
 
     /// Closes the peers on a router and then the router; the home router takes the whole room with it.
-    fn close_router(&mut self, name: &RoomName, router: RouterId, reason: &CloseReason) {
+    pub fn close_router(&mut self, name: &RoomName, router: RouterId, reason: &CloseReason) {
         let Some(room) = self.rooms.get(name) else { return };
         let whole = room.home().is_some_and(|(home, _)| home == router);
         let here =
             |conn: &ConnId| whole || self.members.get(conn).is_some_and(|entry| entry.peer.router == router);
-        let members: Vec<ConnId> = room.members().into_iter().filter(here).collect();
+        let members: Vec<ConnId> = room.everybody().filter(here).collect();
         for conn in members {
             self.close_member(conn, reason.clone());
         }
-        if !whole {
-            self.close_seat(name, router);
+        match whole {
+            true => self.close_room(name, reason),
+            false => self.close_seat(name, router),
         }
     }
 
@@ -184,26 +192,24 @@ impl State {
         self.close_data_of(conn);
         let feeds = std::mem::take(&mut entry.peer.feeds);
         for feed in &feeds {
-            self.dispatcher.unsubscribe(feed.consumer.0);
-            if let Some(source) = feed.source {
-                self.release(&entry.room, entry.peer.router, source);
-            }
+            self.forget_feed(&entry.room, entry.peer.router, conn, feed);
         }
         self.leave_room(&entry);
-        for track in entry.peer.tracks.iter().filter(|track| track.ready) {
-            self.emit(&entry.room, || RoomEvent::TrackRemoved { conn, producer: track.producer });
+        let tracks = std::mem::take(&mut entry.peer.tracks);
+        let producers: Vec<ProducerId> = tracks.iter().map(|track| track.producer).collect();
+        for track in tracks {
+            self.track_gone(&entry.room, conn, track);
         }
         self.emit_of(&entry.room, entry.peer.spy, || RoomEvent::PeerLeft { conn, reason: reason.clone() });
-        if self.rooms.get(&entry.room).is_some_and(Room::is_empty) {
+        if self.rooms.get(&entry.room).is_some_and(Room::is_over) {
+            producers.iter().for_each(|track| self.forget_jobs_of(*track));
             self.close_room(&entry.room, &reason);
             entry.peer.transports.iter().for_each(|transport| self.dispatcher.unsubscribe(transport.0));
             return;
         }
         if entry.peer.publishes {
             self.refresh(&entry.room);
-            for track in &entry.peer.tracks {
-                self.end_derived(&entry.room, track.producer);
-            }
+            producers.iter().for_each(|track| self.end_derived(&entry.room, *track));
         }
         let consumers = feeds.iter().map(|feed| feed.consumer);
         self.close_transports(&entry.peer, consumers, &reason);
@@ -246,16 +252,9 @@ impl State {
         }
     }
 
-    /// The last peer has left.
-    fn close_room(&mut self, name: &RoomName, reason: &CloseReason) {
+    /// The last peer has left, or nobody wants the room to stay.
+    pub fn close_room(&mut self, name: &RoomName, reason: &CloseReason) {
         let Some(room) = self.rooms.remove(name) else { return };
-        let jobs: Vec<u32> =
-            self.jobs.iter().filter(|(_, job)| job.room == *name).map(|(id, _)| *id).collect();
-        for id in jobs {
-            if let Some(job) = self.jobs.remove(&id) {
-                self.dispatcher.unsubscribe(job.transport.0);
-            }
-        }
         if let Some(mix) = self.mixes.remove(name) {
             self.dispatcher.unsubscribe(mix.transport.0);
         }
@@ -264,7 +263,7 @@ impl State {
             let data = json!({"x.reason": reason.text});
             self.tell(seat.worker, Method::RouterClose, on_router(seat.router), data);
         }
-        info!(room = %name, "the room is empty and closed");
+        info!(room = %name, "the room is closed");
         self.emit(name, || RoomEvent::RoomClosed { reason: reason.clone() });
     }
 

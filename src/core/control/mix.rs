@@ -75,7 +75,10 @@ impl State {
     pub fn voices_but(&self, room: &Room, conn: ConnId) -> Vec<(ConnId, ProducerId)> {
         let others = room.publishers.iter().filter(|other| **other != conn);
         let entries = others.filter_map(|other| self.members.get(other));
-        entries.filter_map(|entry| Some((entry.peer.conn, entry.peer.track(Kind::Audio)?.producer))).collect()
+        let tracks = entries.flat_map(|entry| {
+            entry.peer.tracks_of(Kind::Audio).map(|track| (entry.peer.conn, track.producer))
+        });
+        tracks.collect()
     }
 
     /// The output of the room's mix that a consumer of sound should get; `None` where it needs none, or there is no
@@ -92,7 +95,7 @@ impl State {
             || match others[..] {
                 // Who speaks to an empty room hears that the line is not dead.
                 [] => speaks,
-                [(owner, producer)] => !self.takes_alone(&accepts, owner, producer),
+                [(_, producer)] => !self.takes_alone(&accepts, producer),
                 _ => true,
             };
         if !needed || (room.awaited.is_some() && others.is_empty() && !speaks && !feed.playing) {
@@ -115,11 +118,8 @@ impl State {
     }
 
     /// Whether a receiver gets the only other voice untouched, or by a conversion of its own.
-    fn takes_alone(&self, accepts: &[RtpCodec], owner: ConnId, producer: ProducerId) -> bool {
-        let Some(entry) = self.members.get(&owner) else { return false };
-        let Some(track) = entry.peer.tracks.iter().find(|track| track.producer == producer) else {
-            return false;
-        };
+    fn takes_alone(&self, accepts: &[RtpCodec], producer: ProducerId) -> bool {
+        let Some((_, track)) = self.track(producer) else { return false };
         let opus = accepts.iter().any(|codec| codec.is("audio/opus"));
         let passes = !opus || self.mixer.as_ref().is_none_or(|mixer| mixer.passes(&track.format.codec));
         let as_it_is = passes && !track.format.reordered && select(accepts, &track.format.codec).is_some();
@@ -194,15 +194,15 @@ impl State {
         let Some(room) = self.rooms.get(name) else { return };
         let entries = room.publishers.iter().filter_map(|conn| self.members.get(conn));
         let present: Vec<(ProducerId, ConnId, Format)> = entries
-            .filter_map(|entry| {
-                let track = entry.peer.track(Kind::Audio)?;
-                Some((track.producer, entry.peer.conn, track.format.clone()))
+            .flat_map(|entry| {
+                let tracks = entry.peer.tracks_of(Kind::Audio);
+                tracks.map(|track| (track.producer, entry.peer.conn, track.format.clone()))
             })
             .collect();
         let gone: Vec<ProducerId> =
             mix.voices.keys().filter(|known| !present.iter().any(|(p, ..)| p == *known)).copied().collect();
         let stale =
-            mix.voices.iter().filter(|(_, voice)| voice.job.is_some_and(|id| !self.jobs.contains_key(&id)));
+            mix.voices.iter().filter(|(_, voice)| voice.job.is_some_and(|id| self.jobs.get(id).is_none()));
         let gone: Vec<ProducerId> = stale.map(|(origin, _)| *origin).chain(gone).collect();
         for origin in gone {
             self.take_voice(name, origin);
@@ -221,7 +221,7 @@ impl State {
         } else {
             match self.job_for(name, owner, origin, &format, &[opus()]) {
                 Ok(id) => {
-                    let Some(job) = self.jobs.get_mut(&id) else { return };
+                    let Some(job) = self.jobs.get_mut(id) else { return };
                     job.users += 1;
                     (job.output, job.to.clone(), Some(id))
                 }

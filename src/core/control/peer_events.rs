@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::core::control::handle::Peer;
 use crate::core::control::queue::{End, Reader, Writer, queue};
+use crate::core::control::state::State;
 use crate::core::data::{DataMessage, SctpStreamParameters};
-use crate::core::id::{ConsumerId, DataConsumerId, DataProducerId, ProducerId, TransportId};
+use crate::core::id::{ConnId, ConsumerId, DataConsumerId, DataProducerId, ProducerId, TransportId};
 use crate::core::peer::CloseReason;
 use crate::core::profile::Profile;
 
@@ -208,6 +209,55 @@ impl Listeners {
     /// Nothing comes any more.
     pub fn close(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|writer| writer.finish());
+    }
+}
+
+impl State {
+    /// Tells a peer's door something.
+    pub fn tell_peer(&self, conn: ConnId, event: PeerEvent) {
+        if let Some(entry) = self.members.get(&conn) {
+            entry.shared.listeners.tell(&event);
+        }
+    }
+
+    /// Hands an event of a peer's transport to its door; `false` when it is none of those.
+    pub fn transport_event(&self, conn: ConnId, transport: TransportId, event: &str, data: &Value) -> bool {
+        let state = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        match event {
+            "icestatechange" => {
+                self.tell_peer(conn, PeerEvent::IceState { transport, state: state("iceState") });
+            }
+            "dtlsstatechange" => {
+                let state = state("dtlsState");
+                let connected = state == "connected";
+                self.tell_peer(conn, PeerEvent::DtlsState { transport, state });
+                if connected {
+                    // A leg with DTLS around it has no address to be found.
+                    self.tell_peer(conn, PeerEvent::MediaStarted { transport });
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Hands an event of a peer's consumer to its door; `false` when it is none of those.
+    pub fn consumer_event(&self, conn: ConnId, consumer: ConsumerId, event: &str, data: Value) -> bool {
+        let event = match event {
+            "effectiveprofilechange" => match serde_json::from_value(data["profile"].clone()) {
+                Ok(profile) => PeerEvent::EffectiveProfile { consumer, profile },
+                Err(_) => return false,
+            },
+            "x.layerschange" => {
+                let layer = |name| data[name].as_u64().and_then(|layer| u8::try_from(layer).ok());
+                let layers = layer("spatialLayer").map(|spatial| (spatial, layer("temporalLayer")));
+                PeerEvent::LayersChanged { consumer, layers }
+            }
+            "x.score" => PeerEvent::ConsumerScore { consumer, score: data },
+            _ => return false,
+        };
+        self.tell_peer(conn, event);
+        true
     }
 }
 

@@ -1,6 +1,8 @@
 //! What peers send: transports, producers, and the tracks of stream sessions that become producers by
 //! themselves.
 
+use std::collections::BTreeSet;
+
 use futures_channel::oneshot;
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -9,6 +11,7 @@ use crate::core::capabilities::{Encoding, RtpCodec, RtpParameters};
 use crate::core::control::error::ControlError;
 use crate::core::control::events::RoomEvent;
 use crate::core::control::handle::Produce;
+use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::state::{
     Answer, Reply, SessionTrack, State, Target, Waiter, on_producer, on_transport,
 };
@@ -144,13 +147,26 @@ impl State {
         if peer.tracks.len() >= limit {
             return Err(ControlError::NotAllowed("the peer sends all the tracks it may send"));
         }
-        let mut data = json!({"kind": format.kind, "rtpParameters": rtp, "paused": paused});
+        let muted = peer.muted.holds(format.kind);
+        let mut data = json!({"kind": format.kind, "rtpParameters": rtp, "paused": paused || muted});
         if let (Some(track), Some(map)) = (session_track, data.as_object_mut()) {
             map.insert("x.track".into(), track.into());
         }
-        let (ready, layers) = (false, Layers::Simple);
-        let track = Track { producer, transport, format, session_track, ready, paused, layers, app_data };
-        peer.tracks.push(track);
+        let (ready, layers, takers) = (false, Layers::of(&rtp), BTreeSet::new());
+        peer.tracks.push(Track {
+            producer,
+            transport,
+            format,
+            session_track,
+            ready,
+            paused,
+            muted,
+            layers,
+            app_data,
+            takers,
+        });
+        self.owners.insert(producer, conn);
+        self.dispatcher.subscribe(producer.0, worker, Target::Track(conn));
         let internal = Internal { producer_id: Some(producer.0), ..on_transport(router, transport) };
         let reply = Reply::Track(conn, producer, waiter);
         self.ask(worker, Method::RouterCreateProducer, internal, data, reply);
@@ -171,6 +187,7 @@ impl State {
                 if waiter.is_none() && *error != ControlError::WorkerLost {
                     warn!(%conn, %error, "a track was not taken");
                 }
+                self.forget_track(producer);
                 if let Ok(peer) = self.member(conn) {
                     peer.tracks.retain(|track| track.producer != producer);
                 }
@@ -190,6 +207,7 @@ impl State {
             return;
         };
         track.ready = true;
+        let muted = track.muted;
         info!(%conn, %room, codec = track.format.codec.mime_type, "live");
         entry.peer.live_since.get_or_insert(lives);
         if let Some(state) = self.rooms.get_mut(&room)
@@ -198,6 +216,9 @@ impl State {
             state.awaited = None;
         }
         self.emit_track(conn, producer, RoomEvent::TrackAdded);
+        if muted {
+            self.tell_peer(conn, PeerEvent::ProducerPaused { producer });
+        }
         self.refresh(&room);
     }
 
@@ -229,6 +250,7 @@ impl State {
                 if stale {
                     self.end_jobs_of(producer);
                     self.refresh(&room);
+                    self.point_takers(producer);
                 }
             }
             Some(track) => {
@@ -257,14 +279,29 @@ impl State {
         let Some(entry) = self.members.get_mut(&conn) else { return };
         let room: RoomName = entry.room.clone();
         let (router, worker) = (entry.peer.router, entry.peer.worker);
-        let was_ready = entry.peer.tracks.iter().any(|track| track.producer == producer && track.ready);
-        entry.peer.tracks.retain(|track| track.producer != producer);
-        if was_ready {
-            self.emit(&room, || RoomEvent::TrackRemoved { conn, producer });
-        }
+        let Some(at) = entry.peer.tracks.iter().position(|track| track.producer == producer) else { return };
+        let track = entry.peer.tracks.remove(at);
+        self.track_gone(&room, conn, track);
         self.refresh(&room);
         self.end_derived(&room, producer);
         self.tell(worker, Method::ProducerClose, on_producer(router, producer), json!({}));
+    }
+}
+
+impl State {
+    /// A track is no longer its member's: those who took it are told, and those who watch.
+    pub fn track_gone(&mut self, room: &RoomName, conn: ConnId, track: Track) {
+        let producer = track.producer;
+        self.forget_track(producer);
+        self.close_takers(track.takers);
+        if track.ready {
+            self.emit(room, || RoomEvent::TrackRemoved { conn, producer });
+        }
+    }
+
+    fn forget_track(&mut self, producer: ProducerId) {
+        self.owners.remove(&producer);
+        self.dispatcher.unsubscribe(producer.0);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::core::control::error::JoinError;
 use crate::core::control::handle::Peer;
 use crate::core::control::state::State;
 use crate::core::convert::{Converter, Mixer};
-use crate::core::id::{ConnId, WorkerId};
+use crate::core::id::WorkerId;
 use crate::core::mail::MailSender;
 use crate::core::peer::{CloseReason, Member, PeerKind};
 use crate::core::room::{PublisherSummary, Room, RoomName, RoomSummary, TrackSummary};
@@ -175,27 +175,14 @@ impl Rooms {
 
 impl State {
     fn summarise(&self, name: &RoomName, room: &Room) -> RoomSummary {
-        let members = |conns: &[ConnId]| {
-            conns
-                .iter()
-                .filter_map(|conn| self.members.get(conn))
-                .map(|entry| &entry.peer)
-                .collect::<Vec<_>>()
-        };
-        let publishers = members(&room.publishers);
-        let mut notices: Vec<String> = members(&room.members())
-            .iter()
-            .flat_map(|peer| peer.feeds.iter().filter_map(|feed| feed.refusal.as_ref()))
-            .map(|refused| refused.text.clone())
-            .collect();
-        notices.sort();
-        notices.dedup();
+        let entries = room.publishers.iter().filter_map(|conn| self.members.get(conn));
+        let publishers: Vec<&Member> = entries.map(|entry| &entry.peer).collect();
         RoomSummary {
             name: name.clone(),
             publishers: publishers.iter().map(|peer| summarise_publisher(peer)).collect(),
             viewers: room.viewers.len(),
             live: publishers.iter().any(|peer| peer.is_live()),
-            notices,
+            notices: room.refusals.keys().cloned().collect(),
         }
     }
 }

@@ -88,16 +88,13 @@ impl State {
 
     /// Kind and codec of a producer on a room's home router, a publisher's or a conversion's.
     fn format_of(&self, name: &RoomName, producer: ProducerId) -> Option<(Kind, RtpCodec)> {
-        if let Some(job) = self.jobs.values().find(|job| job.output == producer) {
+        if let Some(job) = self.jobs.by_output(producer) {
             return Some((job.to.kind, job.to.codec.clone()));
         }
         if let Some(output) = self.mixes.get(name).and_then(|mix| mix.output_of(producer)) {
             return Some((output.format.kind, output.format.codec.clone()));
         }
-        let publishers = &self.rooms.get(name)?.publishers;
-        let mut tracks =
-            publishers.iter().filter_map(|conn| self.members.get(conn)).flat_map(|entry| &entry.peer.tracks);
-        let track = tracks.find(|track| track.producer == producer)?;
+        let (_, track) = self.track(producer)?;
         Some((track.format.kind, track.format.codec.clone()))
     }
 

@@ -4,7 +4,7 @@
 //! its requests in order, so whole chains (transport, consumer, producer) are asked for at once, and what
 //! must be known of the answers is kept as a [`Reply`] beside each request. Only the doors' own calls wait.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,9 @@ use crate::core::control::dispatcher::{Dispatcher, Incoming, Link};
 use crate::core::control::error::ControlError;
 use crate::core::control::events::Watchers;
 use crate::core::control::handle::Shared;
-use crate::core::control::jobs::Conversion;
+use crate::core::control::jobs::Jobs;
 use crate::core::control::mix::RoomMix;
+use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::timers::Timers;
 use crate::core::convert::{Converter, Mixer};
 use crate::core::id::{
@@ -74,6 +75,8 @@ pub(super) enum Target {
     DataProducer(ConnId),
     /// A peer's data consumer.
     DataConsumer(ConnId),
+    /// A peer's track.
+    Track(ConnId),
     /// The transport of a conversion.
     Job(u32),
     /// The transport of a room's mix.
@@ -124,7 +127,11 @@ pub(super) struct State {
     pub rooms: BTreeMap<RoomName, Room>,
     pub members: HashMap<ConnId, Entry>,
     pub data: Channels,
-    pub jobs: HashMap<u32, Conversion>,
+    /// Whose each track is.
+    pub owners: HashMap<ProducerId, ConnId>,
+    /// Consumers that are fed from nothing for the time being.
+    pub waiting: BTreeSet<(ConnId, ConsumerId)>,
+    pub jobs: Jobs,
     /// Rooms whose voices are mixed.
     pub mixes: HashMap<RoomName, RoomMix>,
     /// Rooms whose mix failed, or found no place, lately.
@@ -157,7 +164,9 @@ impl State {
             rooms: BTreeMap::new(),
             members: HashMap::new(),
             data: Channels::default(),
-            jobs: HashMap::new(),
+            owners: HashMap::new(),
+            waiting: BTreeSet::new(),
+            jobs: Jobs::default(),
             failures: HashMap::new(),
             busy: HashMap::new(),
             retry_set: false,
@@ -269,7 +278,7 @@ impl State {
             Reply::DataConsumer(id, waiter) => self.data_consumer_answered(id, waiter, result),
             Reply::Job(job) => {
                 if let Err(error) = result {
-                    self.job_failed(job, &error.to_string());
+                    self.job_failed(job, &error.to_string(), false);
                 }
             }
             Reply::Mix(room, transport) => {
@@ -295,18 +304,29 @@ impl State {
                 Err(error) => warn!(%conn, %error, "a track's event was not understood"),
             },
             (Target::Transport(conn), _) if self.leg_event(conn, TransportId(target), event, &data) => {}
+            (Target::Transport(conn), _) if self.transport_event(conn, TransportId(target), event, &data) => {
+            }
             (Target::Transport(conn), _) => {
                 debug!(%conn, event, "transport");
                 trace!(%conn, event, %data, "transport");
             }
-            (Target::Feed(conn), _) => debug!(%conn, consumer = target, event, "consumer"),
             (Target::DataProducer(conn), _) => self.data_producer_event(conn, DataProducerId(target), event),
             (Target::DataConsumer(conn), _) => {
                 self.data_consumer_event(conn, DataConsumerId(target), event, &data);
             }
+            (Target::Feed(conn), _) => {
+                if !self.consumer_event(conn, ConsumerId(target), event, data) {
+                    debug!(%conn, consumer = target, event, "consumer");
+                }
+            }
+            (Target::Track(conn), "x.score") => {
+                let producer = ProducerId(target);
+                self.tell_peer(conn, PeerEvent::ProducerScore { producer, score: data });
+            }
+            (Target::Track(conn), _) => debug!(%conn, producer = target, event, "producer"),
             (Target::Job(job), "close") => {
                 let reason = CloseEvent::read(data).reason;
-                self.job_failed(job, &reason);
+                self.job_failed(job, &reason, true);
             }
             (Target::Job(job), _) => debug!(job, event, "conversion"),
             (Target::Mix(room), "close") => {
@@ -323,7 +343,6 @@ impl State {
     }
 
     fn transport_closed(&mut self, conn: ConnId, transport: TransportId, event: &CloseEvent) {
-        self.forget_transport(conn, transport);
         let code = match (event.clean, event.reason.to_ascii_lowercase()) {
             (true, _) => "left",
             (false, text) if ["timeout", "timed out", "consent"].iter().any(|word| text.contains(word)) => {
@@ -332,7 +351,13 @@ impl State {
             _ => "error",
         };
         let text = if event.reason.is_empty() { "the connection ended" } else { &event.reason };
-        self.close_member(conn, CloseReason::new(code, text));
+        let reason = CloseReason::new(code, text);
+        self.forget_transport(conn, transport);
+        if self.members.get(&conn).is_some_and(|entry| entry.peer.kind.outlives_transports()) {
+            self.drop_carried(conn, transport, &reason);
+        } else {
+            self.close_member(conn, reason);
+        }
     }
 
     /// Lets time pass; returns when to come again.

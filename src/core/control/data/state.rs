@@ -302,12 +302,6 @@ impl State {
         };
         self.tell_peer(conn, told);
     }
-
-    fn tell_peer(&self, conn: ConnId, event: PeerEvent) {
-        if let Some(entry) = self.members.get(&conn) {
-            entry.shared.listeners.tell(&event);
-        }
-    }
 }
 
 /// A data producer on a router.

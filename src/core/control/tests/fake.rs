@@ -14,7 +14,9 @@ use crate::core::auth::Principal;
 use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
 use crate::core::control::dispatcher::Link;
 use crate::core::control::tests::mirror::{Mirror, Script};
-use crate::core::control::{ControlError, Join, JoinError, Peer, Produce, Rooms, RoomsConfig, WebRtcOptions};
+use crate::core::control::{
+    Consumed, ControlError, Join, JoinError, Peer, Produce, Rooms, RoomsConfig, WebRtcOptions,
+};
 use crate::core::convert::{Converter, DirectIn, Format, Job, MixCommand, MixJob, Mixer, Refusal};
 use crate::core::id::{ConsumerId, ProducerId, TransportId, WorkerId};
 use crate::core::lane::{Closed, Wake};
@@ -70,6 +72,7 @@ pub struct Producer {
 pub struct Consumer {
     router: u32,
     pub source: Option<u32>,
+    pub paused: bool,
     follows: bool,
     transport: Option<u32>,
 }
@@ -129,6 +132,10 @@ impl Worker {
             Method::TransportChangeUfragPwd => {
                 return Ok(json!({"usernameFragment": "new", "password": "secret"}));
             }
+            Method::TransportDump | Method::TransportGetStats => {
+                let id = internal.transport_id.ok_or("missing transportId")?;
+                insist(self.transports.contains_key(&id), "transport not found")?;
+            }
             Method::TransportClose => self.close_transport(internal.transport_id)?,
             Method::RouterCreateProducer => {
                 let transport = internal.transport_id.ok_or("missing transportId")?;
@@ -147,7 +154,13 @@ impl Worker {
                     self.check_producer(router, producer)?;
                 }
                 let follows = internal.producer_id.is_none();
-                let consumer = Consumer { router, source: internal.producer_id, follows, transport: None };
+                let consumer = Consumer {
+                    router,
+                    source: internal.producer_id,
+                    paused: false,
+                    follows,
+                    transport: None,
+                };
                 insist(self.consumers.insert(id, consumer).is_none(), "Consumer already exists")?;
             }
             Method::ConsumerEnable => {
@@ -156,6 +169,13 @@ impl Worker {
                 insist(data["rtpParameters"]["encodings"][0]["ssrc"].is_u64(), "no ssrc")?;
                 self.consumer(internal.consumer_id)?.transport = Some(transport);
             }
+            Method::ConsumerPause | Method::ConsumerResume => {
+                self.consumer(internal.consumer_id)?.paused = method == Method::ConsumerPause;
+            }
+            Method::ConsumerRequestKeyFrame | Method::ConsumerGetStats | Method::ConsumerDump => {
+                self.consumer(internal.consumer_id)?;
+            }
+            Method::ProducerGetStats | Method::ProducerDump => drop(self.producer(internal.producer_id)?),
             Method::ConsumerClose => {
                 let id = internal.consumer_id.ok_or("missing consumerId")?;
                 insist(self.consumers.remove(&id).is_some(), "Consumer not found")?;
@@ -563,6 +583,31 @@ impl Net {
         self.run(peer.produce(transport, Produce::new(kind_of(codec), rtp))).expect("a producer")
     }
 
+    /// A member that takes each track by itself, sends the given codecs, and has a transport to receive by.
+    pub fn member(&mut self, name: &str, codecs: &[RtpCodec]) -> (Peer, Vec<ProducerId>, TransportId) {
+        let change = |join: &mut Join| (join.name, join.kind) = (Some(name.to_owned()), PeerKind::RoomV2);
+        let peer = self.try_join(true, change).expect("let in");
+        let transport =
+            self.run(peer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
+        let producers = codecs.iter().map(|codec| self.produce(&peer, transport, codec)).collect();
+        let receive =
+            self.run(peer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
+        (peer, producers, receive)
+    }
+
+    /// Has a member take a track in one of `codecs`.
+    pub fn take(
+        &mut self,
+        peer: &Peer,
+        transport: TransportId,
+        track: ProducerId,
+        codecs: &[RtpCodec],
+    ) -> Result<Consumed, ControlError> {
+        self.ssrc += 1;
+        let rtp = RtpParameters { codecs: codecs.to_vec(), ..one(&codecs[0], self.ssrc) };
+        self.run(peer.consume(transport, track, rtp, false))
+    }
+
     /// A party that sends and hears, as a telephone does: its producer and its consumer.
     pub fn call(&mut self, name: &str, codec: &RtpCodec) -> (Peer, ProducerId, ConsumerId) {
         let peer = self.join_publisher(name);
@@ -589,6 +634,13 @@ impl Net {
             }
         }
         (peer, transport)
+    }
+
+    /// The producers of a peer, in their order.
+    pub fn tracks(&self, peer: &Peer) -> Vec<ProducerId> {
+        let peers = self.rooms.peers(peer.room()).expect("a room");
+        let peer = peers.iter().find(|detail| detail.info.conn == peer.conn()).expect("in the room");
+        peer.tracks.iter().map(|track| track.producer).collect()
     }
 
     /// A WHEP viewer of the program with one consumer a codec.
@@ -639,6 +691,7 @@ impl Net {
         assert_eq!(self.stub.running(), 0);
         assert_eq!(self.mixer.running(), 0);
         assert_eq!(self.rooms.step(|state| (state.members.len(), state.jobs.len())), (0, 0));
+        assert_eq!(self.rooms.step(|state| (state.owners.len(), state.waiting.len())), (0, 0));
         assert_eq!(self.rooms.step(|state| (state.mixes.len(), state.unmixed.len())), (0, 0));
         assert_eq!(self.rooms.step(|state| state.dispatcher.subscriptions()), 0);
     }

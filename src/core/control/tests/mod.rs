@@ -3,6 +3,7 @@
 
 mod events;
 mod fake;
+mod members;
 mod mirror;
 mod mix;
 mod random;
@@ -256,6 +257,7 @@ fn a_conversion_that_breaks_is_left_alone_for_a_while() {
     assert!(net.source(consumers[0]).is_some());
     net.leave(&publisher);
     net.leave(&viewer);
+    net.assert_clean();
 }
 
 #[test]
