@@ -13,6 +13,7 @@ run: build
 
 build: tools
 	$(CARGO) build --release --locked
+	ln -sf viaduct target/release/mediasoup-worker
 
 # Everything: format and lints, units and integration in virtual time, then real clients against the release binary.
 test: check test-rust test-clients

@@ -279,6 +279,26 @@ pub fn control(data: &[u8]) {
         }
     }
     assert_eq!(whole, payloads(&written, 7));
+    recovers(data);
+}
+
+/// A reader that goes on after faults comes to an end, and holds no more than what it was given.
+fn recovers(data: &[u8]) {
+    let mut reader = netstring::Reader::new(CHANNEL_LIMIT);
+    reader.feed(data);
+    loop {
+        let before = reader.buffered();
+        match reader.next_payload() {
+            Ok(Some(payload)) => assert!(payload.len() <= CHANNEL_LIMIT),
+            Ok(None) => break,
+            Err(_) => {
+                reader.recover();
+                assert!(reader.buffered() < before);
+            }
+        }
+    }
+    reader.feed(b"x");
+    assert!(reader.buffered() <= data.len().saturating_add(1));
 }
 
 fn payloads(data: &[u8], cut: usize) -> Vec<Vec<u8>> {

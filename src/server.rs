@@ -11,6 +11,7 @@ mod doors;
 mod phones;
 mod state;
 mod tls;
+mod worker;
 
 use std::future::Future;
 use std::io::IsTerminal;
@@ -30,7 +31,7 @@ use crate::core::io::{IoStats, PoolEvent, Seat, WorkerPool, addresses, clock};
 use crate::core::peer::CloseReason;
 use crate::core::session::LocalCandidate;
 use crate::core::time::Epoch;
-use crate::core::worker::{Worker, WorkerConfig};
+use crate::core::worker::Worker;
 use crate::http::{self, Facts, TlsFiles};
 use crate::rtmp;
 use crate::sip;
@@ -41,6 +42,7 @@ use doors::{RtmpPublish, VisibleRooms};
 use state::StateDir;
 
 pub use phones::Password;
+pub use worker::{WorkerArguments, arguments};
 
 /// Says that a configuration is right.
 pub fn say_ok() -> anyhow::Result<()> {
@@ -119,18 +121,10 @@ impl Server {
         let bridge = Arc::new(bridge);
         let rooms = Rooms::new(config.rooms.clone(), epoch, Some(bridge.clone())).with_mixer(bridge);
         let factory = Arc::new(Factory::new(config.webrtc.session.clone(), state.certificate()?)?);
-        let (gop, rates) = (config.gop.clone(), config.webrtc.rates);
-        let max_publish_bitrate = config.webrtc.max_publish_bitrate;
-        let legs = config.legs.clone();
+        let bounds = config.clone();
         let (pool, ports) = WorkerPool::start(config.io(), epoch, factory, move |seat| {
             let Seat { id, epoch, factory, candidates, seed } = seat;
-            let (gop, legs) = (gop.clone(), legs.clone());
-            Worker::new(
-                WorkerConfig { id, candidates, gop, max_publish_bitrate, rates, legs },
-                epoch,
-                factory,
-                seed,
-            )
+            Worker::new(bounds.worker(id, candidates), epoch, factory, seed)
         })?;
         let (mut media, mut stats) = (Vec::new(), Vec::new());
         for port in ports {

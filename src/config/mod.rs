@@ -23,9 +23,11 @@ pub use error::ConfigError;
 use crate::bridge::BridgeConfig;
 use crate::core::auth::{AuthConfig, Authority, Secret};
 use crate::core::control::RoomsConfig;
+use crate::core::id::WorkerId;
 use crate::core::io::IoConfig;
 use crate::core::rtp::bwe::RateLimits;
-use crate::core::worker::{GopConfig, LegsConfig};
+use crate::core::session::LocalCandidate;
+use crate::core::worker::{GopConfig, LegsConfig, WorkerConfig};
 use crate::http;
 use crate::rtmp::RtmpConfig;
 use crate::sip::SipConfig;
@@ -190,6 +192,19 @@ impl Config {
             leg_port_min: self.legs.port_min,
             leg_port_max: self.legs.port_max,
             ..self.workers.clone()
+        }
+    }
+
+    /// What a worker needs that offers `candidates`.
+    pub fn worker(&self, id: WorkerId, candidates: Vec<LocalCandidate>) -> WorkerConfig {
+        WorkerConfig {
+            id,
+            candidates,
+            gop: self.gop.clone(),
+            max_publish_bitrate: self.webrtc.max_publish_bitrate,
+            rates: self.webrtc.rates,
+            legs: self.legs.clone(),
+            channel: None,
         }
     }
 

@@ -245,13 +245,13 @@ pub struct Response {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Notification {
-    /// Router, transport, producer or consumer.
-    pub target_id: u32,
-    /// `close`, `icestatechange`, `x.track`, ...
-    pub event: String,
     /// Its data; null when there is none.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub data: Value,
+    /// `close`, `icestatechange`, `x.track`, ...
+    pub event: String,
+    /// Router, transport, producer or consumer.
+    pub target_id: u32,
 }
 
 impl Response {
@@ -523,7 +523,7 @@ mod tests {
             assert_eq!(read, Some(FromWorker::Response(response)));
         }
         let event = Notification::new(9, "close", Value::Null);
-        assert_eq!(event.to_json(), br#"{"targetId":9,"event":"close"}"#);
+        assert_eq!(event.to_json(), br#"{"event":"close","targetId":9}"#);
         assert_eq!(FromWorker::parse(&event.to_json()), Some(FromWorker::Notification(event)));
         assert_eq!(FromWorker::parse(br#"{"id":1}"#), None);
     }

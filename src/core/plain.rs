@@ -56,11 +56,13 @@ impl std::fmt::Debug for SdesKeys {
 #[serde(default)]
 pub struct PlainOptions {
     /// RTP and RTCP on one port from the start; else a pair of ports, even and odd. Where the remote side
-    /// agrees to it later, a pair falls back to one port by [`PlainRemote::rtcp_mux`].
-    #[serde(rename = "x.rtcpMux")]
+    /// agrees to it later, a pair falls back to one port by [`PlainRemote::rtcp_mux`]. The v2 worker channel
+    /// knows nothing but one port, so that is meant where nothing is said.
+    #[serde(rename = "x.rtcpMux", default = "yes")]
     pub rtcp_mux: bool,
     /// Learn the remote address from what arrives (symmetric RTP) instead of trusting the one told. Doors
-    /// want it; a controller of the v2 worker channel that does not say so means the address it names.
+    /// want it; a controller of the v2 worker channel that does not say so means the address it names, and
+    /// may receive from other ports of that host.
     #[serde(rename = "x.latch", default)]
     pub latch: bool,
     /// The address to listen on, and to tell; what the configuration says when not given.
@@ -100,8 +102,8 @@ pub struct PlainRemote {
     /// Where it wants RTCP, when the SDP says so (`a=rtcp`); else the next port.
     #[serde(rename = "x.rtcp", default, skip_serializing_if = "Option::is_none")]
     pub rtcp: Option<SocketAddr>,
-    /// RTCP shares the RTP port (`a=rtcp-mux` on both sides).
-    #[serde(rename = "x.rtcpMux", default)]
+    /// RTCP shares the RTP port (`a=rtcp-mux` on both sides), as it does where nothing is said.
+    #[serde(rename = "x.rtcpMux", default = "yes")]
     pub rtcp_mux: bool,
     /// The keys that protect what it sends.
     #[serde(rename = "x.srtp", default, skip_serializing_if = "Option::is_none")]
@@ -238,7 +240,8 @@ mod tests {
     fn the_v2_shape_is_enough_and_ours_goes_both_ways() {
         let bare: PlainRemote =
             serde_json::from_value(json!({"ip": "192.0.2.1", "port": 4000})).expect("v2 data");
-        assert_eq!(bare, PlainRemote::at("192.0.2.1:4000".parse().expect("address")));
+        let told = PlainRemote::at("192.0.2.1:4000".parse().expect("address"));
+        assert_eq!(bare, PlainRemote { rtcp_mux: true, ..told });
         let keys = SdesKeys::new(SrtpProfile::Aes128CmSha1_32, vec![7; 30]).expect("30 bytes");
         let full = PlainRemote {
             rtcp: Some("[2001:db8::1]:4001".parse().expect("address")),
@@ -252,7 +255,7 @@ mod tests {
         assert_eq!(value["x.srtp"]["profile"], "AES_CM_128_HMAC_SHA1_32");
         assert_eq!(serde_json::from_value::<PlainRemote>(value).expect("ours"), full);
         let options: PlainOptions = serde_json::from_value(json!({})).expect("all optional");
-        assert_eq!(options, PlainOptions { latch: false, ..PlainOptions::default() });
+        assert_eq!(options, PlainOptions { latch: false, rtcp_mux: true, ..PlainOptions::default() });
         let ours: PlainOptions = serde_json::from_value(json!(PlainOptions::default())).expect("ours");
         assert_eq!(ours, PlainOptions::default());
         assert_eq!(format!("{keys:?}"), "SdesKeys { profile: Aes128CmSha1_32, .. }");

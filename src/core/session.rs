@@ -96,6 +96,16 @@ pub struct Fingerprint {
     pub value: String,
 }
 
+/// Hashes a fingerprint may use, in the order in which they are told.
+pub const FINGERPRINT_ALGORITHMS: [&str; 5] = ["sha-1", "sha-224", "sha-256", "sha-384", "sha-512"];
+
+impl Fingerprint {
+    /// Whether we can compute fingerprints of its algorithm.
+    pub fn is_supported(&self) -> bool {
+        FINGERPRINT_ALGORITHMS.iter().any(|name| name.eq_ignore_ascii_case(&self.algorithm))
+    }
+}
+
 /// What goes out.
 #[derive(Debug)]
 pub enum Output {
@@ -137,8 +147,13 @@ pub enum Event {
     },
     /// Consent was lost: nothing more may be sent.
     PathLost,
-    /// DTLS state: `connecting`, `connected`, `failed`, `closed`.
-    DtlsState(&'static str),
+    /// How the handshake stands.
+    DtlsState {
+        /// `connecting`, `connected`, `failed`, `closed`.
+        state: &'static str,
+        /// With `connected`: the certificate the party showed, in PEM.
+        certificate: Option<String>,
+    },
     /// The keys for SRTP in both directions.
     SrtpKeys(SrtpKeys),
     /// A track appeared (stream sessions): the worker announces it and buffers its frames until a

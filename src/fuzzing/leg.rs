@@ -46,6 +46,7 @@ fn worker(epoch: Epoch) -> Worker {
         max_publish_bitrate: 1_000_000,
         rates: RateLimits::default(),
         legs: LegsConfig::default(),
+        channel: None,
     };
     let mut worker = Worker::new(config, epoch, Arc::new(NoSessions), 1);
     let codecs = json!([{"mimeType": "audio/PCMU", "payloadType": 0, "clockRate": 8000},

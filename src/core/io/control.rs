@@ -1,16 +1,22 @@
 //! The worker's end of the control socket: netstrings, non-blocking both ways. While more than the
 //! configured bytes wait for the main thread, no request is read and no event is taken from the engine.
+//!
+//! In a worker process the other end is somebody else's: messages are shorter there, log lines travel among
+//! them, and a fault of the framing costs the message it is in, because rooms hang on the socket.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::control::netstring;
+use crate::core::control::netstring::{self, NetstringError};
+use crate::core::io::channel::ChannelLog;
 use crate::core::io::engine::Engine;
 use crate::core::io::epoll::Interest;
 use crate::core::io::queue::WriteQueue;
 use crate::core::io::{clock, sys};
+use crate::core::message::{FromWorker, Response};
 
 /// Bytes read in one round; the rest waits in the socket.
 const READ: usize = 256 << 10;
@@ -23,15 +29,19 @@ pub(crate) struct ControlSocket {
     reader: netstring::Reader,
     out: WriteQueue,
     limit: usize,
+    payload_limit: usize,
+    log: Option<Arc<ChannelLog>>,
     scratch: Vec<u8>,
 }
 
 impl ControlSocket {
-    /// Over `socket`, with at most about `limit` bytes waiting to be written.
-    pub fn new(socket: UnixStream, limit: usize) -> io::Result<ControlSocket> {
+    /// Over `socket`, with at most about `limit` bytes waiting to be written. `log`: a worker process's.
+    pub fn new(socket: UnixStream, limit: usize, log: Option<Arc<ChannelLog>>) -> io::Result<ControlSocket> {
         socket.set_nonblocking(true)?;
-        let reader = netstring::Reader::new(netstring::INSIDE_LIMIT);
-        Ok(ControlSocket { socket, reader, out: WriteQueue::default(), limit, scratch: vec![0; READ] })
+        let payload_limit = if log.is_some() { netstring::CHANNEL_LIMIT } else { netstring::INSIDE_LIMIT };
+        let reader = netstring::Reader::new(payload_limit);
+        let (out, scratch) = (WriteQueue::default(), vec![0; READ]);
+        Ok(ControlSocket { socket, reader, out, limit, payload_limit, log, scratch })
     }
 
     /// What to watch the socket for.
@@ -68,7 +78,10 @@ impl ControlSocket {
                 Ok(None) => return true,
                 Err(error) => {
                     tracing::error!(%error, "the control socket of a worker lost its framing");
-                    return false;
+                    if self.log.is_none() {
+                        return false;
+                    }
+                    self.reader.recover();
                 }
             }
         }
@@ -78,9 +91,10 @@ impl ControlSocket {
     pub fn write(&mut self, engine: &mut impl Engine) -> bool {
         loop {
             while !self.congested() {
-                let Some(payload) = engine.poll_control() else { break };
-                if let Err(error) = netstring::write(&payload, netstring::INSIDE_LIMIT, self.out.tail()) {
-                    tracing::error!(%error, bytes = payload.len(), "an answer of a worker was dropped");
+                let line = self.log.as_ref().and_then(|log| log.pop());
+                let Some(payload) = line.or_else(|| engine.poll_control()) else { break };
+                if let Err(error) = netstring::write(&payload, self.payload_limit, self.out.tail()) {
+                    self.refuse(&payload, error);
                 }
             }
             if self.out.is_empty() {
@@ -94,6 +108,16 @@ impl ControlSocket {
             if !was_congested || self.congested() {
                 return true;
             }
+        }
+    }
+
+    /// Nobody waits in vain for an answer that is too long.
+    fn refuse(&mut self, payload: &[u8], error: NetstringError) {
+        tracing::error!(%error, bytes = payload.len(), "a message of a worker was not sent");
+        if let Some(FromWorker::Response(answer)) = FromWorker::parse(payload) {
+            let refusal = Response::rejected(answer.id, format!("the answer is too long: {error}"));
+            // Short enough for any limit.
+            let _ = netstring::write(&refusal.to_json(), self.payload_limit, self.out.tail());
         }
     }
 

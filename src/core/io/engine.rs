@@ -40,6 +40,8 @@ pub trait Engine {
     fn poll_action(&mut self) -> Option<Action>;
     /// Seals what waits into `batch`; `true`: it filled up, send it and call again.
     fn flush(&mut self, now: Instant, batch: &mut SendBatch) -> bool;
+    /// The loop ends after one more flush.
+    fn handle_shutdown(&mut self, now: Instant);
 }
 
 impl Engine for Worker {
@@ -93,5 +95,9 @@ impl Engine for Worker {
 
     fn flush(&mut self, now: Instant, batch: &mut SendBatch) -> bool {
         Worker::flush(self, now, batch)
+    }
+
+    fn handle_shutdown(&mut self, now: Instant) {
+        Worker::handle_shutdown(self, now);
     }
 }

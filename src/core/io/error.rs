@@ -22,19 +22,19 @@ pub enum IoError {
     #[error("no address to listen on for media")]
     NothingToListenOn,
     /// The system refused something else.
-    #[error("{what}: {source}")]
+    #[error("{what}: {answer}")]
     System {
         /// What was tried.
         what: String,
-        /// Its answer.
-        source: io::Error,
+        /// What the system said to it.
+        answer: io::Error,
     },
 }
 
 impl IoError {
     /// A refusal of the system.
-    pub(crate) fn system(what: impl Into<String>, source: io::Error) -> Self {
-        IoError::System { what: what.into(), source }
+    pub(crate) fn system(what: impl Into<String>, answer: io::Error) -> Self {
+        IoError::System { what: what.into(), answer }
     }
 
     /// Whether a network can cause it: never, these happen at start only.

@@ -9,6 +9,7 @@
 //! | `legs` | UDP sockets of plain RTP legs, opened on demand from a range of ports |
 //! | `listener`, `stream`, `framing`, `queue` | TCP: ICE-TCP (RFC 6544, RFC 4571) and adopted sockets (RTMP) |
 //! | `control` | the worker's end of the control socket |
+//! | `process`, `channel` | a worker as a process of its own: one loop, one socket that its dispatcher passed |
 //! | `dispatcher` | the main thread's ends: bytes and the clock for the Dispatcher |
 //! | `load` | how busy a worker is, and the adaptive tick |
 //! | `epoll`, `eventfd`, `clock`, `sys` | the kernel's calls, made safe |
@@ -16,6 +17,7 @@
 //! | `config`, `stats`, `error` | bounds, counters, what can fail at start |
 
 pub mod addresses;
+mod channel;
 pub mod clock;
 pub mod config;
 mod control;
@@ -33,6 +35,7 @@ mod measure;
 pub mod pool;
 pub mod port_owner;
 mod ports;
+pub mod process;
 mod queue;
 pub(crate) mod receive;
 mod send;
@@ -44,9 +47,11 @@ mod tests;
 mod udp;
 mod worker;
 
+pub use channel::ChannelLog;
 pub use config::IoConfig;
 pub use engine::Engine;
 pub use error::IoError;
 pub use pool::{PoolEvent, Seat, WorkerPool, WorkerPort};
 pub use port_owner::{PortTaken, Protocol};
+pub use process::{ProcessConfig, RunningProcess, WorkerProcess};
 pub use stats::{IoCounters, IoStats};

@@ -188,6 +188,7 @@ impl WorkerThread {
         let setup = WorkerSetup {
             config: self.config.clone(),
             control: far,
+            log: None,
             mail,
             leg_ports: self.leg_ports.clone(),
             wake: self.wake.clone(),

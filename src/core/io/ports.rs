@@ -7,6 +7,7 @@ use crate::core::io::config::IoConfig;
 use crate::core::io::error::IoError;
 use crate::core::io::listener::Listener;
 use crate::core::io::port_owner::{PortTaken, Protocol};
+use crate::core::io::sys;
 use crate::core::io::udp::UdpSocket;
 
 /// Port 0 takes any free number; it must be free for all sockets, which takes a few tries at worst.
@@ -32,6 +33,23 @@ impl Ports {
         }
         let range = || IoError::PortRange { first: config.port, workers };
         Self::bind_on(config, config.port.checked_add(worker).ok_or_else(range)?)
+    }
+
+    /// Binds the first number from `first` to `last` that is free, beginning anywhere between them so that
+    /// neighbours who share the range seldom meet.
+    pub fn bind_within(config: &IoConfig, first: u16, last: u16) -> Result<Ports, IoError> {
+        let count = u64::from(last.saturating_sub(first)) + 1;
+        let start = sys::random() % count;
+        let mut taken = None;
+        for step in 0..count {
+            // Below `last`, so it fits.
+            let port = first.saturating_add(((start + step) % count) as u16);
+            match Self::bind_on(config, port) {
+                Err(error @ IoError::PortTaken(_)) => taken = Some(error),
+                bound => return bound,
+            }
+        }
+        Err(taken.unwrap_or(IoError::NothingToListenOn))
     }
 
     fn bind_on(config: &IoConfig, port: u16) -> Result<Ports, IoError> {

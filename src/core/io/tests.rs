@@ -1,6 +1,7 @@
 //! The loop and the pool with an engine that sends back what it gets, over loopback.
 
 mod phones;
+mod process;
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -90,6 +91,7 @@ impl Engine for Echo {
         }
         false
     }
+    fn handle_shutdown(&mut self, _: Instant) {}
 }
 
 struct NoSessions;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::core::id::StreamId;
+use crate::core::io::channel::ChannelLog;
 use crate::core::io::config::IoConfig;
 use crate::core::io::control::ControlSocket;
 use crate::core::io::engine::{Action, Engine};
@@ -49,6 +50,8 @@ pub(crate) struct WorkerSetup {
     pub config: IoConfig,
     /// The worker's end of the control socket.
     pub control: UnixStream,
+    /// In a worker process: the log lines that share the control socket.
+    pub log: Option<Arc<ChannelLog>>,
     /// Mail from the main thread.
     pub mail: lane::Receiver<Mail>,
     /// The ports for plain RTP legs, shared by all workers.
@@ -76,7 +79,7 @@ pub(crate) fn run<E: Engine>(engine: E, ports: &mut Ports, setup: WorkerSetup) -
     let mut worker = Loop::new(engine, ports, setup)?;
     loop {
         if let Some(exit) = worker.round()? {
-            worker.control.finish(&mut worker.engine);
+            worker.finish();
             return Ok(exit);
         }
     }
@@ -103,13 +106,14 @@ struct Loop<'a, E> {
     exit: Option<Exit>,
     counters: IoCounters,
     stats: Arc<IoStats>,
+    log: Option<Arc<ChannelLog>>,
 }
 
 impl<'a, E: Engine> Loop<'a, E> {
     fn new(engine: E, ports: &'a mut Ports, setup: WorkerSetup) -> io::Result<Self> {
-        let WorkerSetup { config, control, mail, leg_ports, wake, stop, stats } = setup;
+        let WorkerSetup { config, control, log, mail, leg_ports, wake, stop, stats } = setup;
         let epoll = Epoll::new(EVENTS)?;
-        let control = ControlSocket::new(control, config.control_write_bytes)?;
+        let control = ControlSocket::new(control, config.control_write_bytes, log.clone())?;
         epoll.add(&control, CONTROL, Interest::READ)?;
         epoll.add(&*wake, WAKE, Interest::READ)?;
         for (token, socket) in (SOCKETS..).zip(&ports.udp) {
@@ -139,6 +143,7 @@ impl<'a, E: Engine> Loop<'a, E> {
             exit: None,
             counters: stats.snapshot(),
             stats,
+            log,
             config,
         })
     }
@@ -185,6 +190,14 @@ impl<'a, E: Engine> Loop<'a, E> {
         // 9. Account.
         self.finish_round();
         Ok(self.exit)
+    }
+
+    /// The last round is over: whoever is still there is told, and the dispatcher gets the last answers.
+    fn finish(&mut self) {
+        self.engine.handle_shutdown(clock::now());
+        self.actions();
+        self.flush();
+        self.control.finish(&mut self.engine);
     }
 
     /// Under load, sleeps until the next round may begin; what happens meanwhile waits.
@@ -341,6 +354,11 @@ impl<'a, E: Engine> Loop<'a, E> {
                 Action::OpenLeg { leg, ip, ipv6, pair } => self.open_leg(leg, ip, ipv6, pair),
                 Action::CloseSocket { socket } => self.legs.close(socket),
                 Action::Close { stream } => self.streams.close(now, stream),
+                Action::Log(settings) => {
+                    if let Some(log) = &self.log {
+                        log.set(settings);
+                    }
+                }
                 Action::Shutdown => {
                     self.exit.get_or_insert(Exit::Shutdown);
                 }

@@ -257,16 +257,26 @@ impl Feedback {
             }
         }
         let mut blocks = Vec::new();
-        let mut remb = Vec::new();
+        let (mut remb, mut tmmbr) = (Vec::new(), Vec::new());
         for key in producers {
             let Some(producer) = router.producers.get_mut(*key) else { continue };
-            let wants_remb = producer.formats.iter().any(|format| format.codec.has_feedback("goog-remb", ""));
-            let wants_remb = wants_remb && producer.kind == Kind::Video;
+            let takes = |kind, parameter| {
+                producer.formats.iter().any(|format| format.codec.has_feedback(kind, parameter))
+            };
+            let bounds = match producer.kind {
+                Kind::Video if takes("goog-remb", "") => Some(&mut remb),
+                Kind::Video if takes("ccm", "tmmbr") => Some(&mut tmmbr),
+                _ => None,
+            };
+            let mut heard = Vec::new();
             for reception in producer.streams.iter_mut().filter_map(|stream| stream.reception.as_mut()) {
                 let receive = &mut reception.receive;
                 let Some(ssrc) = reception.ssrc.filter(|_| receive.packets() > 0) else { continue };
                 blocks.push(receive.report(now, ssrc));
-                remb.extend(wants_remb.then_some(ssrc));
+                heard.push(ssrc);
+            }
+            if let Some(bounds) = bounds {
+                bounds.append(&mut heard);
             }
         }
         if !blocks.is_empty() {
@@ -276,6 +286,9 @@ impl Feedback {
         }
         if !remb.is_empty() {
             write::remb(out, self.ssrc, limit, &remb);
+        }
+        if !tmmbr.is_empty() {
+            write::max_bitrate_request(out, self.ssrc, limit, &tmmbr);
         }
         let interval = if self.made < FIRST_REPORTS { FIRST_INTERVAL } else { REPORT_INTERVAL };
         self.next = Some(now + interval);

@@ -61,6 +61,8 @@ pub struct Transport {
     pub consumers: Vec<usize>,
     /// Keys of its producers within the router.
     pub producers: Vec<usize>,
+    /// What its party may send at most, in bits per second, where its controller has said.
+    pub max_bitrate: Option<u64>,
     /// It stands in the flush queue.
     pub queued: bool,
     /// When a consumer that is catching up gets its next portion.
@@ -78,6 +80,7 @@ impl Transport {
             kind,
             consumers: Vec::new(),
             producers: Vec::new(),
+            max_bitrate: None,
             queued: false,
             pace: None,
             deadline: None,

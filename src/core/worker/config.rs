@@ -10,6 +10,7 @@ use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::store::StoreLimits;
 use crate::core::session::LocalCandidate;
 use crate::core::transport::plain::LegsConfig;
+use crate::core::worker::settings::LogSettings;
 
 /// The cached group of pictures: what a new viewer sees at once.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -56,6 +57,18 @@ pub struct WorkerConfig {
     pub rates: RateLimits,
     /// Plain RTP legs.
     pub legs: LegsConfig,
+    /// Set where the worker is a process under a foreign dispatcher.
+    pub channel: Option<ChannelConfig>,
+}
+
+/// A worker process under a foreign dispatcher, which knows the v2 worker channel and nothing of ours: our
+/// own events stay unsaid, and where that protocol leaves us no choice (DTLS roles) it is followed.
+#[derive(Clone, Debug)]
+pub struct ChannelConfig {
+    /// The name its dispatcher gave it.
+    pub name: String,
+    /// What its log tells.
+    pub log: LogSettings,
 }
 
 impl WorkerConfig {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tracing::debug;
+use tracing::error;
 
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::consumer::{Consumer, FrameOutput, Output, PipeOutput, RtpOutput};
@@ -28,7 +28,7 @@ impl Worker {
     /// Takes one request. What has no id cannot be answered and is dropped.
     pub fn handle_control(&mut self, now: Instant, json: &[u8]) {
         let Some(request) = Request::parse(json) else {
-            debug!(bytes = json.len(), "a control message that is no request");
+            error!(bytes = json.len(), "a control message that is no request");
             return;
         };
         let result = match request.method() {
@@ -48,7 +48,7 @@ impl Worker {
         let data = &request.data;
         match method {
             Method::WorkerDump => Ok(self.dump()),
-            Method::WorkerUpdateSettings => Ok(json!({})),
+            Method::WorkerUpdateSettings => self.update_settings(request),
             Method::WorkerCreateRouter => self.create_router(request),
             Method::RouterClose => self.close_router(now, request),
             Method::RouterDump => self.router_dump(request),
@@ -65,6 +65,7 @@ impl Worker {
             Method::TransportSetRemoteParameters => self.connect_plain(now, request),
             Method::XConsumerSendDtmf => self.send_dtmf(now, request),
             Method::TransportSetRemoteDtlsParameters => self.set_remote_dtls(now, request),
+            Method::TransportSetMaxBitrate => self.set_max_bitrate(request),
             Method::XTransportSetRemoteIce => {
                 let (ufrag, pwd) = (field(data, "usernameFragment")?, field(data, "password")?);
                 let place = self.transport(request)?;
@@ -110,7 +111,6 @@ impl Worker {
                 Ok(json!({}))
             }
             Method::RouterCreatePlainRtpTransport
-            | Method::TransportSetMaxBitrate
             | Method::TransportStartMirroring
             | Method::TransportStopMirroring
             | Method::ProducerSetPreferredProfile
@@ -141,7 +141,8 @@ impl Worker {
 
     fn dump(&self) -> Value {
         let routers: Vec<_> = self.spaces.iter().map(|(_, space)| router_dump(space)).collect();
-        json!({"workerId": self.config.id, "routers": routers})
+        let id = self.config.channel.as_ref().map_or_else(|| json!(self.config.id), |own| json!(own.name));
+        json!({"workerId": id, "routers": routers})
     }
 
     fn create_router(&mut self, request: &Request) -> Answer {
@@ -157,15 +158,26 @@ impl Worker {
 
     fn close_router(&mut self, now: Instant, request: &Request) -> Answer {
         let key = self.router(request)?;
+        self.end_router(now, key, &reason(&request.data, "router closed"));
+        Ok(json!({}))
+    }
+
+    /// The worker ends: whoever is still there is told.
+    pub fn handle_shutdown(&mut self, now: Instant) {
+        let routers: Vec<_> = self.spaces.iter().map(|(key, _)| key).collect();
+        routers.into_iter().for_each(|key| self.end_router(now, key, "the worker ends"));
+    }
+
+    /// Takes a router away with all that is in it.
+    fn end_router(&mut self, now: Instant, key: usize, reason: &str) {
         let transports: Vec<_> = self
             .spaces
             .get(key)
             .map(|space| space.transports.iter().map(|(at, _)| at).collect())
             .unwrap_or_default();
-        let reason = reason(&request.data, "router closed");
         for at in transports {
-            self.say_goodbye(now, (key, at), &reason);
-            self.end_transport((key, at), &reason, true);
+            self.say_goodbye(now, (key, at), reason);
+            self.end_transport((key, at), reason, true);
         }
         let consumers: Vec<_> = self
             .spaces
@@ -176,7 +188,6 @@ impl Worker {
         self.forget_audio_levels(key);
         self.spaces.try_remove(key);
         self.routers.retain(|_, at| *at != key);
-        Ok(json!({}))
     }
 
     fn router_dump(&self, request: &Request) -> Answer {
@@ -458,8 +469,32 @@ impl Worker {
             None => DtlsRole::Auto,
             Some(_) => field(&request.data, "role")?,
         };
-        let fingerprints: Vec<Fingerprint> = field(&request.data, "fingerprints")?;
+        let mut fingerprints: Vec<Fingerprint> = field(&request.data, "fingerprints")?;
+        let role = match (role, &self.config.channel) {
+            // A v2 client that leaves the choice to us waits for our ClientHello.
+            (DtlsRole::Auto, Some(_)) => DtlsRole::Server,
+            (role, _) => role,
+        };
+        if self.config.channel.is_some() {
+            // The protocol takes the last one that it supports.
+            let last = fingerprints.iter().rposition(Fingerprint::is_supported);
+            fingerprints = last.map(|at| fingerprints.swap_remove(at)).into_iter().collect();
+        }
         self.session_command(now, place, Command::SetRemoteDtls { role, fingerprints })
+    }
+
+    /// `transport.setMaxBitrate`: told to the party with the next report.
+    fn set_max_bitrate(&mut self, request: &Request) -> Answer {
+        const LEAST: u64 = 10_000;
+        let place = self.transport(request)?;
+        let bitrate: u64 = field(&request.data, "bitrate")?;
+        let space = self.spaces.get_mut(place.0).ok_or("Router does not exist")?;
+        let transport = space.transports.get_mut(place.1).ok_or("Transport does not exist")?;
+        let TransportKind::WebRtc(_) = transport.kind else {
+            return Err("the transport is not a WebRTC one".into());
+        };
+        transport.max_bitrate = Some(bitrate.max(LEAST));
+        Ok(json!({}))
     }
 
     fn close_transport(&mut self, now: Instant, request: &Request) -> Answer {

@@ -42,7 +42,8 @@ impl Worker {
         let mut plain = PlainTransport::new(&options, &self.config.legs, ip, ssrc);
         plain.asked_by = Some(request.id);
         if let (Some(ip), Some(port)) = (v2.remote_ip, v2.remote_port) {
-            plain.connect(self.epoch.media_time(now), PlainRemote::at((ip, port).into()))?;
+            let remote = PlainRemote { rtcp_mux: true, ..PlainRemote::at((ip, port).into()) };
+            plain.connect(self.epoch.media_time(now), remote)?;
         }
         let place = self.insert_transport(key, id, &request.data, TransportKind::Plain(Box::new(plain)));
         let pair = !options.rtcp_mux;

@@ -15,6 +15,7 @@ mod legs;
 mod levels;
 mod output;
 mod sessions;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +38,8 @@ use crate::core::time::{Epoch, MediaTime};
 use crate::core::transport::Transport;
 
 pub use crate::core::transport::plain::LegsConfig;
-pub use config::{GopConfig, WorkerConfig};
+pub use config::{ChannelConfig, GopConfig, WorkerConfig};
+pub use settings::{LogLevel, LogSettings, LogTag};
 
 /// Whether a datagram was somebody's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,6 +81,8 @@ pub enum Action {
         /// Its number in [`Path::Udp`].
         socket: u32,
     },
+    /// Change what the log tells (a worker process).
+    Log(LogSettings),
     /// End the worker.
     Shutdown,
 }
@@ -189,6 +193,9 @@ impl Worker {
     }
 
     fn notify(&mut self, target: u32, event: &str, data: Value) {
+        if self.config.channel.is_some() && event.starts_with("x.") {
+            return;
+        }
         self.answers.push_back(Notification::new(target, event, data).to_json());
     }
 

@@ -186,8 +186,8 @@ impl Worker {
         });
     }
 
-    /// What a publisher is told it may send: no more than the best of its receivers can take, where the
-    /// path of each has shown its bound.
+    /// What a publisher is told it may send: no more than its controller allows, nor than the best of its
+    /// receivers can take, where the path of each has shown its bound.
     fn publish_limit(&self, place: Place, now: MediaTime) -> u64 {
         let best = || {
             let space = self.spaces.get(place.0)?;
@@ -202,7 +202,8 @@ impl Worker {
             }
             best
         };
-        let most = self.config.max_publish_bitrate;
+        let own = self.spaces.get(place.0).and_then(|space| space.transports.get(place.1)?.max_bitrate);
+        let most = own.unwrap_or(u64::MAX).min(self.config.max_publish_bitrate);
         best().map_or(most, |best: u64| best.min(most))
     }
 

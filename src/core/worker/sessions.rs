@@ -152,19 +152,23 @@ impl Worker {
                 self.routes.remove(&key);
             }
             (Event::IceState(state), TransportKind::WebRtc(_)) => {
-                debug!(%conn, state, "ICE");
+                debug!(target: "viaduct::ice", %conn, state, "ICE");
                 self.notify(id, "icestatechange", json!({"iceState": state}));
             }
-            (Event::DtlsState(state), TransportKind::WebRtc(_)) => {
-                debug!(%conn, state, "DTLS");
-                self.notify(id, "dtlsstatechange", json!({"dtlsState": state}));
+            (Event::DtlsState { state, certificate }, TransportKind::WebRtc(_)) => {
+                debug!(target: "viaduct::dtls", %conn, state, "DTLS");
+                let mut data = json!({"dtlsState": state});
+                if let Some(certificate) = certificate {
+                    data["dtlsRemoteCert"] = json!(certificate);
+                }
+                self.notify(id, "dtlsstatechange", data);
             }
             (Event::SelectedPath { path, probation }, TransportKind::WebRtc(webrtc)) => {
                 let moved = webrtc.path != Some(path);
                 (webrtc.path, webrtc.allowance) = (Some(path), probation);
                 if let Some(other) = self.paths.insert(path, place).filter(|other| *other != place) {
                     // Its old owner moved away or is gone; its keys would refuse what comes now.
-                    debug!(%conn, space = other.0, "a path changes hands");
+                    debug!(target: "viaduct::ice", %conn, space = other.0, "a path changes hands");
                 }
                 self.claim_selected(place, path);
                 if moved {
@@ -181,7 +185,7 @@ impl Worker {
                     self.end_transport(place, &fault.to_string(), false);
                     return;
                 }
-                debug!(%conn, profile = ?keys.profile, "SRTP");
+                debug!(target: "viaduct::srtp", %conn, profile = ?keys.profile, "SRTP");
                 self.start_sending(place);
             }
             (Event::Track(track), TransportKind::Stream(stream)) => {

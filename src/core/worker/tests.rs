@@ -162,6 +162,7 @@ impl Lab {
             max_publish_bitrate: 10_000_000,
             rates: RateLimits::default(),
             legs: Default::default(),
+            channel: None,
         };
         let worker = Worker::new(config, epoch, Arc::new(Stubs), 42);
         let batch = SendBatch::new(64 * 1024, 64);

@@ -1,22 +1,18 @@
-//! The certificate we show in DTLS (RFC 8827 §6.5): self-signed ECDSA P-256, recognised by its fingerprint
+//! The certificate we show in DTLS (RFC 8827 §6.5): self-signed ECDSA, recognised by its fingerprint
 //! (RFC 8122). Where it is kept is the server's affair.
 
 use aws_lc_rs::digest;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::core::base64;
-use crate::core::session::Fingerprint;
+use crate::core::session::{FINGERPRINT_ALGORITHMS, Fingerprint};
 use crate::webrtc::WebRtcError;
 
-/// Hashes a fingerprint may use, in the order of the v2 dump.
-const ALGORITHMS: [(&str, &digest::Algorithm); 5] = [
-    ("sha-1", &digest::SHA1_FOR_LEGACY_USE_ONLY),
-    ("sha-224", &digest::SHA224),
-    ("sha-256", &digest::SHA256),
-    ("sha-384", &digest::SHA384),
-    ("sha-512", &digest::SHA512),
-];
+/// The hash behind each of [`FINGERPRINT_ALGORITHMS`].
+const HASHES: [&digest::Algorithm; FINGERPRINT_ALGORITHMS.len()] =
+    [&digest::SHA1_FOR_LEGACY_USE_ONLY, &digest::SHA224, &digest::SHA256, &digest::SHA384, &digest::SHA512];
 
 /// A certificate with its private key; it never prints the key.
 #[derive(Clone)]
@@ -43,35 +39,35 @@ impl Certificate {
         Ok(Certificate { certificate: certificate.der().to_vec(), private_key: key.serialize_der() })
     }
 
-    /// Reads what [`Self::to_pem`] wrote: a certificate and an ECDSA P-256 key in PKCS#8.
+    /// Reads a certificate and its private key, each the first PEM block of its kind: an ECDSA key on P-256
+    /// or P-384, in PKCS#8 or SEC 1.
     pub fn from_pem(pem: &str) -> Result<Certificate, WebRtcError> {
         let refused =
             |what: &str, error: &dyn std::fmt::Display| WebRtcError::Certificate(format!("{what}: {error}"));
         let certificate =
             CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| refused("certificate", &e))?;
-        let key =
-            PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| refused("private key", &e))?;
-        let private_key = key.secret_pkcs8_der().to_vec();
-        let algorithm = &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
-        aws_lc_rs::signature::EcdsaKeyPair::from_pkcs8(algorithm, &private_key)
-            .map_err(|e| refused("private key", &e))?;
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| refused("private key", &e))?;
+        let private_key = key.secret_der().to_vec();
+        let curves = [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING];
+        if curves.iter().all(|curve| EcdsaKeyPair::from_private_key_der(curve, &private_key).is_err()) {
+            return Err(refused("private key", &"not an ECDSA key on P-256 or P-384"));
+        }
         Ok(Certificate { certificate: certificate.to_vec(), private_key })
     }
 
     /// Certificate and PKCS#8 key, one PEM block each.
     pub fn to_pem(&self) -> String {
-        pem_block("CERTIFICATE", &self.certificate) + &pem_block("PRIVATE KEY", &self.private_key)
+        to_pem(&self.certificate) + &pem_block("PRIVATE KEY", &self.private_key)
     }
 
     /// Its fingerprints, `sha-1` to `sha-512`.
     pub fn fingerprints(&self) -> Vec<Fingerprint> {
-        ALGORITHMS
-            .iter()
-            .map(|(name, algorithm)| Fingerprint {
-                algorithm: (*name).to_owned(),
-                value: hex_pairs(digest::digest(algorithm, &self.certificate).as_ref()),
-            })
-            .collect()
+        let known = FINGERPRINT_ALGORITHMS.iter().zip(HASHES);
+        let print = |(name, hash): (&&str, _)| Fingerprint {
+            algorithm: (*name).to_owned(),
+            value: hex_pairs(digest::digest(hash, &self.certificate).as_ref()),
+        };
+        known.map(print).collect()
     }
 
     /// In the form the DTLS library takes.
@@ -83,19 +79,19 @@ impl Certificate {
     }
 }
 
-/// Whether we can compute fingerprints of this algorithm.
-pub(super) fn supports(algorithm: &str) -> bool {
-    ALGORITHMS.iter().any(|(name, _)| name.eq_ignore_ascii_case(algorithm))
+/// A certificate (DER) as text.
+pub(super) fn to_pem(certificate: &[u8]) -> String {
+    pem_block("CERTIFICATE", certificate)
 }
 
 /// Whether `certificate` (DER) is one that `fingerprints` name.
 pub(super) fn matches(certificate: &[u8], fingerprints: &[Fingerprint]) -> bool {
+    let known = || FINGERPRINT_ALGORITHMS.iter().zip(HASHES);
     fingerprints.iter().any(|wanted| {
-        ALGORITHMS.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&wanted.algorithm)).any(
-            |(_, algorithm)| {
-                hex_pairs(digest::digest(algorithm, certificate).as_ref()).eq_ignore_ascii_case(&wanted.value)
-            },
-        )
+        let hash = known().find(|(name, _)| name.eq_ignore_ascii_case(&wanted.algorithm));
+        hash.is_some_and(|(_, hash)| {
+            hex_pairs(digest::digest(hash, certificate).as_ref()).eq_ignore_ascii_case(&wanted.value)
+        })
     })
 }
 

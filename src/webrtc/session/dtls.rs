@@ -87,7 +87,8 @@ pub(super) struct Handshake {
     fingerprints: Vec<Fingerprint>,
     /// The ClientHello and its datagrams, while the version is open.
     hello: Option<(HelloReader, Vec<Vec<u8>>)>,
-    verified: bool,
+    /// The other side's certificate, once it was found to be the right one.
+    verified: Option<Vec<u8>>,
     connected: bool,
     keys: Option<SrtpKeys>,
     handed_over: bool,
@@ -118,12 +119,17 @@ impl Handshake {
             dtls,
             client,
             fingerprints,
-            verified: false,
+            verified: None,
             connected: false,
             keys: None,
             handed_over: false,
             wake: None,
         })
+    }
+
+    /// The certificate the other side showed, if it is the one its SDP names.
+    pub fn remote_certificate(&self) -> Option<&[u8]> {
+        self.verified.as_deref()
     }
 
     pub fn is_connected(&self) -> bool {
@@ -203,7 +209,7 @@ impl Handshake {
                         let text = "the remote certificate is not the one its SDP names";
                         return Err(WebRtcError::Dtls(text.to_owned()));
                     }
-                    self.verified = true;
+                    self.verified = Some(certificate.to_vec());
                 }
                 Output::Connected => self.connected = true,
                 Output::KeyingMaterial(material, profile) => {
@@ -225,7 +231,7 @@ impl Handshake {
             return Ok(());
         }
         match self.keys.take() {
-            Some(keys) if self.verified => {
+            Some(keys) if self.verified.is_some() => {
                 self.handed_over = true;
                 out.push(DtlsOutput::Keys(keys));
                 Ok(())

@@ -237,7 +237,7 @@ impl WebRtcSession {
         if self.handshake.is_some() {
             return Err("remote DTLS parameters were already set".to_owned());
         }
-        if !fingerprints.iter().any(|print| certificate::supports(&print.algorithm)) {
+        if !fingerprints.iter().any(Fingerprint::is_supported) {
             return Err("no fingerprint of a supported algorithm".to_owned());
         }
         let client = role == DtlsRole::Server;
@@ -372,7 +372,9 @@ impl WebRtcSession {
 
     fn set_dtls_state(&mut self, state: &'static str) {
         self.dtls_state = state;
-        self.out.push_back(Output::Event(Event::DtlsState(state)));
+        let shown = self.handshake.as_ref().and_then(Handshake::remote_certificate);
+        let certificate = shown.filter(|_| state == "connected").map(certificate::to_pem);
+        self.out.push_back(Output::Event(Event::DtlsState { state, certificate }));
     }
 
     fn dump_candidates(&self) -> Vec<Value> {

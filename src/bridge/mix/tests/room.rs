@@ -137,6 +137,7 @@ impl Lab {
             max_publish_bitrate: 10_000_000,
             rates: RateLimits::default(),
             legs: Default::default(),
+            channel: None,
         };
         let post = Post::default();
         let link = rooms.worker_up(WorkerId(0), Arc::new(post.clone()));

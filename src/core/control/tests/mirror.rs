@@ -95,6 +95,7 @@ impl Mirror {
             max_publish_bitrate: 10_000_000,
             rates: RateLimits::default(),
             legs: Default::default(),
+            channel: None,
         };
         let worker = Worker::new(config, epoch, factory.clone(), 1);
         Mirror { worker, factory, scripts: HashMap::new() }

@@ -73,6 +73,7 @@ fn start(ports: (u16, u16)) -> (WorkerPool, WorkerPort) {
             max_publish_bitrate: 1_000_000,
             rates: RateLimits::default(),
             legs: LegsConfig::default(),
+            channel: None,
         };
         Worker::new(config, seat.epoch, seat.factory, seat.seed)
     };
@@ -166,13 +167,14 @@ fn many_telephones_each_hear_the_next_one_on_ports_of_the_range() {
         let mut ports = Vec::new();
         for (n, phone) in (0..).zip(&phones) {
             phone.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
-            let made = control.ok("router.createPlainRtpTransport", [base + n, 0, 0], json!({}));
+            let made =
+                control.ok("router.createPlainRtpTransport", [base + n, 0, 0], json!({"x.rtcpMux": false}));
             let (port, rtcp) = (made["localPort"].as_u64().unwrap_or(0), made["x.rtcpPort"].as_u64());
             assert!(port % 2 == 0 && rtcp == Some(port + 1), "{made}");
             assert!((u64::from(range.0)..=u64::from(range.1)).contains(&port), "{port}");
             ports.push(port as u16);
             let address = phone.local_addr().expect("address");
-            let remote = json!({"ip": address.ip(), "port": address.port()});
+            let remote = json!({"ip": address.ip(), "port": address.port(), "x.rtcpMux": false});
             control.ok("transport.setRemoteParameters", [base + n, 0, 0], remote);
             let rtp = json!({"kind": "audio", "rtpParameters": {"codecs": codecs, "encodings": [{}]}});
             control.ok("router.createProducer", [base + n, base + 1000 + n, 0], rtp);
@@ -181,7 +183,8 @@ fn many_telephones_each_hear_the_next_one_on_ports_of_the_range() {
         different.sort_unstable();
         different.dedup();
         assert_eq!(different.len(), PHONES as usize);
-        let more = control.ask("router.createPlainRtpTransport", [base + 999, 0, 0], json!({}));
+        let more =
+            control.ask("router.createPlainRtpTransport", [base + 999, 0, 0], json!({"x.rtcpMux": false}));
         assert!(control.answer(more).is_err_and(|reason| reason.contains("no RTP port")));
         for n in 0..PHONES {
             let (consumer, source) = (base + 2000 + n, base + 1000 + (n + 1) % PHONES);
@@ -204,7 +207,7 @@ fn many_telephones_each_hear_the_next_one_on_ports_of_the_range() {
         }
         assert_eq!(control.port.stats.snapshot().legs, 2 * u64::from(PHONES));
         for n in 0..PHONES {
-            control.ok("transport.close", [base + n, 0, 0], json!({}));
+            control.ok("transport.close", [base + n, 0, 0], json!({"x.rtcpMux": false}));
         }
         // The answer is given in the round that closes the sockets; the next round has counted them.
         control.ok("worker.dump", [0; 3], json!({}));

@@ -79,6 +79,18 @@ fn nack_packs_and_wraps() {
 }
 
 #[test]
+fn tmmbr_keeps_17_bits() {
+    let mut out = Vec::new();
+    write::max_bitrate_request(&mut out, 1, 500_000, &[5, 6]);
+    assert_eq!(out[..4], [0x83, 205, 0, 6], "FMT 3 of transport feedback, seven words");
+    let words: Vec<u32> =
+        out[4..].chunks(4).map(|word| u32::from_be_bytes(word.try_into().unwrap())).collect();
+    let value = |word: u32| u64::from(word >> 9 & 0x1_ffff) << (word >> 26);
+    assert_eq!((words[0], words[1], words[2], words[4]), (1, 0, 5, 6));
+    assert_eq!((value(words[3]), value(words[5]), words[3] & 0x1ff), (500_000, 500_000, 0));
+}
+
+#[test]
 fn remb_keeps_18_bits() {
     for (bitrate, read) in [(0, 0), (1, 1), (262_143, 262_143), (262_145, 262_144), (2_000_001, 2_000_000)] {
         let mut out = Vec::new();

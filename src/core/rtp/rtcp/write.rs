@@ -107,6 +107,21 @@ pub fn remb(out: &mut Vec<u8>, sender: u32, bitrate: u64, ssrcs: &[u32]) {
     });
 }
 
+/// TMMBR of `bitrate` bits per second, packet headers not counted, for `ssrcs` (RFC 5104 §4.2.1).
+pub fn max_bitrate_request(out: &mut Vec<u8>, sender: u32, bitrate: u64, ssrcs: &[u32]) {
+    packet(out, kind::TRANSPORT_FEEDBACK, 3, |out| {
+        put_u32(out, sender);
+        put_u32(out, 0);
+        // Bitrate = mantissa of 17 bits << exponent.
+        let exponent = (64 - bitrate.leading_zeros()).saturating_sub(17);
+        let mantissa = (bitrate >> exponent) as u32;
+        for ssrc in ssrcs {
+            put_u32(out, *ssrc);
+            put_u32(out, exponent << 26 | mantissa << 9);
+        }
+    });
+}
+
 /// Transport-wide feedback on consecutive sequence numbers; returns how many of `arrivals` went in (a step
 /// in time too large for a delta ends the packet). With no arrival it writes nothing.
 pub fn transport_feedback(

@@ -5,6 +5,10 @@
 //! proves, is enough alone. Before that only sound goes to the SDP's address, and not for long: it may be
 //! somebody's who never asked. Afterwards every other source is ignored, but for the same stream going on
 //! from elsewhere after a silence (a NAT that forgot), or an address that the SDP newly names.
+//!
+//! A controller of the v2 worker channel speaks for itself: what it names is where media goes, and a party of
+//! its kind often sends from other ports, one for each stream. So there the host is what is held on to: the one
+//! it names, or the first that passes the trial.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::net::{IpAddr, SocketAddr};
@@ -68,6 +72,7 @@ pub(super) struct Latch {
     guard: Duration,
     unlatched: Duration,
     rebind: Duration,
+    /// An address is out of an SDP, and may be wrong.
     learn: bool,
     sdp: Option<SocketAddr>,
     since: MediaTime,
@@ -132,6 +137,9 @@ impl Latch {
     }
 
     fn judge(&mut self, now: MediaTime, path: Path, stream: Stream) -> Taken {
+        if !self.learn {
+            return self.judge_host(now, path, stream);
+        }
         let Some(sdp) = self.sdp else { return Taken::Not };
         if let Some(chosen) = &mut self.chosen
             && chosen.path.remote() == path.remote()
@@ -139,9 +147,6 @@ impl Latch {
             // The SSRC is judged by who reads the streams: a party may change it.
             *chosen = Chosen { path, ssrc: stream.ssrc, sequence: stream.sequence, heard: now };
             return Taken::Ours;
-        }
-        if !self.learn && path.remote() != sdp {
-            return Taken::Not;
         }
         if let Some(chosen) = self.chosen {
             let step = stream.sequence.wrapping_sub(chosen.sequence);
@@ -164,13 +169,34 @@ impl Latch {
         self.choose(now, path, stream)
     }
 
+    /// The same where addresses are right and ports of what comes say nothing.
+    fn judge_host(&mut self, now: MediaTime, path: Path, stream: Stream) -> Taken {
+        let known = self.chosen.filter(|chosen| self.same(&chosen.path, &path));
+        if let Some(chosen) = known {
+            self.chosen = Some(Chosen { heard: now, ..chosen });
+            return Taken::Ours;
+        }
+        let named = self.sdp.is_some_and(|sdp| sdp.ip() == path.remote().ip());
+        let taken = self.chosen.is_some_and(|chosen| self.is_speaking(now, &chosen));
+        match named || (!taken && (stream.proven || self.try_out(path, stream))) {
+            true => self.choose(now, path, stream),
+            false => Taken::Not,
+        }
+    }
+
+    /// Whether what comes by both paths comes from one party.
+    fn same(&self, one: &Path, other: &Path) -> bool {
+        let (one, other) = (one.remote(), other.remote());
+        one == other || (!self.learn && one.ip() == other.ip())
+    }
+
     fn is_speaking(&self, now: MediaTime, chosen: &Chosen) -> bool {
         now.micros_since(chosen.heard) < micros(self.rebind)
     }
 
     /// Whether a packet from there has no chance, whatever is in it: nothing need be decrypted.
     pub fn is_hopeless(&mut self, now: MediaTime, path: &Path) -> bool {
-        let other = self.chosen.filter(|chosen| chosen.path.remote() != path.remote());
+        let other = self.chosen.filter(|chosen| !self.same(&chosen.path, path));
         let hopeless = other.is_some_and(|chosen| self.is_speaking(now, &chosen));
         if hopeless {
             self.ignored = self.ignored.saturating_add(1);
@@ -210,6 +236,18 @@ impl Latch {
         self.chosen.map(|chosen| chosen.path)
     }
 
+    /// Whether the party is at `ip`, as far as is known.
+    pub fn is_at(&self, ip: IpAddr) -> bool {
+        let named = self.sdp.is_some_and(|sdp| sdp.ip() == ip);
+        self.found().map_or(named, |found| found.remote().ip() == ip || (named && !self.learn))
+    }
+
+    /// The party's address, as far as is known.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        let found = self.found().filter(|_| self.learn);
+        found.map(|path| path.remote()).or(self.sdp)
+    }
+
     /// The address of its SDP.
     pub fn sdp(&self) -> Option<SocketAddr> {
         self.sdp
@@ -217,7 +255,7 @@ impl Latch {
 
     /// Where to send now through `socket`: sound, or anything (`careful`: not before the party was found).
     pub fn target(&self, now: MediaTime, socket: u32, careful: bool) -> Option<Path> {
-        if let Some(chosen) = self.chosen {
+        if let Some(chosen) = self.chosen.filter(|_| self.learn) {
             return Some(chosen.path);
         }
         let remote = self.sdp.filter(is_one_host)?;
@@ -362,6 +400,21 @@ mod tests {
         let mut fixed = Latch::new(&LegsConfig::default(), false);
         fixed.arm(ms(0), sdp);
         assert_eq!(to(&fixed, 90_000, true), Some(sdp), "a trusted address");
-        assert_eq!(feed(&mut fixed, 0, REAL, 7, &[1, 2, 3, 4]), [Taken::Not; 4]);
+    }
+
+    #[test]
+    fn a_host_that_a_controller_names_sends_from_any_port_and_others_only_in_its_stead() {
+        use Taken::{Found, Not, Ours};
+        let mut latch = Latch::new(&LegsConfig::default(), false);
+        assert_eq!(feed(&mut latch, 0, OTHER, 7, &[1, 2, 3]), [Not, Not, Found], "nobody was named");
+        assert_eq!(feed(&mut latch, 0, "203.0.113.5:5002", 8, &[90]), [Ours], "its other stream");
+        assert_eq!(feed(&mut latch, 100, REAL, 9, &[1, 2, 3, 4]), [Not; 4]);
+        assert_eq!(feed(&mut latch, 90_000, REAL, 9, &[1, 2, 3]), [Not, Not, Found], "long silent");
+        assert_eq!((latch.target(ms(0), 256, false), latch.remote()), (None, None), "no address was named");
+        latch.arm(ms(90_000), SDP.parse().unwrap());
+        assert_eq!(feed(&mut latch, 90_001, "10.0.0.9:9", 1, &[5]), [Found], "the one that is named");
+        let to = latch.target(ms(90_001), 256, true).map(|path| path.remote());
+        assert_eq!((to, latch.remote()), (Some(SDP.parse().unwrap()), Some(SDP.parse().unwrap())));
+        assert!(latch.is_at("10.0.0.9".parse().unwrap()) && !latch.is_at("203.0.113.5".parse().unwrap()));
     }
 }

@@ -312,11 +312,8 @@ impl PlainTransport {
 
     /// RTCP in the clear is believed from the address that RTP comes from, else from those of the SDP.
     fn may_report(&self, ip: IpAddr) -> bool {
-        if let Some(found) = self.latch.found() {
-            return found.remote().ip() == ip;
-        }
-        let Some(remote) = &self.remote else { return false };
-        remote.rtp.ip() == ip || remote.rtcp.is_some_and(|rtcp| rtcp.ip() == ip)
+        let told = self.remote.as_ref().and_then(|remote| remote.rtcp);
+        self.latch.is_at(ip) || (self.latch.found().is_none() && told.is_some_and(|rtcp| rtcp.ip() == ip))
     }
 
     /// Where its RTCP goes now, if anywhere.
@@ -519,7 +516,7 @@ impl PlainTransport {
         if let Some(rtcp) = self.sockets.as_ref().and_then(|sockets| sockets.rtcp) {
             dump["x.rtcpPort"] = json!(rtcp.address.port());
         }
-        let remote = self.latch.found().map(|path| path.remote()).or(self.latch.sdp());
+        let remote = self.latch.remote();
         if let Some(remote) = remote {
             dump["tuple"] = json!({
                 "localIP": self.ip,
