@@ -116,7 +116,8 @@ impl Server {
         };
         let rtmp = rtmp_listeners(&config, tls.as_ref())?;
         let sip = config.sip.as_ref().map(sip::io::Door::bind).transpose()?;
-        let authority = Arc::new(Authority::new(&config.auth, Some(&state.publish_key()?))?);
+        let authority = Authority::new(&config.auth, Some(&state.publish_key()?))?;
+        let authority = Arc::new(authority.with_grants(config.sip.iter().flat_map(sip::ingress::grants)));
         let bridge = Bridge::start(config.bridge.clone()).context("cannot start the bridge's threads")?;
         let bridge = Arc::new(bridge);
         let rooms = Rooms::new(config.rooms.clone(), epoch, Some(bridge.clone())).with_mixer(bridge);
@@ -213,7 +214,7 @@ impl Server {
         let counters = counters::router(self.authority.clone(), self.stats.clone());
         let mut router = http::router(self.facts(), index).merge(doors).merge(counters);
         let (door, secure) = (self.sip, self.tls.is_some());
-        let phones = phones::open(door, &self.rooms).await?;
+        let phones = phones::open(door, &self.rooms, &self.authority).await?;
         if let (Some(phones), Some(config)) = (&phones, &self.config.sip) {
             router = router.merge(phones::router(self.authority.clone(), phones, config, secure));
         }

@@ -82,9 +82,13 @@ async fn state(extract::State(shared): extract::State<Arc<State>>, headers: Head
 }
 
 /// Opens the SIP door, where there is one, and tells the rooms who can call.
-pub(super) async fn open(door: Option<Door>, rooms: &Rooms) -> anyhow::Result<Option<SipHandle>> {
+pub(super) async fn open(
+    door: Option<Door>,
+    rooms: &Rooms,
+    authority: &Arc<Authority>,
+) -> anyhow::Result<Option<SipHandle>> {
     let Some(door) = door else { return Ok(None) };
-    let phones = door.open(rooms.clone(), http::RESERVED).await?;
+    let phones = door.open((rooms.clone(), authority.clone()), http::RESERVED).await?;
     rooms.set_calls(Arc::new(phones.clone()));
     Ok(Some(phones))
 }

@@ -190,9 +190,11 @@ pub struct TrunkConfig {
     pub preset: Option<Preset>,
     /// Host (and port) where calls and registrations go. Default none: calls only come in.
     pub host: Option<String>,
-    /// How messages go there. Default `udp`.
+    /// Host (and port) of a proxy that everything to it goes through. Default none.
+    pub proxy: Option<String>,
+    /// How messages go there: `udp`, `tcp`, `tls`. Default: as the name server says (RFC 3263), else `udp`.
     pub transport: Option<Transport>,
-    /// Addresses and networks (`10.0.0.0/8`) from which its calls come. Default: those of `host`.
+    /// Addresses and networks (`10.0.0.0/8`) from which its calls come. Default: those of `host` and `proxy`.
     pub peers: Option<Vec<String>>,
     /// Calls from its addresses need no password. Default true.
     pub trust_address: Option<bool>,
@@ -234,7 +236,7 @@ pub struct TrunkConfig {
     pub max_calls_per_minute: Option<u32>,
     /// Beginnings of numbers that may be called over it. Default: any that a rule allows.
     pub prefixes: Option<Vec<String>>,
-    /// Follow a 302 to where it points; only to this trunk's host and numbers a rule allows. Default false.
+    /// Follow a 302: each number it points to is asked of the outbound rules as if it had been dialled. Default false.
     pub follow_redirects: Option<bool>,
 }
 
@@ -264,7 +266,7 @@ pub struct DispatchRule {
     pub per_caller: bool,
     /// Nobody in the room sees the caller's number. Default true.
     pub hide_number: Option<bool>,
-    /// Callers in the room by this rule at once. Default 100.
+    /// Callers in a room by this rule at once; by a rule with PINs, in all of its rooms. Default 100.
     pub max_callers: Option<usize>,
     /// Refuse with these words.
     pub refuse: Option<String>,
@@ -304,7 +306,7 @@ pub struct CallConfig {
     pub srtp: Srtp,
     /// Seconds of a session timer that we ask for; 0 asks for none. Default 1800.
     pub session_expires_s: u32,
-    /// Seconds of a session timer that we take at least. Default 90.
+    /// Seconds of a session timer that we take at least; below 90 is against RFC 4028. Default 90.
     pub min_se_s: u32,
     /// Seconds a call out may ring. Default 60.
     pub ring_s: u32,

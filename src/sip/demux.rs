@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
-use crate::core::control::calls::CallInfo;
+use crate::core::control::RoomEvent;
+use crate::core::control::calls::{CallEvent, CallInfo, CallState};
 use crate::sip::config::{SipConfig, TrunkConfig};
+use crate::sip::session::branch::refuse_answer;
 use crate::sip::session::call::{Call, CallSettings, add_abilities};
 use crate::sip::session::dialog::{Dialog, DialogId};
 use crate::sip::session::digest::Verifier;
-use crate::sip::session::event::CallEvent;
 use crate::sip::session::media::MediaEvent;
-use crate::sip::session::outbound::refuse_answer;
 use crate::sip::session::refer::Referral;
 use crate::sip::session::registrar::Registrar;
 use crate::sip::session::trunk::{Trunk, settings};
@@ -161,7 +161,7 @@ impl Switchboard {
     }
 
     /// Takes note of a call after a step, and of what the step wants done.
-    fn note(&mut self, call: Call, old: Option<DialogId>, out: VecDeque<Action>, now: Instant) {
+    fn note(&mut self, mut call: Call, old: Option<DialogId>, out: VecDeque<Action>, now: Instant) {
         let id = call.id;
         let new = call.dialog().map(|dialog| dialog.id.clone());
         if old != new {
@@ -175,10 +175,17 @@ impl Switchboard {
         for name in call.branch_names() {
             self.branches.insert(name, id);
         }
+        if call.since.is_some() && call.lines.len() > 1 {
+            // Of several that rang, one has the call.
+            let won = call.lines.iter().position(|name| *name == call.settings.trunk).unwrap_or(0);
+            let kept = call.lines.swap_remove(won);
+            let lost = std::mem::replace(&mut call.lines, vec![kept]);
+            self.free_lines(lost);
+        }
         let over = call.is_gone();
         self.sleep(Sleeper::Call(id), call.poll_timeout().filter(|_| !over));
         if over {
-            self.forget(&call);
+            self.forget(call);
         } else {
             self.calls.insert(id, call);
         }
@@ -187,11 +194,9 @@ impl Switchboard {
         }
     }
 
-    fn forget(&mut self, call: &Call) {
+    fn forget(&mut self, call: Call) {
         let id = call.id;
-        if let Some(trunk) = self.trunks.iter_mut().find(|trunk| trunk.name == call.settings.trunk) {
-            trunk.calls = trunk.calls.saturating_sub(1);
-        }
+        self.free_lines(call.lines);
         self.branches.retain(|_, of| *of != id);
         self.server.retain(|_, of| *of != id);
         self.client.retain(|_, of| *of != Owner::Call(id));
@@ -207,27 +212,26 @@ impl Switchboard {
                 self.out.push_back(action);
             }
             Action::Refer { call, tx, request, target } => self.refer(now, call, tx, *request, target),
-            Action::Tell { call, ref event } => {
-                let status = match event {
-                    CallEvent::Ringing { status, .. } => Some(*status),
-                    CallEvent::Answered => Some(200),
-                    CallEvent::Failed { status, .. } => Some((*status).max(400)),
-                    CallEvent::Ended { .. } => Some(487),
-                    _ => None,
-                };
+            Action::Redirect { call, from, contacts } => self.redirect(now, call, &from, &contacts),
+            Action::Tell { event: RoomEvent::Call(ref event), .. } => {
+                let (call, status) = (event.call, transfer_status(event));
                 self.out.push_back(action);
-                let Some(status) = status else { return };
-                let Some(at) = self.referrals.iter().position(|referral| referral.new == call) else {
-                    return;
-                };
-                let by = self.referrals[at].by;
-                if status >= 200 {
-                    self.referrals.swap_remove(at);
+                if let Some(status) = status {
+                    self.report_transfer(now, call, status);
                 }
-                self.with_call(now, by, |call, ctx| call.report_transfer(ctx, status));
             }
             action => self.out.push_back(action),
         }
+    }
+
+    /// Tells the party that asked for a call how it goes.
+    fn report_transfer(&mut self, now: Instant, call: SessionId, status: u16) {
+        let Some(at) = self.referrals.iter().position(|referral| referral.new == call) else { return };
+        let by = self.referrals[at].by;
+        if status >= 200 {
+            self.referrals.swap_remove(at);
+        }
+        self.with_call(now, by, |call, ctx| call.report_transfer(ctx, status));
     }
 
     /// Takes something in from below.
@@ -410,16 +414,18 @@ impl Switchboard {
     fn ask_alive(&mut self, now: Instant, at: usize) {
         let trunk = &self.trunks[at];
         let (Some(to), Some(every)) = (trunk.destination(), trunk.options_every) else { return };
-        let mut request = Request::new(Method::Options, to.uri.to_string());
+        let Some(uri) = trunk.uri(None) else { return };
+        let mut request = Request::new(Method::Options, uri.to_string());
         let world = (&self.config, self.addresses.as_ref());
         let mut ctx = Self::ctx(world, (&mut self.out, &mut self.last_tx), now);
         let contact = ctx.contact("viaduct", to.uri.ip(), to.transport);
         let headers = &mut request.headers;
         headers.push("Max-Forwards", "70");
         headers.push("From", NameAddr::new(&contact).with_param("tag", &token()).to_string());
-        headers.push("To", NameAddr::new(&to.uri).to_string());
+        headers.push("To", NameAddr::new(&uri).to_string());
         headers.push("Call-ID", token());
         headers.push("CSeq", "1 OPTIONS");
+        to.routes.iter().for_each(|route| headers.push("Route", route.clone()));
         headers.push("Contact", NameAddr::new(contact).to_string());
         headers.push("Accept", "application/sdp");
         let tx = ctx.send(request, to);
@@ -498,6 +504,17 @@ impl Switchboard {
     /// Whether there is no call.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+}
+
+/// What the party that asked for a call is told of its progress.
+fn transfer_status(event: &CallEvent) -> Option<u16> {
+    match event.state {
+        CallState::Ringing | CallState::Early => Some(event.code.unwrap_or(180)),
+        CallState::Answered => Some(200),
+        CallState::Failed => Some(event.code.unwrap_or(480).max(400)),
+        CallState::Ended => Some(487),
+        _ => None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Which call is let into which room: callers and numbers against the dispatch rules, first match wins.
 //!
-//! Every refusal comes with the walk: each rule, and why it did not match, without a phone number in it.
+//! A rule is a grant: what it says of rooms is told to the [`Authority`](crate::core::auth::Authority), which is asked
+//! once more when a caller goes in. Every refusal comes with the walk: each rule, and why it did not match, without a phone number in it.
 
+use crate::core::auth::{Action, Grant, Principal};
 use crate::sip::config::{DispatchRule, SipConfig};
 
 /// Who calls, as far as we know.
@@ -25,12 +27,12 @@ impl Caller {
         }
     }
 
-    /// Its name among rights, safe to log.
-    pub fn principal(&self) -> String {
+    /// Its name among rights, safe to log. A caller nobody knows is still no stranger from the web.
+    pub fn principal(&self) -> Principal {
         match self {
-            Caller::Trunk(name) => format!("trunk:{name}"),
-            Caller::Phone(user) => format!("phone:{user}"),
-            Caller::Anyone => "anonymous".into(),
+            Caller::Trunk(name) => Principal::known("trunk", name),
+            Caller::Phone(user) => Principal::known("user", user),
+            Caller::Anyone => Principal::known("sip", "anyone"),
         }
     }
 }
@@ -84,6 +86,54 @@ pub fn dispatch(config: &SipConfig, call: &Arrival<'_>, random: &str) -> Result<
         walk.push("there are no dispatch rules".into());
     }
     Err(walk)
+}
+
+/// Rooms of callers who have yet to enter a PIN begin so.
+pub const LOBBY: &str = "lobby-";
+
+/// The rights that the rules give.
+pub fn grants(config: &SipConfig) -> Vec<Grant> {
+    config.dispatch.iter().filter(|rule| rule.refuse.is_none()).flat_map(granted).collect()
+}
+
+fn granted(rule: &DispatchRule) -> Vec<Grant> {
+    let callers = match &rule.from {
+        None => vec!["trunk:*".to_owned(), "user:*".to_owned()],
+        Some(names) => names
+            .iter()
+            .flat_map(|name| match name.as_str() {
+                "phones" => vec!["user:*".to_owned()],
+                "anyone" => ["sip:anyone", "trunk:*", "user:*"].map(str::to_owned).to_vec(),
+                name => vec![format!("trunk:{name}")],
+            })
+            .collect(),
+    };
+    let mut rooms: Vec<String> = rule.pins.values().chain(&rule.room).map(|room| any_room(room)).collect();
+    if rule.per_caller {
+        rooms.iter_mut().for_each(|room| room.push_str("-*"));
+    }
+    if rule.pin.is_some() || !rule.pins.is_empty() {
+        rooms.push(format!("{LOBBY}*"));
+    }
+    let grant = |who: &String, room: &String| Grant {
+        who: who.clone(),
+        rooms: room.clone(),
+        actions: vec![Action::Publish, Action::Watch],
+    };
+    callers.iter().flat_map(|who| rooms.iter().map(move |room| grant(who, room))).collect()
+}
+
+/// The rooms that a template can come to: `*` for each of its `{...}`.
+fn any_room(template: &str) -> String {
+    let mut rest = template;
+    let mut glob = String::new();
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((_, behind)) = after.split_once('}') else { break };
+        glob.push_str(before);
+        glob.push('*');
+        rest = behind;
+    }
+    glob + rest
 }
 
 /// A rule's name, or its place.

@@ -161,7 +161,8 @@ impl Mix {
     }
 
     fn chime(&mut self, sound: Sound) {
-        if self.config.chimes && !self.outputs.is_empty() {
+        // Nothing that somebody had played is cut off by it.
+        if self.config.chimes && !self.outputs.is_empty() && self.player.is_none() {
             self.player = Some(Player::new(vec![sound], true));
         }
     }

@@ -236,9 +236,9 @@ impl Peer {
         self.play(consumer, Vec::new(), false).await
     }
 
-    /// Plays `sounds` to all who hear the room's mix, over it.
-    pub async fn play_to_room(&self, sounds: Vec<Sound>) {
-        self.rooms.step(|state| state.play_to_room(self.room(), sounds));
+    /// Plays `sounds` over the room to all who hear its mix, until it leaves or plays something else; nothing: stops.
+    pub fn play_to_room(&self, sounds: Vec<Sound>) {
+        self.rooms.step(|state| state.play_to_room(self.conn(), sounds));
     }
 
     /// What the party should be told in words: why a track of the program is not sent to it.

@@ -15,6 +15,7 @@ use crate::core::control::state::{Reply, State, on_transport};
 use crate::core::data::SctpStreamParameters;
 use crate::core::id::{ConnId, ConsumerId, TransportId};
 use crate::core::message::Method;
+use crate::core::peer::PeerKind;
 use crate::core::plain::{PlainOptions, PlainRemote, PlainTransport};
 
 impl Peer {
@@ -114,9 +115,11 @@ impl State {
             _ => {}
         }
         self.tell_peer(conn, event.clone());
-        let Some(room) = self.members.get(&conn).map(|entry| entry.room.clone()) else { return true };
+        let Some(entry) = self.members.get(&conn) else { return true };
+        let (room, kind) = (entry.room.clone(), entry.peer.kind);
         match event {
-            PeerEvent::Dtmf { digit, duration_ms, .. } => {
+            // A telephone's door tells its keys itself: they may belong to a PIN.
+            PeerEvent::Dtmf { digit, duration_ms, .. } if kind != PeerKind::Sip => {
                 self.emit(&room, || RoomEvent::Dtmf { conn, digit, duration_ms });
             }
             // Its words hold addresses, which are the door's and the log's alone.

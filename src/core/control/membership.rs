@@ -207,6 +207,7 @@ impl State {
             entry.peer.transports.iter().for_each(|transport| self.dispatcher.unsubscribe(transport.0));
             return;
         }
+        self.set_room_sound(&entry.room, conn, Vec::new());
         if entry.peer.publishes {
             self.refresh(&entry.room);
             producers.iter().for_each(|track| self.end_derived(&entry.room, *track));
@@ -259,6 +260,7 @@ impl State {
             self.dispatcher.unsubscribe(mix.transport.0);
         }
         self.unmixed.remove(name);
+        self.room_sounds.remove(name);
         for seat in room.seats {
             let data = json!({"x.reason": reason.text});
             self.tell(seat.worker, Method::RouterClose, on_router(seat.router), data);

@@ -91,14 +91,15 @@ impl State {
         let speaks = entry.peer.track(Kind::Audio).is_some();
         let others = self.voices_but(room, conn);
         let accepts = feed.accepts.clone();
-        let needed = feed.playing
+        let sounds = feed.playing || self.room_sounds.contains_key(&name);
+        let needed = sounds
             || match others[..] {
                 // Who speaks to an empty room hears that the line is not dead.
                 [] => speaks,
                 [(_, producer)] => !self.takes_alone(&accepts, producer),
                 _ => true,
             };
-        if !needed || (room.awaited.is_some() && others.is_empty() && !speaks && !feed.playing) {
+        if !needed || (room.awaited.is_some() && others.is_empty() && !speaks && !sounds) {
             return None;
         }
         let format = mixer.output(&accepts)?;
@@ -185,6 +186,9 @@ impl State {
         let (voices, outputs) = (BTreeMap::new(), BTreeMap::new());
         self.mixes.insert(name.clone(), RoomMix { transport, worker, router, commands, voices, outputs });
         self.bring_voices(name);
+        if self.room_sounds.contains_key(name) {
+            self.hear_room_sound(name);
+        }
         Ok(())
     }
 
@@ -351,8 +355,45 @@ impl State {
         Ok(())
     }
 
-    /// Plays sounds to all who hear the room's mix.
-    pub fn play_to_room(&mut self, name: &RoomName, sounds: Vec<Sound>) {
+    /// Plays sounds over the room to all who hear its mix, until `conn` leaves or plays something else; none: stops.
+    /// What is played last is heard; what came before it is heard again when it ends.
+    pub fn play_to_room(&mut self, conn: ConnId, sounds: Vec<Sound>) {
+        if let Some(name) = self.members.get(&conn).map(|entry| entry.room.clone()) {
+            self.set_room_sound(&name, conn, sounds);
+        }
+    }
+
+    /// What somebody plays to a room from now on.
+    pub fn set_room_sound(&mut self, name: &RoomName, conn: ConnId, sounds: Vec<Sound>) {
+        let playing = self.room_sounds.entry(name.clone()).or_default();
+        let before = playing.len();
+        playing.retain(|(of, _)| *of != conn);
+        let was = playing.len() != before;
+        let plays = !sounds.is_empty();
+        if plays {
+            playing.push((conn, sounds));
+        }
+        if playing.is_empty() {
+            self.room_sounds.remove(name);
+        }
+        if was || plays {
+            self.hear_room_sound(name);
+            self.refresh(name);
+        }
+    }
+
+    /// Plays sounds once over the room, to those who hear its mix now.
+    pub fn play_once(&mut self, name: &RoomName, sounds: Vec<Sound>) {
+        if let Some(mix) = self.mixes.get(name).filter(|_| !self.room_sounds.contains_key(name)) {
+            let sounds = sounds.into_iter().chain([Sound::Silence(20)]).collect();
+            mix.tell(MixCommand::Play { output: None, sounds, over: true });
+        }
+    }
+
+    /// Lets the room's mix, if there is one, play what it should now.
+    fn hear_room_sound(&self, name: &RoomName) {
+        let last = self.room_sounds.get(name).and_then(|playing| playing.last());
+        let sounds = last.map(|(_, sounds)| sounds.clone()).unwrap_or_default();
         if let Some(mix) = self.mixes.get(name) {
             mix.tell(MixCommand::Play { output: None, sounds, over: true });
         }

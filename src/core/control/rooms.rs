@@ -15,7 +15,7 @@ use crate::core::control::dispatcher::Link;
 use crate::core::control::error::JoinError;
 use crate::core::control::handle::Peer;
 use crate::core::control::state::State;
-use crate::core::convert::{Converter, Mixer};
+use crate::core::convert::{Converter, Mixer, Sound};
 use crate::core::id::WorkerId;
 use crate::core::mail::MailSender;
 use crate::core::peer::{CloseReason, Member, PeerKind};
@@ -89,6 +89,11 @@ impl Rooms {
     /// Whoever carries telephone calls; `None` where no door does.
     pub fn calls(&self) -> Option<Arc<dyn Calls>> {
         self.step(|state| state.calls.clone())
+    }
+
+    /// Plays `sounds` once over a room, to those who hear its mix now.
+    pub fn play_once(&self, room: &RoomName, sounds: Vec<Sound>) {
+        self.step(|state| state.play_once(room, sounds));
     }
 
     /// One step under the lock. What a panic in an earlier step left is still the best that is known.

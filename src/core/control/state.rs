@@ -23,7 +23,7 @@ use crate::core::control::jobs::Jobs;
 use crate::core::control::mix::RoomMix;
 use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::timers::Timers;
-use crate::core::convert::{Converter, Mixer};
+use crate::core::convert::{Converter, Mixer, Sound};
 use crate::core::id::{
     ConnId, ConsumerId, DataConsumerId, DataProducerId, ProducerId, RouterId, TransportId, WorkerId,
 };
@@ -136,6 +136,8 @@ pub(super) struct State {
     pub mixes: HashMap<RoomName, RoomMix>,
     /// Rooms whose mix failed, or found no place, lately.
     pub unmixed: HashMap<RoomName, String>,
+    /// What is played to rooms, and for whom; the last is heard.
+    pub room_sounds: HashMap<RoomName, Vec<(ConnId, Vec<Sound>)>>,
     /// Conversions that failed lately, by the track they were of.
     pub failures: HashMap<ProducerId, String>,
     /// Conversions that found no place lately, by the track they would be of.
@@ -157,6 +159,7 @@ impl State {
             watchers: Watchers::default(),
             mixes: HashMap::new(),
             unmixed: HashMap::new(),
+            room_sounds: HashMap::new(),
             dispatcher: Dispatcher::new(&config),
             config,
             converter,

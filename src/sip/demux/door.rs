@@ -6,8 +6,8 @@ use std::time::Instant;
 use tracing::info;
 
 use super::{Switchboard, short_token};
-use crate::core::control::calls::Direction;
-use crate::sip::ingress::{Arrival, Caller, Dispatch, Route, dispatch};
+use crate::core::control::calls::{CallState, Direction, masked};
+use crate::sip::ingress::{Arrival, Caller, Dispatch, LOBBY, Route, dispatch};
 use crate::sip::session::call::{Call, CallSettings, warning};
 use crate::sip::session::digest::Verdict;
 use crate::sip::session::media::Enter;
@@ -217,7 +217,7 @@ impl Switchboard {
     ) {
         let (room, pins) = match &found.route {
             Route::Room(room) => (room.clone(), Vec::new()),
-            Route::Pin(pins) => (format!("lobby-{}", token()), pins.clone()),
+            Route::Pin(pins) => (format!("{LOBBY}{}", token()), pins.clone()),
             Route::Refuse(text) => {
                 info!(from = caller.origin(), rule = found.rule, "refused a call: {text}");
                 let mut response = request.response(603, "", &token());
@@ -226,8 +226,12 @@ impl Switchboard {
                 return;
             }
         };
-        let same =
-            self.calls.values().filter(|call| call.way == Direction::In && call.settings.rule == found.rule);
+        let here = |call: &&Call| {
+            call.way == Direction::In
+                && call.settings.rule == found.rule
+                && (!pins.is_empty() || call.enter.room == room)
+        };
+        let same = self.calls.values().filter(here);
         if same.count() >= found.max_callers {
             info!(rule = found.rule, "refused a call: the rule has all the callers it may have");
             let mut response = request.response(486, "the room has all the callers it may have", &token());
@@ -247,23 +251,25 @@ impl Switchboard {
             trunk.calls += 1;
         }
         let trunk = settings.trunk.clone();
-        let enter = self.entrance(&caller, &number, source, room, found.hide_number);
+        let hide = found.hide_number;
+        let enter = self.entrance(&caller, &number, source, room, hide);
         let mut out = std::collections::VecDeque::new();
         let world = (&self.config, self.addresses.as_ref());
         let mut ctx = Self::ctx(world, (&mut out, &mut self.last_tx), now);
         match Call::take(&mut ctx, tx, source, request, settings, enter) {
             Some(mut call) => {
+                call.shown = if hide { masked(&number) } else { number.clone() };
                 call.number = number;
+                call.lines.push(trunk);
                 call.pin = Pin::new(pins);
+                call.tell(&mut ctx, CallState::Ringing, None, "calls in");
                 self.server.insert(tx, call.id);
                 info!(call = %call.id, from = caller.origin(), rule = found.rule, room = call.enter.room, "a call comes in");
                 self.note(call, None, out, now);
             }
             None => {
                 self.out.extend(out);
-                if let Some(trunk) = self.trunks.iter_mut().find(|known| known.name == trunk) {
-                    trunk.calls = trunk.calls.saturating_sub(1);
-                }
+                self.free_lines([trunk]);
             }
         }
     }
@@ -293,6 +299,7 @@ impl Switchboard {
             room,
             name: format!("{}-{}", if shown.is_empty() { "phone" } else { &shown }, short_token()),
             principal: caller.principal(),
+            asks: true,
             remote: Some(source.addr),
             media_timeout_ms: u64::from(self.config.calls.media_timeout_s) * 1000,
         }

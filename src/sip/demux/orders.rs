@@ -1,5 +1,7 @@
-//! What the server's own side asks for: calls out, transfers, holds, keys, the end.
+//! What the server's own side asks for: calls out, holds, keys, transfers, the end. And what the other side of a call
+//! asks for that our rules decide: transfers and redirections.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,14 +9,19 @@ use std::time::Instant;
 use tracing::info;
 
 use super::{Switchboard, short_token};
-use crate::core::control::calls::{CallError, Dial};
+use crate::core::auth::Principal;
+use crate::core::control::calls::{CallError, Dial, masked};
 use crate::sip::egress::{Permit, Wish, permit};
+use crate::sip::session::branch::Target;
 use crate::sip::session::call::{Call, CallSettings};
 use crate::sip::session::media::Enter;
-use crate::sip::session::outbound::Target;
-use crate::sip::session::refer::{ReferTo, Referral};
-use crate::sip::session::{Destination, ServerTx, SessionId};
+use crate::sip::session::outbound::Wanted;
+use crate::sip::session::refer::{ReferTo, Referral, replaces};
+use crate::sip::session::{ServerTx, SessionId};
 use crate::sip::wire::{NameAddr, Request, Uri};
+
+/// Numbers that one call may ring at once.
+const MAX_NUMBERS: usize = 10;
 
 /// A call out that is wanted.
 #[derive(Clone, Debug)]
@@ -23,6 +30,15 @@ pub struct Order {
     pub dial: Dial,
     /// Who wants it.
     pub principal: String,
+}
+
+/// Who calls somebody, and from where.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    principal: &'a str,
+    room: &'a str,
+    caller_id: Option<&'a str>,
+    transfer: bool,
 }
 
 impl Switchboard {
@@ -34,102 +50,208 @@ impl Switchboard {
     fn dial_as(
         &mut self,
         now: Instant,
-        order: &Order,
+        Order { dial, principal }: &Order,
         transfer: bool,
         replaces: Option<String>,
     ) -> Result<SessionId, CallError> {
         if self.draining || self.calls.len() >= self.config.limits.max_calls {
             return Err(CallError::Unavailable("the server takes no more calls now".into()));
         }
-        let dial = &order.dial;
-        let [number] = dial.numbers.as_slice() else {
-            return Err(CallError::Bad("exactly one number can be called".into()));
-        };
-        let wish = Wish {
-            number,
-            principal: &order.principal,
-            room: &dial.room,
-            trunk: dial.trunk.as_deref(),
-            transfer,
-        };
-        let permit = permit(&self.config, &wish).map_err(|walk| {
-            info!(principal = order.principal, "refused a call out: {}", walk.join("; "));
-            CallError::Denied(walk.join("; "))
-        })?;
-        let (targets, from, settings) = match permit.trunk.as_str() {
-            "phones" => self.toward_phones(now, (number, dial), &permit)?,
-            _ => self.toward_trunk(now, (number, dial), &permit)?,
-        };
-        let mut settings = CallSettings::clone(&settings);
-        settings.rule = permit.rule;
-        settings.calls.ring_s = dial.ring_s.unwrap_or(settings.calls.ring_s).clamp(1, 600);
+        if dial.numbers.is_empty() || dial.numbers.len() > MAX_NUMBERS {
+            return Err(CallError::Bad(format!("from 1 to {MAX_NUMBERS} numbers can be called at once")));
+        }
+        let caller = Caller { principal, room: &dial.room, caller_id: dial.caller_id.as_deref(), transfer };
+        let mut targets = Vec::new();
+        let mut lines = Vec::new();
+        let mut refusal = None;
+        for number in &dial.numbers {
+            match self.toward(now, number, dial.trunk.as_deref(), caller) {
+                Ok(more) => {
+                    lines.extend(more.first().map(|target| target.settings.trunk.clone()));
+                    targets.extend(more);
+                }
+                Err(error) => refusal = Some(error),
+            }
+        }
+        // A number that may not be called takes the others with it only if there are none.
+        if let (Some(error), true) = (refusal, targets.is_empty()) {
+            return Err(error);
+        }
+        if !alike(&targets) {
+            let text = "numbers whose trunks protect media differently cannot be called at once";
+            return Err(CallError::Bad(text.into()));
+        }
+        self.take_lines(&lines);
+        if let Some(seconds) = dial.ring_s {
+            for target in &mut targets {
+                Arc::make_mut(&mut target.settings).calls.ring_s = seconds.clamp(1, 600);
+            }
+        }
+        let wanted = Wanted { replaces, play: dial.play.clone(), transfer, principal: principal.clone() };
+        let id = self.begin(now, dial, targets, wanted, &lines);
+        id.ok_or_else(|| CallError::Unavailable("there is nobody to call".into()))
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        dial: &Dial,
+        targets: Vec<Target>,
+        wanted: Wanted,
+        lines: &[String],
+    ) -> Option<SessionId> {
+        let settings = targets.first()?.settings.clone();
         let remote: Option<SocketAddr> = targets.first().and_then(|target| target.to.addr);
         let enter = Enter {
             room: dial.room.clone(),
             name: format!("phone-{}", short_token()),
-            principal: format!("trunk:{}", settings.trunk),
+            principal: Principal::known("trunk", &settings.trunk),
+            asks: false,
             remote,
             media_timeout_ms: u64::from(settings.calls.media_timeout_s) * 1000,
         };
-        let mut out = std::collections::VecDeque::new();
+        let mut out = VecDeque::new();
         let world = (&self.config, self.addresses.as_ref());
         let mut ctx = Self::ctx(world, (&mut out, &mut self.last_tx), now);
-        let mut call = Call::dial(&mut ctx, targets, from, replaces, Arc::new(settings), enter);
-        call.number = number.clone();
+        let branches = targets.len();
+        let mut call = Call::dial(&mut ctx, targets, wanted, enter)?;
+        call.number = dial.numbers.join(", ");
+        call.shown = dial.numbers.iter().map(|number| masked(number)).collect::<Vec<_>>().join(", ");
+        call.lines = lines.to_vec();
         let id = call.id;
-        info!(call = %id, trunk = call.settings.trunk, rule = call.settings.rule, room = dial.room, "calls out");
+        info!(call = %id, trunk = settings.trunk, rule = settings.rule, room = dial.room, branches, "calls out");
         self.note(call, None, out, now);
-        Ok(id)
+        Some(id)
+    }
+
+    /// Everywhere a number can be reached, if the rules allow to call it.
+    fn toward(
+        &mut self,
+        now: Instant,
+        number: &str,
+        trunk: Option<&str>,
+        caller: Caller<'_>,
+    ) -> Result<Vec<Target>, CallError> {
+        let wish =
+            Wish { number, principal: caller.principal, room: caller.room, trunk, transfer: caller.transfer };
+        let permit = permit(&self.config, &wish).map_err(|walk| {
+            info!(principal = caller.principal, "refused a call out: {}", walk.join("; "));
+            CallError::Denied(walk.join("; "))
+        })?;
+        match permit.trunk.as_str() {
+            "phones" => self.toward_phones(now, number, &permit, caller),
+            _ => self.toward_trunk(now, number, &permit, caller),
+        }
     }
 
     fn toward_phones(
-        &mut self,
+        &self,
         now: Instant,
-        (number, dial): (&str, &Dial),
+        number: &str,
         permit: &Permit,
-    ) -> Result<(Vec<Target>, NameAddr, Arc<CallSettings>), CallError> {
+        caller: Caller<'_>,
+    ) -> Result<Vec<Target>, CallError> {
         let user = match Uri::parse(number) {
             Ok(uri) if uri.is_sip() => uri.user.unwrap_or_default(),
             _ => number.to_owned(),
         };
-        let targets = self.registrar.targets(&user, now);
-        if targets.is_empty() {
+        let places = self.registrar.places(&user, now);
+        if places.is_empty() {
             return Err(CallError::NotRegistered);
         }
-        let shown = permit.caller_id.clone().or_else(|| dial.caller_id.clone());
-        let shown = shown.unwrap_or_else(|| dial.room.clone());
-        let from = NameAddr::new(Uri::sip(Some(&shown), &self.config.realm, None)).named(&dial.room);
-        Ok((targets, from, self.phones.clone()))
+        let shown = permit.caller_id.as_deref().or(caller.caller_id).unwrap_or(caller.room);
+        let from = NameAddr::new(Uri::sip(Some(shown), &self.config.realm, None)).named(caller.room);
+        let settings = ruled(&self.phones, permit);
+        let target = |(uri, to)| Target { uri, to, from: from.clone(), settings: settings.clone() };
+        Ok(places.into_iter().map(target).collect())
     }
 
     fn toward_trunk(
         &mut self,
         now: Instant,
-        (number, dial): (&str, &Dial),
+        number: &str,
         permit: &Permit,
-    ) -> Result<(Vec<Target>, NameAddr, Arc<CallSettings>), CallError> {
+        caller: Caller<'_>,
+    ) -> Result<Vec<Target>, CallError> {
         let unavailable = |text: &str| CallError::Unavailable(text.to_owned());
         let trunk = self.trunks.iter_mut().find(|trunk| trunk.name == permit.trunk);
         let trunk = trunk.ok_or_else(|| unavailable("the rule's trunk is not configured"))?;
         let to = trunk.destination().ok_or_else(|| unavailable("the trunk has no host to call"))?;
         trunk.admit_out(number, now).map_err(unavailable)?;
-        trunk.calls += 1;
-        let (host, port) = (to.uri.host.clone(), to.uri.port);
+        // Only to the trunk itself: a URI of somebody else's host would go around the rules.
         let uri = match Uri::parse(number) {
-            // Only to the trunk itself: a URI of somebody else's host would go around the rules.
-            Ok(uri) if uri.is_sip() => Uri::sip(uri.user.as_deref(), &host, port),
-            _ => Uri::sip(Some(number), &host, port),
+            Ok(uri) if uri.is_sip() => trunk.uri(uri.user.as_deref()),
+            _ => trunk.uri(Some(number)),
         };
-        let uri = match trunk.transport.param() {
-            Some(name) => uri.with_param("transport", name),
-            None => uri,
+        let shown = permit.caller_id.as_deref().or(trunk.caller_id.as_deref()).or(caller.caller_id);
+        let from = NameAddr::new(Uri::sip(Some(shown.unwrap_or("viaduct")), &trunk.domain(), None));
+        let settings = ruled(&trunk.settings, permit);
+        let uri = uri.ok_or_else(|| unavailable("the trunk has no host to call"))?;
+        Ok(vec![Target { uri, to, from, settings }])
+    }
+
+    fn take_lines(&mut self, names: &[String]) {
+        for name in names {
+            if let Some(trunk) = self.trunks.iter_mut().find(|trunk| trunk.name == *name) {
+                trunk.calls += 1;
+            }
+        }
+    }
+
+    /// Gives lines of trunks back.
+    pub(super) fn free_lines(&mut self, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            if let Some(trunk) = self.trunks.iter_mut().find(|trunk| trunk.name == name) {
+                trunk.calls = trunk.calls.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Decides where a call of ours goes that was told to try elsewhere: each place is asked of the outbound rules as
+    /// if it had been dialled. A place at a trunk's own host stays with that trunk; any other is called by the trunk
+    /// that the rules give its number.
+    pub(super) fn redirect(&mut self, now: Instant, id: SessionId, from: &str, contacts: &[Vec<Uri>]) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let (room, srtp) = (call.enter.room.clone(), call.settings.policy.srtp);
+        let Some(wanted) = call.outbound().map(|outbound| outbound.wanted().clone()) else { return };
+        let caller =
+            Caller { principal: &wanted.principal, room: &room, caller_id: None, transfer: wanted.transfer };
+        let (mut groups, mut lines, mut refusal) = (Vec::new(), Vec::new(), None);
+        for group in contacts {
+            let mut targets = Vec::new();
+            for uri in group {
+                let trunk = self.trunk_at(uri, from);
+                match self.toward(now, &uri.number(), trunk.as_deref(), caller) {
+                    Ok(more) if more.iter().any(|target| target.settings.policy.srtp != srtp) => {
+                        refusal = Some("redirected to a trunk that protects media differently".into());
+                    }
+                    Ok(more) => {
+                        lines.extend(more.first().map(|target| target.settings.trunk.clone()));
+                        targets.extend(more);
+                    }
+                    Err(error) => refusal = Some(format!("redirected to where it may not call: {error}")),
+                }
+            }
+            groups.extend((!targets.is_empty()).then_some(targets));
+        }
+        self.take_lines(&lines);
+        let places: usize = groups.iter().map(Vec::len).sum();
+        info!(call = %id, trunk = from, places, "redirected");
+        self.with_call(now, id, |call, ctx| {
+            call.lines.extend(lines);
+            call.redirected(ctx, groups, refusal);
+        });
+    }
+
+    /// The trunk whose host a URI names; that of `from`, where several do.
+    fn trunk_at(&self, uri: &Uri, from: &str) -> Option<String> {
+        let at = |name: &str| {
+            let trunk = self.trunks.iter().find(|trunk| trunk.name == name)?;
+            trunk.is_at(uri).then(|| trunk.name.clone())
         };
-        let shown =
-            permit.caller_id.clone().or_else(|| trunk.caller_id.clone()).or_else(|| dial.caller_id.clone());
-        let domain = trunk.domain();
-        let from = NameAddr::new(Uri::sip(Some(shown.as_deref().unwrap_or("viaduct")), &domain, None));
-        let next = Destination { uri: to.uri, ..to };
-        Ok((vec![Target { uri, to: next }], from, trunk.settings.clone()))
+        let others = || self.trunks.iter().find(|trunk| trunk.is_at(uri)).map(|trunk| trunk.name.clone());
+        let phones = || uri.host.eq_ignore_ascii_case(&self.config.realm).then(|| "phones".to_owned());
+        at(from).or_else(others).or_else(phones)
     }
 
     /// Decides on a transfer that a party asks for.
@@ -143,7 +265,7 @@ impl Switchboard {
     ) {
         let Some(call) = self.calls.get(&id) else { return };
         let dial = Dial::new(&call.enter.room, &target.uri.number());
-        let order = Order { dial, principal: call.enter.principal.clone() };
+        let order = Order { dial, principal: call.enter.principal.id().to_owned() };
         match self.dial_as(now, &order, true, target.replaces) {
             Ok(new) => {
                 self.referrals.push(Referral { by: id, new });
@@ -157,8 +279,14 @@ impl Switchboard {
         }
     }
 
-    fn known(&self, id: SessionId) -> Result<(), CallError> {
-        self.calls.contains_key(&id).then_some(()).ok_or(CallError::Unknown)
+    fn known(&self, id: SessionId) -> Result<&Call, CallError> {
+        self.calls.get(&id).ok_or(CallError::Unknown)
+    }
+
+    fn talking(&self, id: SessionId) -> Result<&Call, CallError> {
+        let call = self.known(id)?;
+        let talks = call.since.is_some() && call.dialog().is_some();
+        talks.then_some(call).ok_or(CallError::NotNow("the call is not answered, or over"))
     }
 
     /// Ends a call.
@@ -170,19 +298,23 @@ impl Switchboard {
 
     /// Puts a call on hold, or takes it back.
     pub fn hold(&mut self, now: Instant, id: SessionId, held: bool) -> Result<(), CallError> {
-        self.known(id)?;
+        self.talking(id)?;
         self.with_call(now, id, |call, ctx| call.hold(ctx, held));
         Ok(())
     }
 
     /// Sends keys.
     pub fn send_dtmf(&mut self, now: Instant, id: SessionId, digits: &str) -> Result<(), CallError> {
-        self.known(id)?;
-        self.with_call(now, id, |call, ctx| call.send_dtmf(ctx, digits));
+        self.talking(id)?;
+        if !digits.chars().all(|c| c.is_ascii_digit() || "*#ABCDabcd,".contains(c)) {
+            return Err(CallError::Bad("keys are 0-9, *, #, A-D, and a comma for a pause".into()));
+        }
+        self.with_call(now, id, |call, ctx| call.send_dtmf(ctx, &digits.to_ascii_uppercase()));
         Ok(())
     }
 
-    /// Asks the other side of a call to call somebody else instead, if a rule allows `principal` that.
+    /// Asks the other side of a call to call somebody else instead, if a rule allows `principal` that. A number that
+    /// is the name of another call makes the two parties talk to each other (an attended transfer).
     pub fn transfer(
         &mut self,
         now: Instant,
@@ -190,16 +322,24 @@ impl Switchboard {
         number: &str,
         principal: &str,
     ) -> Result<(), CallError> {
-        let Some(call) = self.calls.get(&id) else {
-            return Err(CallError::Unknown);
+        let call = self.talking(id)?;
+        let other = SessionId::parse(number).filter(|other| *other != id);
+        let (number, replaced) = match other {
+            Some(other) => {
+                let dialog = self.talking(other)?.dialog().ok_or(CallError::Unknown)?;
+                (dialog.target.number(), Some((dialog.target.clone(), replaces(dialog))))
+            }
+            None => (number.to_owned(), None),
         };
-        let wish = Wish { number, principal, room: &call.enter.room, trunk: None, transfer: true };
+        let wish = Wish { number: &number, principal, room: &call.enter.room, trunk: None, transfer: true };
         let permit = permit(&self.config, &wish).map_err(|walk| CallError::Denied(walk.join("; ")))?;
-        let trunk = self.trunks.iter().find(|trunk| trunk.name == permit.trunk);
-        let host = trunk.and_then(|trunk| trunk.host.clone());
-        let target = match host {
-            Some((host, port)) => Uri::sip(Some(number), &host, port),
-            None => Uri::sip(Some(number), &self.config.realm, None),
+        let target = match replaced {
+            Some((target, replaces)) => Uri { headers: Some(format!("Replaces={replaces}")), ..target },
+            None => {
+                let trunk = self.trunks.iter().find(|trunk| trunk.name == permit.trunk);
+                let at_trunk = trunk.and_then(|trunk| trunk.uri(Some(&number)));
+                at_trunk.unwrap_or_else(|| Uri::sip(Some(&number), &self.config.realm, None))
+            }
         };
         self.with_call(now, id, |call, ctx| call.transfer_away(ctx, &target));
         Ok(())
@@ -215,7 +355,7 @@ impl Switchboard {
         self.draining = true;
         let ids: Vec<SessionId> = self.calls.keys().copied().collect();
         for id in ids {
-            let _ = self.hang_up(now, id, "the server is stopping");
+            self.with_call(now, id, |call, ctx| call.hang_up(ctx, "the server is stopping", None));
         }
         for at in 0..self.trunks.len() {
             let world = (&self.config, self.addresses.as_ref());
@@ -230,4 +370,15 @@ impl Switchboard {
     pub fn is_quiet(&self) -> bool {
         self.calls.is_empty() && self.client.values().all(|owner| matches!(owner, super::Owner::Options(_)))
     }
+}
+
+/// Whether one offer fits all: each says how media is protected, and there is only one.
+fn alike(targets: &[Target]) -> bool {
+    let srtp = |target: &Target| target.settings.policy.srtp;
+    targets.windows(2).all(|pair| matches!(pair, [a, b] if srtp(a) == srtp(b)))
+}
+
+/// A trunk's settings under the name of the rule that led there.
+fn ruled(settings: &Arc<CallSettings>, permit: &Permit) -> Arc<CallSettings> {
+    Arc::new(CallSettings { rule: permit.rule.clone(), ..CallSettings::clone(settings) })
 }

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
-use crate::core::auth::Principal;
+use crate::core::auth::{Action, Authority};
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::control::{
-    ControlError, Join, JoinError, Peer, PeerEvent, PeerEvents, Produce, Rooms, WebRtcOptions,
+    ControlError, Join, JoinError, Peer, PeerEvent, PeerEvents, Produce, RoomEvent, Rooms, WebRtcOptions,
 };
 use crate::core::convert::Sound;
 use crate::core::id::{ConsumerId, ProducerId, TransportId};
@@ -24,31 +25,47 @@ use crate::sip::session::media::{
 
 /// Asks that may wait for one call.
 const MAX_ASKS: usize = 64;
+/// How often the tone is heard that says that nobody came.
+const FAREWELLS: usize = 4;
 /// How long a key is held.
 const KEY_MS: u32 = 120;
 
 /// The media of all calls.
 pub(super) struct Media {
     rooms: Rooms,
+    authority: Arc<Authority>,
     reserved: &'static [&'static str],
     events: mpsc::Sender<Event>,
     calls: HashMap<SessionId, mpsc::Sender<MediaAsk>>,
 }
 
 impl Media {
-    pub fn new(rooms: Rooms, reserved: &'static [&'static str], events: mpsc::Sender<Event>) -> Self {
-        Media { rooms, reserved, events, calls: HashMap::new() }
+    pub fn new(
+        (rooms, authority): (Rooms, Arc<Authority>),
+        reserved: &'static [&'static str],
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        Media { rooms, authority, reserved, events, calls: HashMap::new() }
+    }
+
+    /// Tells those who watch a room.
+    pub fn announce(&self, room: &str, event: RoomEvent) {
+        if let Ok(room) = RoomName::new(room, self.reserved) {
+            self.rooms.announce(&room, event);
+        }
     }
 
     /// Hands an ask to its call's task; the first makes the task, the last ends it.
     pub fn ask(&mut self, call: SessionId, ask: MediaAsk) {
         let last = matches!(ask, MediaAsk::Leave { .. });
-        let (rooms, reserved, events) = (&self.rooms, self.reserved, &self.events);
+        let (rooms, authority, reserved, events) =
+            (&self.rooms, &self.authority, self.reserved, &self.events);
         let sender = self.calls.entry(call).or_insert_with(|| {
             let (sender, asks) = mpsc::channel(MAX_ASKS);
             let leg = Leg {
                 call,
                 rooms: rooms.clone(),
+                authority: authority.clone(),
                 reserved,
                 events: events.clone(),
                 peer: None,
@@ -75,6 +92,7 @@ impl Media {
 struct Leg {
     call: SessionId,
     rooms: Rooms,
+    authority: Arc<Authority>,
     reserved: &'static [&'static str],
     events: mpsc::Sender<Event>,
     peer: Option<Peer>,
@@ -105,9 +123,12 @@ impl Leg {
             let peer = self.peer.clone();
             tokio::select! {
                 ask = asks.recv() => match ask {
-                    Some(MediaAsk::Leave { reason }) => {
+                    Some(MediaAsk::Leave { reason, farewell }) => {
                         if let Some(peer) = &self.peer {
                             peer.close(CloseReason::new("left", reason)).await;
+                            if let Some(sound) = farewell {
+                                self.rooms.play_once(peer.room(), vec![sound; FAREWELLS]);
+                            }
                         }
                         return;
                     }
@@ -198,6 +219,12 @@ impl Leg {
                 }
                 Ok(())
             }
+            MediaAsk::PlayToRoom { sounds } => {
+                if let Some(peer) = &self.peer {
+                    peer.play_to_room(sounds);
+                }
+                Ok(())
+            }
             MediaAsk::Keyframe => {
                 let video = self.streams.values().find(|stream| stream.kind == Kind::Video);
                 if let (Some(peer), Some(consumer)) = (&self.peer, video.and_then(|stream| stream.consumer))
@@ -214,13 +241,16 @@ impl Leg {
     async fn enter(&mut self, enter: Enter) -> Result<(), Fault> {
         let room = RoomName::new(&enter.room, self.reserved);
         let room = room.map_err(|error| (404, format!("the rule leads to no room: {error}")))?;
-        let (kind, name) = enter.principal.split_once(':').unwrap_or(("sip", &enter.principal));
+        if enter.asks {
+            let may = self.authority.authorise(&enter.principal, Action::Publish, room.as_str());
+            may.map_err(|error| (403, format!("{} may not enter the room: {error}", enter.principal)))?;
+        }
         self.media_timeout_ms = enter.media_timeout_ms;
         let join = Join {
             name: Some(enter.name),
             remote: enter.remote,
             publishes: true,
-            ..Join::new(room, PeerKind::Sip, Principal::known(kind, name))
+            ..Join::new(room, PeerKind::Sip, enter.principal)
         };
         let peer = self.rooms.join(join).await.map_err(|error| match error {
             JoinError::RoomFull => (486, error.to_string()),
@@ -281,16 +311,17 @@ impl Leg {
                 peer.connect_webrtc(stream.transport, role, fingerprints, ice).await?;
             }
         }
-        match &stream.producer {
-            None => {
-                let producer =
-                    peer.produce(stream.transport, Produce::new(ask.kind, ask.produce.clone())).await?;
-                stream.producer = Some((producer, ask.produce));
+        // Another codec than before, or another end of a fork: the old tracks are of no use any more.
+        if let Some((producer, _)) = stream.producer.take_if(|(_, known)| *known != ask.produce) {
+            peer.close_producer(producer).await?;
+            if let Some(consumer) = stream.consumer.take() {
+                peer.close_consumer(consumer).await?;
             }
-            Some((_, known)) if *known != ask.produce => {
-                debug!(call = %self.call, "the codec changed on the same port");
-            }
-            Some(_) => {}
+            (stream.takes, stream.gives) = (true, true);
+        }
+        if stream.producer.is_none() {
+            let produce = Produce::new(ask.kind, ask.produce.clone());
+            stream.producer = Some((peer.produce(stream.transport, produce).await?, ask.produce));
         }
         if stream.consumer.is_none() {
             stream.consumer = Some(peer.consume_program(stream.transport, ask.kind, ask.consume).await?);

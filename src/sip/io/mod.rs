@@ -16,10 +16,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tracing::{debug, info, trace, warn};
 
-use crate::core::auth::Principal;
+use crate::core::auth::{Authority, Principal};
 use crate::core::control::Rooms;
 use crate::core::control::calls::{Asked, CallError, CallInfo, Calls, Dial};
 use crate::core::id::Pii;
+use crate::core::room::RoomName;
 use crate::sip::config::{SipConfig, Transport};
 use crate::sip::demux::{self, Switchboard};
 use crate::sip::error::SipError;
@@ -85,6 +86,8 @@ pub struct SipState {
 #[derive(Clone)]
 pub struct SipHandle {
     orders: mpsc::Sender<Order>,
+    /// What no room may be called.
+    reserved: &'static [&'static str],
 }
 
 impl SipHandle {
@@ -131,8 +134,14 @@ impl SipHandle {
 
 impl Calls for SipHandle {
     fn dial<'a>(&'a self, who: &'a Principal, dial: Dial) -> Asked<'a, Result<SessionId, CallError>> {
+        let bad = RoomName::new(&dial.room, self.reserved).err();
         let order = demux::Order { dial, principal: who.id().to_owned() };
-        Box::pin(self.order(|reply| Order::Dial(order, reply)))
+        Box::pin(async move {
+            match bad {
+                Some(error) => Err(CallError::Bad(error.to_string())),
+                None => self.order(|reply| Order::Dial(order, reply)).await,
+            }
+        })
     }
 
     fn hang_up<'a>(&'a self, call: SessionId, text: &'a str) -> Asked<'a, Result<(), CallError>> {
@@ -206,7 +215,11 @@ impl Door {
     }
 
     /// Runs SIP in tasks of the present runtime.
-    pub async fn open(self, rooms: Rooms, reserved: &'static [&'static str]) -> Result<SipHandle, SipError> {
+    pub async fn open(
+        self,
+        (rooms, authority): (Rooms, Arc<Authority>),
+        reserved: &'static [&'static str],
+    ) -> Result<SipHandle, SipError> {
         let config = self.config;
         let other = |error: std::io::Error| SipError::Config(error.to_string());
         let mut ports = HashMap::new();
@@ -252,13 +265,13 @@ impl Door {
             board,
             stack,
             flows,
-            media: Media::new(rooms, reserved, tell.clone()),
+            media: Media::new((rooms, authority), reserved, tell.clone()),
             guard: Guard::new(&config.limits),
             limits,
             tell,
         };
         tokio::spawn(exchange.run(arrivals, events, taken));
-        Ok(SipHandle { orders })
+        Ok(SipHandle { orders, reserved })
     }
 }
 
@@ -411,10 +424,10 @@ impl Exchange {
                 }
                 Action::Respond { tx, response } => self.stack.respond(tx, &response),
                 Action::Media { call, ask } => self.media.ask(call, ask),
-                Action::Tell { call, event } => trace!(%call, ?event, "told"),
+                Action::Tell { room, event, .. } => self.media.announce(&room, event),
                 Action::Blame { addr, what } => self.blame(addr, what),
                 // The switchboard decides these itself.
-                Action::Refer { .. } => {}
+                Action::Refer { .. } | Action::Redirect { .. } => {}
             }
         }
     }

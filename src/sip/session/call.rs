@@ -6,19 +6,21 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
-use crate::core::control::calls::Direction;
+use crate::core::control::RoomEvent;
+use crate::core::control::calls::{CallEvent, CallState, Direction};
+use crate::core::convert::Sound;
 use crate::core::id::ConnId;
 use crate::sip::config::{CallConfig, Dtmf};
+use crate::sip::session::aside::Asides;
 use crate::sip::session::dialog::Dialog;
 use crate::sip::session::digest::{Account, Answerer};
 use crate::sip::session::established::Established;
-use crate::sip::session::event::CallEvent;
 use crate::sip::session::inbound::Inbound;
 use crate::sip::session::media::{Enter, MediaAsk, MediaEvent};
 use crate::sip::session::offer::{MediaSession, Policy};
 use crate::sip::session::outbound::Outbound;
 use crate::sip::session::pin::Pin;
-use crate::sip::session::{ClientTx, Ctx, ServerTx, SessionId, Source, TxFailure};
+use crate::sip::session::{Action, ClientTx, Ctx, ServerTx, SessionId, Source, TxFailure};
 use crate::sip::wire::{Headers, Method, Request, Response};
 
 /// How long a BYE may take before the call is forgotten anyway.
@@ -75,8 +77,8 @@ pub enum Phase {
     Outbound(Box<Outbound>),
     /// Both talk.
     Established(Box<Established>),
-    /// BYE or CANCEL is under way.
-    Ending(Vec<ClientTx>),
+    /// A BYE is under way.
+    Ending(Asides),
     /// It can be forgotten.
     Gone,
 }
@@ -96,6 +98,10 @@ pub struct Call {
     pub conn: Option<ConnId>,
     /// The other side's number, never logged.
     pub number: String,
+    /// As much of it as everybody in the room may see.
+    pub shown: String,
+    /// Trunks on which it takes up a line.
+    pub lines: Vec<String>,
     /// What both sides agreed on.
     pub media: MediaSession,
     /// Where it is.
@@ -113,6 +119,9 @@ pub struct Call {
     /// Deadlines.
     alarms: Vec<(Instant, Alarm)>,
     media_open: bool,
+    /// What the room hears when it leaves.
+    pub farewell: Option<Sound>,
+    told: Option<(CallState, Option<u16>)>,
 }
 
 impl Call {
@@ -132,6 +141,8 @@ impl Call {
             enter,
             conn: None,
             number: String::new(),
+            shown: String::new(),
+            lines: Vec::new(),
             phase,
             answerer: Answerer::default(),
             serial: 0,
@@ -140,6 +151,8 @@ impl Call {
             moving: false,
             alarms: Vec::new(),
             media_open: false,
+            farewell: None,
+            told: None,
         }
     }
 
@@ -149,6 +162,14 @@ impl Call {
             Phase::Inbound(inbound) => Some(&inbound.dialog),
             Phase::Established(call) => Some(&call.dialog),
             Phase::Outbound(_) | Phase::Ending(_) | Phase::Gone => None,
+        }
+    }
+
+    /// A call of ours that is not answered yet.
+    pub fn outbound(&self) -> Option<&Outbound> {
+        match &self.phase {
+            Phase::Outbound(outbound) => Some(outbound),
+            _ => None,
         }
     }
 
@@ -180,7 +201,8 @@ impl Call {
     /// Leaves the room.
     pub fn leave_room(&mut self, ctx: &mut Ctx<'_>, reason: &str) {
         if std::mem::take(&mut self.media_open) {
-            ctx.media(self.id, MediaAsk::Leave { reason: reason.to_owned() });
+            let farewell = self.farewell.take();
+            ctx.media(self.id, MediaAsk::Leave { reason: reason.to_owned(), farewell });
         }
     }
 
@@ -264,8 +286,9 @@ impl Call {
         match &mut self.phase {
             Phase::Outbound(_) => self.outbound_response(ctx, tx, source, response),
             Phase::Established(_) => self.established_response(ctx, tx, source, response),
-            Phase::Ending(open) if response.status >= 200 => {
-                open.retain(|known| *known != tx);
+            Phase::Ending(open) => {
+                let passport = (&mut self.answerer, self.settings.account.as_ref());
+                open.answered(ctx, tx, &response, None, passport);
                 if open.is_empty() {
                     self.phase = Phase::Gone;
                 }
@@ -280,7 +303,7 @@ impl Call {
             Phase::Outbound(_) => self.outbound_failure(ctx, tx, failure),
             Phase::Established(_) => self.established_failure(ctx, tx, failure),
             Phase::Ending(open) => {
-                open.retain(|known| *known != tx);
+                open.failed(tx);
                 if open.is_empty() {
                     self.phase = Phase::Gone;
                 }
@@ -298,11 +321,13 @@ impl Call {
             MediaEvent::Entered { conn } => {
                 self.conn = Some(conn);
                 debug!(call = %self.id, %conn, room = self.enter.room, "entered");
+                if self.moving {
+                    self.tell(ctx, CallState::Answered, Some(200), "the PIN is right");
+                }
             }
             MediaEvent::Started => debug!(call = %self.id, "media flows"),
             MediaEvent::OneWay { text } => {
                 info!(call = %self.id, trunk = self.settings.trunk, "{text}");
-                ctx.tell(self.id, CallEvent::Notice { text });
             }
             MediaEvent::Timeout if self.media.held_by_remote() => {}
             MediaEvent::Timeout => {
@@ -337,21 +362,20 @@ impl Call {
                 if let Some(reason) = reason {
                     bye.headers.push("Reason", reason);
                 }
-                if let Some(account) = &self.settings.account {
-                    self.answerer.sign(&mut bye, account);
-                }
-                let tx = ctx.send(bye, call.dialog.destination());
+                let mut open = Asides::default();
+                let to = call.dialog.destination();
+                open.send(ctx, bye, to, (&mut self.answerer, self.settings.account.as_ref()));
                 call.abandon(ctx);
-                self.end(ctx, vec![tx], text);
+                self.end(ctx, open, text);
             }
             phase @ (Phase::Ending(_) | Phase::Gone) => self.phase = phase,
         }
     }
 
     /// The call is over but for the answers to `open`.
-    pub fn end(&mut self, ctx: &mut Ctx<'_>, open: Vec<ClientTx>, text: &str) {
+    pub fn end(&mut self, ctx: &mut Ctx<'_>, open: Asides, text: &str) {
         self.leave_room(ctx, text);
-        ctx.tell(self.id, CallEvent::Ended { text: text.to_owned() });
+        self.tell(ctx, CallState::Ended, None, text);
         self.alarms.clear();
         self.phase = if open.is_empty() {
             Phase::Gone
@@ -359,6 +383,39 @@ impl Call {
             self.set(Alarm::Ending, ctx.now + ENDING);
             Phase::Ending(open)
         };
+    }
+
+    /// Both sides talk from now on.
+    pub fn talks(&mut self, ctx: &mut Ctx<'_>) {
+        let settings = &self.settings;
+        let codec = self.media.audio_codec().unwrap_or("none");
+        let conn = self.conn.map(tracing::field::display);
+        info!(call = %self.id, conn, trunk = settings.trunk, rule = settings.rule, room = self.enter.room, codec, "answered");
+        self.tell(ctx, CallState::Answered, Some(200), "answered");
+    }
+
+    /// Tells its room where it has got to. A caller who has yet to enter a PIN is no concern of any room's.
+    pub fn tell(&mut self, ctx: &mut Ctx<'_>, state: CallState, code: Option<u16>, text: &str) {
+        if self.pin.is_some() || self.told == Some((state, code)) {
+            return;
+        }
+        self.told = Some((state, code));
+        let event = CallEvent {
+            call: self.id,
+            conn: self.conn,
+            direction: self.way,
+            trunk: self.settings.trunk.clone(),
+            number: self.shown.clone(),
+            state,
+            code,
+            text: text.to_owned(),
+        };
+        self.announce(ctx, RoomEvent::Call(event));
+    }
+
+    /// Tells its room something.
+    pub fn announce(&self, ctx: &mut Ctx<'_>, event: RoomEvent) {
+        ctx.out.push_back(Action::Tell { call: self.id, room: self.enter.room.clone(), event });
     }
 
     /// Number for a new ask of media.

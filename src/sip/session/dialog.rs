@@ -149,7 +149,15 @@ impl Dialog {
             uri,
             flow: self.source.flow,
             addr,
+            any: false,
+            routes: Vec::new(),
         }
+    }
+
+    /// Goes on numbering where the same dialog stood before it was answered.
+    pub fn follow(&mut self, early: &Dialog) {
+        self.local_seq = self.local_seq.max(early.local_seq);
+        self.remote_seq = self.remote_seq.max(early.remote_seq);
     }
 
     /// Takes note of a request of theirs; `false` when it is older than one we had (RFC 3261 §12.2.2).

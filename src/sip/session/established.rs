@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use crate::core::control::calls::Direction;
+use crate::core::control::calls::{CallState, Direction};
+use crate::sip::session::aside::Asides;
+use crate::sip::session::branch::Branch;
 use crate::sip::session::call::{Alarm, Call, Phase, add_abilities, warning};
 use crate::sip::session::dialog::Dialog;
-use crate::sip::session::event::CallEvent;
 use crate::sip::session::inbound::description;
 use crate::sip::session::media::{MediaAsk, MediaEvent};
 use crate::sip::session::offer::MediaSession;
-use crate::sip::session::outbound::Branch;
 use crate::sip::session::refer::Transfer;
 use crate::sip::session::timer::{SessionTimer, TooSmall, min_se};
 use crate::sip::session::{ClientTx, Ctx, Destination, ServerTx, Source, TxFailure, random_below};
@@ -34,8 +34,8 @@ pub struct Established {
     pub losers: Vec<Branch>,
     /// A transfer under way.
     pub transfer: Option<Transfer>,
-    /// Requests of ours whose answers matter little: INFO, NOTIFY.
-    pub asides: Vec<ClientTx>,
+    /// Requests of ours beside its media: INFO, NOTIFY, REFER.
+    pub asides: Asides,
     change: Option<Change>,
     timer: Option<SessionTimer>,
     updates: bool,
@@ -83,7 +83,7 @@ impl Established {
             last_ack: None,
             losers: Vec::new(),
             transfer: None,
-            asides: Vec::new(),
+            asides: Asides::default(),
             change: None,
             timer: None,
             updates: headers.lists("Allow", "UPDATE"),
@@ -148,7 +148,7 @@ impl Call {
             call.abandon(ctx);
         }
         info!(call = %self.id, trunk = self.settings.trunk, "the other side hung up");
-        self.end(ctx, Vec::new(), "the other side hung up");
+        self.end(ctx, Asides::default(), "the other side hung up");
     }
 
     fn their_change(&mut self, ctx: &mut Ctx<'_>, tx: ServerTx, request: Request) {
@@ -244,7 +244,12 @@ impl Call {
         ctx.media(self.id, MediaAsk::Connect { serial: next, streams });
         if changed {
             info!(call = %self.id, trunk = self.settings.trunk, held, "hold");
-            ctx.tell(self.id, CallEvent::Hold { held });
+            let (state, text) = if held {
+                (CallState::Held, "the other side put the call on hold")
+            } else {
+                (CallState::Resumed, "the other side took the call back")
+            };
+            self.tell(ctx, state, None, text);
         }
     }
 
@@ -417,11 +422,8 @@ impl Call {
         let Phase::Established(call) = &mut self.phase else { return };
         let mut request = call.dialog.request(Method::Info);
         request.set_body(kind, body);
-        if let Some(account) = &self.settings.account {
-            self.answerer.sign(&mut request, account);
-        }
         let to = call.dialog.destination();
-        call.asides.push(ctx.send(request, to));
+        call.asides.send(ctx, request, to, (&mut self.answerer, self.settings.account.as_ref()));
     }
 
     // Changes of ours.
@@ -451,7 +453,7 @@ impl Call {
         if let Some(timer) = call.timer {
             let asked = SessionTimer { ours: true, ..timer };
             request.headers.push("Session-Expires", asked.in_request());
-            request.headers.push("Min-SE", self.settings.calls.min_se_s.max(90).to_string());
+            request.headers.push("Min-SE", self.settings.calls.min_se_s.to_string());
         }
         if !update {
             let sdp = self.media.reoffer();
@@ -491,21 +493,32 @@ impl Call {
         if response.status < 200 {
             return;
         }
-        if call.asides.contains(&tx) {
-            call.asides.retain(|known| *known != tx);
-            if matches!(response.status, 408 | 481) {
-                self.hang_up(ctx, "the other side does not know the call any more", None);
-            }
-            return;
-        }
-        if call.transfer.as_ref().is_some_and(|transfer| transfer.refer_tx() == Some(tx)) {
-            self.refer_answered(ctx, &response);
+        if call.asides.has(tx) {
+            self.aside_answered(ctx, tx, &response);
             return;
         }
         if matches!(&call.change, Some(Change::Ours { tx: ours, .. }) if *ours == tx)
             && let Some(Change::Ours { why, before, seq, method, .. }) = call.change.take()
         {
             self.change_answered(ctx, (why, *before, seq, method), &response);
+        }
+    }
+
+    fn aside_answered(&mut self, ctx: &mut Ctx<'_>, tx: ClientTx, response: &Response) {
+        let Phase::Established(call) = &mut self.phase else { return };
+        let passport = (&mut self.answerer, self.settings.account.as_ref());
+        let next = call.asides.answered(ctx, tx, response, Some(&mut call.dialog.local_seq), passport);
+        let referred = call.transfer.as_ref().is_some_and(|transfer| transfer.refer_tx() == Some(tx));
+        match next {
+            Some(next) if referred => {
+                call.transfer.iter_mut().for_each(|transfer| transfer.asked_again(next));
+            }
+            Some(_) => {}
+            None if matches!(response.status, 408 | 481) => {
+                self.hang_up(ctx, "the other side does not know the call any more", None);
+            }
+            None if referred => self.refer_answered(ctx, response),
+            None => {}
         }
     }
 
@@ -575,11 +588,10 @@ impl Call {
     pub(super) fn established_failure(&mut self, ctx: &mut Ctx<'_>, tx: ClientTx, failure: TxFailure) {
         let Some(call) = self.live() else { return };
         call.losers.retain(|branch| branch.tx != tx);
-        let aside = call.asides.contains(&tx);
-        call.asides.retain(|known| *known != tx);
+        let aside = call.asides.has(tx);
+        call.asides.failed(tx);
         let change = matches!(&call.change, Some(Change::Ours { tx: ours, .. }) if *ours == tx);
-        let refer = call.transfer.as_ref().is_some_and(|transfer| transfer.refer_tx() == Some(tx));
-        if aside || change || refer {
+        if aside || change {
             let text = match failure {
                 TxFailure::Timeout => "the other side does not answer any more",
                 TxFailure::Transport => "the other side cannot be reached any more",

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tracing::info;
 
 use crate::core::control::calls::Direction;
+use crate::sip::session::aside::Asides;
 use crate::sip::session::call::{Alarm, Call, CallSettings, Phase, add_abilities, warning};
 use crate::sip::session::dialog::Dialog;
 use crate::sip::session::established::Established;
-use crate::sip::session::event::CallEvent;
 use crate::sip::session::media::{Enter, MediaAsk, MediaEvent};
 use crate::sip::session::timer::{SessionTimer, TooSmall};
 use crate::sip::session::{Ctx, ServerTx, Source, new_session, token};
@@ -267,10 +267,7 @@ impl Call {
         self.use_timer(ctx, timer);
         self.timer_in_response(&invite.headers, &mut response.headers);
         ctx.respond(tx, response);
-        let settings = &self.settings;
-        let codec = self.media.audio_codec().unwrap_or("none");
-        info!(call = %self.id, trunk = settings.trunk, rule = settings.rule, room = self.enter.room, codec, "answered");
-        ctx.tell(self.id, CallEvent::Answered);
+        self.talks(ctx);
     }
 
     /// Refuses an INVITE that waits.
@@ -294,6 +291,6 @@ impl Call {
         }
         more(&mut response);
         ctx.respond(inbound.tx, response);
-        self.end(ctx, Vec::new(), text);
+        self.end(ctx, Asides::default(), text);
     }
 }

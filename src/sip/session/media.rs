@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::core::auth::Principal;
 use crate::core::capabilities::{Kind, RtpParameters};
+use crate::core::convert::Sound;
 use crate::core::id::ConnId;
 use crate::core::plain::PlainRemote;
 use crate::core::session::{DtlsRole, Fingerprint};
@@ -43,10 +45,17 @@ pub enum MediaAsk {
     },
     /// The other side asked for a keyframe.
     Keyframe,
+    /// Play to everybody in the room who hears its mix, until it leaves or plays something else; nothing: stop.
+    PlayToRoom {
+        /// One after the other; a tone or music goes on while it is the last.
+        sounds: Vec<Sound>,
+    },
     /// Leave the room; the last thing of all.
     Leave {
         /// Why, for people.
         reason: String,
+        /// What the room hears once.
+        farewell: Option<Sound>,
     },
 }
 
@@ -57,8 +66,10 @@ pub struct Enter {
     pub room: String,
     /// The name shown in the room; it holds no phone number unless a rule allows that.
     pub name: String,
-    /// Who it is, as far as rights go, safe to log: `trunk:office`, `phone:alice`.
-    pub principal: String,
+    /// Who it is, as far as rights go, safe to log: `trunk:office`, `user:alice`.
+    pub principal: Principal,
+    /// Its own right decides whether it may enter. False: whoever had it called was asked.
+    pub asks: bool,
     /// Where the party is.
     pub remote: Option<SocketAddr>,
     /// Milliseconds without packets after which it counts as gone.

@@ -3,11 +3,12 @@
 //! A transaction below (RFC 3261 §17) repeats what is lost and matches answers; it is known here only by
 //! its number. Everything above, dialogs included, lives here and runs in tests with a hand-moved clock.
 
+pub mod aside;
+pub mod branch;
 pub mod call;
 pub mod dialog;
 pub mod digest;
 pub mod established;
-pub mod event;
 pub mod guard;
 pub mod inbound;
 pub mod media;
@@ -27,6 +28,7 @@ use std::time::Instant;
 
 use aws_lc_rs::rand;
 
+use crate::core::control::RoomEvent;
 pub use crate::core::id::SessionId;
 use crate::sip::config::{SipConfig, Transport};
 use crate::sip::wire::{Request, Response, Uri};
@@ -89,6 +91,10 @@ pub struct Destination {
     pub addr: Option<SocketAddr>,
     /// How, where the URI does not say.
     pub transport: Transport,
+    /// The name server may choose another transport (RFC 3263 §4.1).
+    pub any: bool,
+    /// Proxies that a request outside of any dialog goes through, as `Route` lines.
+    pub routes: Vec<String>,
 }
 
 /// Why a transaction of ours has no answer.
@@ -196,6 +202,15 @@ pub enum Action {
         /// What.
         ask: MediaAsk,
     },
+    /// Decide where a call goes that was told to try elsewhere.
+    Redirect {
+        /// Whose.
+        call: SessionId,
+        /// The trunk that said so.
+        from: String,
+        /// Where, in groups, the best first.
+        contacts: Vec<Vec<Uri>>,
+    },
     /// Decide on a transfer that the other side of a call asks for.
     Refer {
         /// Whose.
@@ -207,12 +222,14 @@ pub enum Action {
         /// Whom to call.
         target: refer::ReferTo,
     },
-    /// Tell those who watch a call.
+    /// Tell a call's room.
     Tell {
         /// Which.
         call: SessionId,
+        /// Its room.
+        room: String,
         /// What happened.
-        event: event::CallEvent,
+        event: RoomEvent,
     },
     /// The party at this address did something that honest ones rarely do.
     Blame {
@@ -260,11 +277,6 @@ impl Ctx<'_> {
     /// Asks media.
     pub fn media(&mut self, call: SessionId, ask: MediaAsk) {
         self.out.push_back(Action::Media { call, ask });
-    }
-
-    /// Tells watchers.
-    pub fn tell(&mut self, call: SessionId, event: event::CallEvent) {
-        self.out.push_back(Action::Tell { call, event });
     }
 
     /// Our Contact toward a remote party.

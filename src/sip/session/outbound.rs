@@ -1,78 +1,85 @@
-//! A call of ours, from its INVITEs to an answer (RFC 3261 §13.2): early media, reliable ringing (RFC 3262),
-//! several targets at once of which the first to answer wins, and giving up in good order.
+//! A call of ours, from its INVITEs to an answer (RFC 3261 §13.2): early media, several numbers at once of which the
+//! first to answer wins, redirections where the rules allow them, and giving up in good order.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tracing::{debug, info};
 
-use crate::core::control::calls::Direction;
-use crate::sip::session::call::{Alarm, Call, CallSettings, Phase, add_abilities};
-use crate::sip::session::dialog::Dialog;
-use crate::sip::session::digest::Answerer;
+use crate::core::control::calls::{CallState, Direction, Meanwhile};
+use crate::core::convert::Sound;
+use crate::sip::session::aside::Asides;
+use crate::sip::session::branch::{Branch, Invitation, Progress, Target};
+use crate::sip::session::call::{Alarm, Call, Phase};
 use crate::sip::session::established::Established;
-use crate::sip::session::event::CallEvent;
 use crate::sip::session::inbound::description;
 use crate::sip::session::media::{Enter, MediaAsk, MediaEvent};
+use crate::sip::session::offer::MediaSession;
 use crate::sip::session::timer::{SessionTimer, min_se};
-use crate::sip::session::{
-    Action, ClientTx, Ctx, Destination, ServerTx, Source, TxFailure, new_session, token,
-};
+use crate::sip::session::{Action, ClientTx, Ctx, ServerTx, Source, TxFailure, new_session};
+use crate::sip::wire::sdp::Description;
 use crate::sip::wire::{Method, NameAddr, Request, Response, Uri};
 
-/// Redirections that are followed in a row.
+/// Redirections that are followed in one call, and places looked at in each.
 const MAX_REDIRECTS: u32 = 3;
+const MAX_CONTACTS: usize = 5;
 /// How long an abandoned INVITE may stay without an answer.
 const ABANDONED: Duration = Duration::from_secs(40);
 
-/// Somebody to be called.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Request URI.
-    pub uri: Uri,
-    /// Where the request goes first.
-    pub to: Destination,
+/// What a call out is asked beside its targets.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// A call that it replaces there.
+    pub replaces: Option<String>,
+    /// What the room hears meanwhile.
+    pub play: Meanwhile,
+    /// A party asked for it by REFER.
+    pub transfer: bool,
+    /// By whose right it is made.
+    pub principal: String,
 }
 
 /// A call that was asked for and is not answered.
 #[derive(Debug)]
 pub struct Outbound {
-    targets: Vec<Target>,
+    /// Who is called next, all of a group at once.
+    waiting: VecDeque<Vec<Target>>,
     branches: Vec<Branch>,
-    from: NameAddr,
-    replaces: Option<String>,
+    wanted: Wanted,
     sdp: String,
     asked: u32,
     redirects: u32,
-    /// The branch whose early media is heard.
-    early: Option<ClientTx>,
+    /// Redirections on which nobody has decided yet.
+    undecided: usize,
+    early: Option<Early>,
+    /// The room hears something meanwhile.
+    playing: bool,
     /// We do not want it any more.
     over: bool,
     worst: (u16, String),
 }
 
-/// One INVITE and what came of it.
+/// Sound before the answer: whose, and what was agreed on for it.
 #[derive(Debug)]
-pub struct Branch {
-    /// Its transaction.
-    pub tx: ClientTx,
-    invite: Request,
-    target: Target,
-    contact: Uri,
-    answerer: Answerer,
-    /// A provisional response came: it can be cancelled.
-    heard: bool,
-    cancel: Cancel,
-    /// Early dialogs with the number of their last reliable response.
-    early: Vec<(Dialog, u32)>,
-    pracks: Vec<ClientTx>,
+struct Early {
+    tx: ClientTx,
+    tag: String,
+    media: MediaSession,
+    /// It came for certain, so the 2xx need not repeat it (RFC 6337 §2.2).
+    reliable: bool,
+    /// It was changed since by an UPDATE, so what the 2xx repeats is old.
+    updated: bool,
+    update: Option<Update>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Cancel {
-    No,
-    /// As soon as a provisional response allows it (RFC 3261 §9.1).
-    Wanted,
-    Sent,
+/// An UPDATE that waits for media.
+#[derive(Debug)]
+struct Update {
+    tx: ServerTx,
+    request: Request,
+    serial: u32,
+    sdp: String,
+    contact: Uri,
 }
 
 impl Outbound {
@@ -80,75 +87,39 @@ impl Outbound {
     pub fn is_over(&self) -> bool {
         self.over
     }
-}
 
-impl Branch {
-    fn cancel(&mut self, ctx: &mut Ctx<'_>, elsewhere: bool) {
-        self.cancel = match self.cancel {
-            Cancel::Sent => Cancel::Sent,
-            _ if self.heard => {
-                let reason = elsewhere.then(|| "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned());
-                ctx.out.push_back(Action::Cancel { tx: self.tx, reason });
-                Cancel::Sent
-            }
-            _ => Cancel::Wanted,
-        };
+    /// What was asked beside its targets.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
-    fn seq(&self) -> u32 {
-        self.invite.headers.cseq().map_or(1, |(number, _)| number)
+    /// The transactions and dialogs that are open.
+    pub fn branches(&self) -> &[Branch] {
+        &self.branches
     }
 
-    /// A response to a branch that nobody wants any more; `true` when that is the last of it.
-    pub fn handle_as_loser(&mut self, ctx: &mut Ctx<'_>, source: Source, response: &Response) -> bool {
-        match response.status {
-            100..200 => {
-                self.heard = true;
-                if self.cancel == Cancel::Wanted {
-                    self.cancel(ctx, true);
-                }
-                false
-            }
-            200..300 => {
-                if let Some(dialog) = Dialog::answered(&self.invite, response, self.contact.clone(), source) {
-                    refuse_answer(ctx, dialog, self.seq());
-                }
-                true
-            }
-            _ => true,
+    fn worse(&mut self, status: u16, text: String) {
+        if rank(status) >= rank(self.worst.0) {
+            self.worst = (status, text);
         }
     }
 }
 
-/// Acknowledges an answer that came too late and hangs up at once.
-pub fn refuse_answer(ctx: &mut Ctx<'_>, mut dialog: Dialog, seq: u32) -> ClientTx {
-    let to = dialog.destination();
-    ctx.out.push_back(Action::Ack { request: dialog.ack(seq), to: to.clone() });
-    let mut bye = dialog.request(Method::Bye);
-    bye.headers.push("Reason", "SIP;cause=200;text=\"Call completed elsewhere\"");
-    ctx.send(bye, to)
-}
-
 impl Call {
-    /// Begins a call of ours.
-    pub fn dial(
-        ctx: &mut Ctx<'_>,
-        targets: Vec<Target>,
-        from: NameAddr,
-        replaces: Option<String>,
-        settings: std::sync::Arc<CallSettings>,
-        enter: Enter,
-    ) -> Call {
+    /// Begins a call of ours to all of `targets` at once.
+    pub fn dial(ctx: &mut Ctx<'_>, targets: Vec<Target>, wanted: Wanted, enter: Enter) -> Option<Call> {
+        let settings = targets.first()?.settings.clone();
         let ring = Duration::from_secs(u64::from(settings.calls.ring_s));
         let outbound = Outbound {
-            targets,
+            waiting: VecDeque::from([targets]),
             branches: Vec::new(),
-            from,
-            replaces,
+            wanted,
             sdp: String::new(),
             asked: settings.calls.session_expires_s,
             redirects: 0,
+            undecided: 0,
             early: None,
+            playing: false,
             over: false,
             worst: (480, "nobody could be called".into()),
         };
@@ -159,7 +130,7 @@ impl Call {
         let streams = call.media.make_offer();
         let serial = call.next_serial();
         ctx.media(call.id, MediaAsk::Open { serial, streams });
-        call
+        Some(call)
     }
 
     fn calling(&mut self) -> Option<&mut Outbound> {
@@ -176,14 +147,14 @@ impl Call {
                 let sdp = self.media.write();
                 let Some(outbound) = self.calling() else { return };
                 outbound.sdp = sdp;
-                for target in std::mem::take(&mut outbound.targets) {
-                    self.invite(ctx, target);
-                }
-                ctx.tell(self.id, CallEvent::Calling);
+                self.tell(ctx, CallState::Calling, None, "is being called");
+                self.entertain(ctx, false);
+                self.call_next(ctx);
             }
+            MediaEvent::Connected { serial } => self.early_updated(ctx, serial),
             MediaEvent::Failed { status, text } => {
                 if let Phase::Outbound(outbound) = std::mem::replace(&mut self.phase, Phase::Gone) {
-                    ctx.tell(self.id, CallEvent::Failed { status, text: text.clone() });
+                    self.tell(ctx, CallState::Failed, Some(status), &text);
                     self.give_up(ctx, *outbound, &text);
                 }
             }
@@ -191,46 +162,41 @@ impl Call {
         }
     }
 
-    /// Sends a first INVITE to a target.
-    fn invite(&mut self, ctx: &mut Ctx<'_>, target: Target) {
-        let settings = self.settings.clone();
+    /// Plays to the room what it is to hear meanwhile; the ringing tone only once it rings there.
+    fn entertain(&mut self, ctx: &mut Ctx<'_>, rings: bool) {
+        let id = self.id;
+        let Some(outbound) = self.calling().filter(|outbound| !outbound.playing) else { return };
+        let sound = match &outbound.wanted.play {
+            Meanwhile::Nothing => return,
+            Meanwhile::Ringback if !rings => return,
+            Meanwhile::Ringback => Sound::Ringback,
+            Meanwhile::Hold => Sound::Hold,
+            Meanwhile::Prompt(name) => Sound::Prompt(name.clone()),
+        };
+        outbound.playing = true;
+        ctx.media(id, MediaAsk::PlayToRoom { sounds: vec![sound] });
+    }
+
+    fn hush(&mut self, ctx: &mut Ctx<'_>) {
+        let id = self.id;
+        if self.calling().is_some_and(|outbound| std::mem::take(&mut outbound.playing)) {
+            ctx.media(id, MediaAsk::PlayToRoom { sounds: Vec::new() });
+        }
+    }
+
+    /// Calls the next group of targets.
+    fn call_next(&mut self, ctx: &mut Ctx<'_>) {
         let Some(outbound) = self.calling() else { return };
-        let remote = target.to.addr.map(|addr| addr.ip()).or(target.to.uri.ip());
-        let contact = ctx.contact("viaduct", remote, target.to.transport);
-        let mut request =
-            Request::new(Method::Invite, Uri { headers: None, ..target.uri.clone() }.to_string());
-        let headers = &mut request.headers;
-        headers.push("Max-Forwards", "70");
-        headers.push("From", outbound.from.clone().with_param("tag", &token()).to_string());
-        let mut to = target.uri.clone();
-        to.params.clear();
-        to.headers = None;
-        headers.push("To", NameAddr::new(to).to_string());
-        headers.push("Call-ID", token());
-        headers.push("CSeq", "1 INVITE");
-        headers.push("Contact", NameAddr::new(&contact).to_string());
-        add_abilities(headers);
-        if outbound.asked > 0 {
-            headers.push("Session-Expires", outbound.asked.to_string());
-            headers.push("Min-SE", settings.calls.min_se_s.max(90).to_string());
+        let Some(group) = outbound.waiting.pop_front() else { return };
+        for target in group {
+            let what = Invitation {
+                sdp: &outbound.sdp,
+                session_expires_s: outbound.asked,
+                replaces: outbound.wanted.replaces.as_deref(),
+            };
+            let branch = Branch::invite(ctx, target, what);
+            outbound.branches.push(branch);
         }
-        if let Some(replaces) = &outbound.replaces {
-            headers.push("Replaces", replaces.clone());
-            headers.push("Require", "replaces");
-        }
-        request.set_body("application/sdp", outbound.sdp.clone());
-        let tx = ctx.send(request.clone(), target.to.clone());
-        outbound.branches.push(Branch {
-            tx,
-            invite: request,
-            target,
-            contact,
-            answerer: Answerer::default(),
-            heard: false,
-            cancel: Cancel::No,
-            early: Vec::new(),
-            pracks: Vec::new(),
-        });
     }
 
     pub(super) fn outbound_response(
@@ -245,7 +211,7 @@ impl Call {
             branch.pracks.retain(|known| *known != tx || response.status < 200);
         }
         let Some(at) = outbound.branches.iter().position(|branch| branch.tx == tx) else { return };
-        if outbound.over || outbound.branches[at].cancel != Cancel::No {
+        if outbound.over || outbound.branches[at].is_cancelled() {
             if outbound.branches[at].handle_as_loser(ctx, source, &response) {
                 outbound.branches.swap_remove(at);
                 self.settle(ctx);
@@ -253,7 +219,7 @@ impl Call {
             return;
         }
         match response.status {
-            100 => outbound.branches[at].heard = true,
+            100 => outbound.branches[at].hear(),
             101..200 => self.progress(ctx, at, source, &response),
             200..300 => self.answered(ctx, at, source, &response),
             _ => self.branch_failed(ctx, at, &response),
@@ -263,64 +229,59 @@ impl Call {
     fn progress(&mut self, ctx: &mut Ctx<'_>, at: usize, source: Source, response: &Response) {
         let Some(outbound) = self.calling() else { return };
         let branch = &mut outbound.branches[at];
-        branch.heard = true;
         let tx = branch.tx;
-        let reliable = response.headers.lists("Require", "100rel");
-        let rseq: Option<u32> = response.headers.get("RSeq").and_then(|text| text.trim().parse().ok());
-        if let Some(dialog) = Dialog::answered(&branch.invite, response, branch.contact.clone(), source) {
-            let known = branch.early.iter().position(|(early, _)| early.id == dialog.id);
-            let known = known.unwrap_or_else(|| {
-                branch.early.push((dialog, 0));
-                branch.early.len() - 1
-            });
-            if let (true, Some(rseq)) = (reliable, rseq) {
-                let seq = branch.seq();
-                let (dialog, last) = &mut branch.early[known];
-                if rseq <= *last {
-                    return;
-                }
-                *last = rseq;
-                let mut prack = dialog.request(Method::Prack);
-                prack.headers.push("RAck", format!("{rseq} {seq} INVITE"));
-                let to = dialog.destination();
-                branch.pracks.push(ctx.send(prack, to));
-            }
-        }
-        let first = outbound.early.is_none() || outbound.early == Some(tx);
+        let Some(Progress { tag, reliable }) = branch.progress(ctx, source, response) else { return };
+        let free = outbound.early.as_ref().is_none_or(|early| early.tx == tx && early.tag == tag);
         let answer = description(&response.headers, &response.body).ok().flatten();
-        let mut early = false;
-        if let (true, Some(answer)) = (first, answer) {
-            // What is agreed on now may be answered otherwise in the end; the offer stays as it was.
-            let mut preview = self.media.clone();
-            if let Ok((streams, _)) = preview.receive_answer(&answer) {
-                early = true;
-                let serial = self.next_serial();
-                ctx.media(self.id, MediaAsk::Connect { serial, streams });
-                if let Some(outbound) = self.calling() {
-                    outbound.early = Some(tx);
-                }
-            }
+        if let (true, Some(answer)) = (free, answer) {
+            self.hear_early(ctx, (tx, tag, reliable), &answer);
         }
+        let early = self.calling().is_some_and(|outbound| outbound.early.is_some());
         debug!(call = %self.id, status = response.status, early, "progress");
-        ctx.tell(self.id, CallEvent::Ringing { status: response.status, early });
+        self.entertain(ctx, !early);
+        let state = if early { CallState::Early } else { CallState::Ringing };
+        self.tell(ctx, state, Some(response.status), &response.reason);
+    }
+
+    /// What is agreed on now may be answered otherwise in the end; the offer stays as it was.
+    fn hear_early(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        (tx, tag, reliable): (ClientTx, String, bool),
+        answer: &Description,
+    ) {
+        let mut media = self.media.clone();
+        let Ok((streams, _)) = media.receive_answer(answer) else { return };
+        self.hush(ctx);
+        let serial = self.next_serial();
+        ctx.media(self.id, MediaAsk::Connect { serial, streams });
+        let Some(outbound) = self.calling() else { return };
+        let (was_reliable, updated) =
+            outbound.early.take().map_or((false, false), |early| (early.reliable, early.updated));
+        let reliable = reliable || was_reliable;
+        // Nothing else plays any more, whatever comes later.
+        outbound.wanted.play = Meanwhile::Nothing;
+        outbound.early = Some(Early { tx, tag, media, reliable, updated, update: None });
     }
 
     /// Somebody answered: the first one has the call.
     fn answered(&mut self, ctx: &mut Ctx<'_>, at: usize, source: Source, response: &Response) {
+        self.hush(ctx);
         let phase = std::mem::replace(&mut self.phase, Phase::Gone);
         let Phase::Outbound(mut outbound) = phase else { return };
         let mut branch = outbound.branches.swap_remove(at);
-        let dialog = Dialog::answered(&branch.invite, response, branch.contact.clone(), source);
-        let Some(mut dialog) = dialog else {
+        let Some(mut dialog) = branch.dialog(response, source) else {
             // Without a tag or a target there is nobody to talk to.
+            outbound.worse(502, "the answer names nobody".into());
             self.phase = Phase::Outbound(outbound);
             self.settle(ctx);
             return;
         };
         let seq = branch.seq();
         if let Some((early, _)) = branch.early.iter().find(|(early, _)| early.id == dialog.id) {
-            dialog.local_seq = dialog.local_seq.max(early.local_seq);
+            dialog.follow(early);
         }
+        let early = outbound.early.take().filter(|early| early.tag == dialog.id.remote);
         let mut established = Established::new(dialog, &response.headers);
         let (ack, to) = (established.dialog.ack(seq), established.dialog.destination());
         established.last_ack = Some((ack.clone(), to.clone()));
@@ -331,79 +292,99 @@ impl Call {
         established.losers = outbound.branches;
         branch.answerer.accepted();
         self.answerer = branch.answerer;
+        self.settings = branch.target.settings;
         self.since = Some(ctx.now);
         self.clear(Alarm::Ring);
         self.phase = Phase::Established(Box::new(established));
         let asked = (outbound.asked > 0).then_some(outbound.asked);
         self.use_timer(ctx, SessionTimer::accepted(&response.headers, asked));
         let answer = description(&response.headers, &response.body).ok().flatten();
-        let Some(answer) = answer else {
-            self.hang_up(ctx, "the answer says nothing of media", Some("SIP;cause=488"));
-            return;
+        self.answer_with(ctx, early, answer);
+    }
+
+    /// Takes the 2xx's description, or the one agreed on before it.
+    fn answer_with(&mut self, ctx: &mut Ctx<'_>, early: Option<Early>, answer: Option<Description>) {
+        let agreed = match (early, answer) {
+            (Some(early), None) if early.reliable => {
+                self.media = early.media;
+                true
+            }
+            (Some(early), Some(_)) if early.updated => {
+                self.media = early.media;
+                true
+            }
+            (_, Some(answer)) => self.apply_answer(ctx, &answer),
+            (_, None) => {
+                self.hang_up(ctx, "the answer says nothing of media", Some("SIP;cause=488"));
+                false
+            }
         };
-        if self.apply_answer(ctx, &answer) {
-            let settings = &self.settings;
-            let codec = self.media.audio_codec().unwrap_or("none");
-            info!(call = %self.id, trunk = settings.trunk, rule = settings.rule, room = self.enter.room, codec, "answered");
-            ctx.tell(self.id, CallEvent::Answered);
+        if agreed {
+            self.talks(ctx);
         }
     }
 
     fn branch_failed(&mut self, ctx: &mut Ctx<'_>, at: usize, response: &Response) {
-        let settings = self.settings.clone();
         let Some(outbound) = self.calling() else { return };
         let branch = &mut outbound.branches[at];
+        let settings = branch.target.settings.clone();
         match response.status {
             401 | 407 => {
                 if let Some(account) = &settings.account
                     && branch.answerer.challenged(response)
                 {
-                    let mut invite = renumbered(&branch.invite);
-                    branch.answerer.sign(&mut invite, account);
-                    branch.tx = ctx.send(invite.clone(), branch.target.to.clone());
-                    branch.invite = invite;
-                    branch.heard = false;
+                    branch.again(ctx, |invite, answerer| answerer.sign(invite, account));
                     return;
                 }
             }
             422 => {
                 if let Some(least) = min_se(&response.headers).filter(|least| *least > outbound.asked) {
                     outbound.asked = least;
-                    let mut invite = renumbered(&branch.invite);
-                    invite.headers.set("Session-Expires", least.to_string());
-                    invite.headers.set("Min-SE", least.to_string());
-                    branch.tx = ctx.send(invite.clone(), branch.target.to.clone());
-                    branch.invite = invite;
-                    branch.heard = false;
+                    branch.again(ctx, |invite, _| {
+                        invite.headers.set("Session-Expires", least.to_string());
+                        invite.headers.set("Min-SE", least.to_string());
+                    });
+                    return;
+                }
+            }
+            300..=399 if settings.follow_redirects && outbound.redirects < MAX_REDIRECTS => {
+                let contacts = redirected(response);
+                if !contacts.is_empty() {
+                    outbound.redirects += 1;
+                    outbound.undecided += 1;
+                    outbound.branches.swap_remove(at);
+                    outbound.worse(response.status, failure_text(response));
+                    let from = settings.trunk.clone();
+                    ctx.out.push_back(Action::Redirect { call: self.id, from, contacts });
                     return;
                 }
             }
             _ => {}
         }
-        let branch = outbound.branches.swap_remove(at);
-        if (300..400).contains(&response.status)
-            && settings.follow_redirects
-            && outbound.redirects < MAX_REDIRECTS
-        {
-            let host = branch.target.to.uri.host.clone();
-            let next = redirected(response, &branch.target, &host);
-            if !next.is_empty() {
-                outbound.redirects += 1;
-                for target in next {
-                    self.invite(ctx, target);
-                }
-                return;
-            }
-        }
-        let text = failure_text(response);
-        let Some(outbound) = self.calling() else { return };
-        if rank(response.status) >= rank(outbound.worst.0) {
-            outbound.worst = (response.status, text);
-        }
+        outbound.branches.swap_remove(at);
+        outbound.worse(response.status, failure_text(response));
         if response.status >= 600 {
+            outbound.waiting.clear();
             for other in &mut outbound.branches {
                 other.cancel(ctx, false);
             }
+        }
+        self.settle(ctx);
+    }
+
+    /// What became of a redirection: who may be called now, or why nobody.
+    pub fn redirected(&mut self, ctx: &mut Ctx<'_>, groups: Vec<Vec<Target>>, refusal: Option<String>) {
+        let Some(outbound) = self.calling() else { return };
+        outbound.undecided = outbound.undecided.saturating_sub(1);
+        if outbound.over {
+            self.settle(ctx);
+            return;
+        }
+        if let Some(text) = refusal {
+            outbound.worse(403, text);
+        }
+        for group in groups.into_iter().rev() {
+            outbound.waiting.push_front(group);
         }
         self.settle(ctx);
     }
@@ -412,30 +393,41 @@ impl Call {
         let Some(outbound) = self.calling() else { return };
         let Some(at) = outbound.branches.iter().position(|branch| branch.tx == tx) else { return };
         outbound.branches.swap_remove(at);
-        let (status, text) = match failure {
-            TxFailure::Timeout => (408, "the other side does not answer at all"),
-            TxFailure::Transport => (503, "the other side cannot be reached"),
-        };
-        if rank(status) >= rank(outbound.worst.0) {
-            outbound.worst = (status, text.into());
+        match failure {
+            TxFailure::Timeout => outbound.worse(408, "the other side does not answer at all".into()),
+            TxFailure::Transport => outbound.worse(503, "the other side cannot be reached".into()),
         }
         self.settle(ctx);
     }
 
-    /// Ends the call when no branch is left.
+    /// Calls the next group when no branch is left, and ends the call when there is none.
     fn settle(&mut self, ctx: &mut Ctx<'_>) {
         let Some(outbound) = self.calling() else { return };
-        if !outbound.branches.is_empty() || !outbound.targets.is_empty() {
+        if !outbound.branches.is_empty() || outbound.undecided > 0 {
             return;
         }
         if outbound.over {
             self.phase = Phase::Gone;
             return;
         }
+        if !outbound.waiting.is_empty() {
+            self.call_next(ctx);
+            return;
+        }
         let (status, text) = outbound.worst.clone();
         info!(call = %self.id, trunk = self.settings.trunk, status, "not answered: {text}");
-        ctx.tell(self.id, CallEvent::Failed { status, text: text.clone() });
-        self.end(ctx, Vec::new(), &text);
+        self.fail(ctx, status, &text);
+        self.end(ctx, Asides::default(), &text);
+    }
+
+    /// The room is told, and hears, that nothing came of it.
+    fn fail(&mut self, ctx: &mut Ctx<'_>, status: u16, text: &str) {
+        self.tell(ctx, CallState::Failed, Some(status), text);
+        let silent = self.calling().is_none_or(|outbound| outbound.wanted.play == Meanwhile::Nothing);
+        if !silent {
+            let busy = matches!(status, 486 | 600 | 603);
+            self.farewell = Some(if busy { Sound::Busy } else { Sound::Congestion });
+        }
     }
 
     /// Gives a call up that nobody answered.
@@ -445,9 +437,9 @@ impl Call {
             branch.cancel(ctx, false);
         }
         outbound.over = true;
-        outbound.targets.clear();
+        outbound.waiting.clear();
         let open = !outbound.branches.is_empty();
-        self.end(ctx, Vec::new(), text);
+        self.end(ctx, Asides::default(), text);
         if open {
             self.phase = Phase::Outbound(Box::new(outbound));
             self.set(Alarm::Ending, ctx.now + ABANDONED);
@@ -455,12 +447,12 @@ impl Call {
     }
 
     pub(super) fn outbound_alarm(&mut self, ctx: &mut Ctx<'_>, alarm: Alarm) {
-        if alarm == Alarm::Ring
-            && let Phase::Outbound(outbound) = std::mem::replace(&mut self.phase, Phase::Gone)
-        {
+        if alarm == Alarm::Ring && matches!(self.phase, Phase::Outbound(_)) {
             let text = "nobody answered in time";
-            ctx.tell(self.id, CallEvent::Failed { status: 408, text: text.into() });
-            self.give_up(ctx, *outbound, text);
+            self.fail(ctx, 408, text);
+            if let Phase::Outbound(outbound) = std::mem::replace(&mut self.phase, Phase::Gone) {
+                self.give_up(ctx, *outbound, text);
+            }
         }
     }
 
@@ -485,22 +477,58 @@ impl Call {
             ctx.respond(tx, request.response(500, "CSeq is not in order", ""));
             return;
         }
+        let contact = dialog.contact.clone();
         match request.method {
-            Method::Options | Method::Info | Method::Notify => ctx.respond(tx, request.response(200, "", "")),
-            Method::Update if request.body.is_empty() => ctx.respond(tx, request.response(200, "", "")),
-            Method::Update => {
-                // A second description before the first is settled; it will come again with the answer.
-                let mut response = request.response(500, "", "");
-                response.headers.push("Retry-After", "1");
-                ctx.respond(tx, response);
+            Method::Update if !request.body.is_empty() => self.early_update(ctx, tx, request, contact),
+            Method::Options | Method::Info | Method::Notify | Method::Bye | Method::Update => {
+                ctx.respond(tx, request.response(200, "", ""));
             }
-            Method::Bye => ctx.respond(tx, request.response(200, "", "")),
             _ => {
                 let mut response = request.response(405, "", "");
                 response.headers.push("Allow", Method::ALLOW);
                 ctx.respond(tx, response);
             }
         }
+    }
+
+    /// The other side changes what was agreed on before the answer (RFC 3311 §5.2).
+    fn early_update(&mut self, ctx: &mut Ctx<'_>, tx: ServerTx, request: Request, contact: Uri) {
+        let tag = request.headers.tag("From").unwrap_or_default();
+        let offer = description(&request.headers, &request.body).ok().flatten();
+        let serial = self.serial + 1;
+        let Some(outbound) = self.calling() else { return };
+        let early = outbound.early.as_mut().filter(|early| early.tag == tag && early.update.is_none());
+        let (Some(early), Some(offer)) = (early, offer) else {
+            // A second offer before the first is settled; it will come again.
+            let mut response = request.response(500, "", "");
+            response.headers.push("Retry-After", "1");
+            ctx.respond(tx, response);
+            return;
+        };
+        let before = early.media.clone();
+        match early.media.receive_offer(&offer) {
+            Ok((open, _)) if open.is_empty() => {
+                let (sdp, streams) = early.media.answer(&offer);
+                early.update = Some(Update { tx, request, serial, sdp, contact });
+                self.serial = serial;
+                ctx.media(self.id, MediaAsk::Connect { serial, streams });
+            }
+            // Another codec or another kind of end would need ends that the final answer knows nothing of.
+            _ => {
+                early.media = before;
+                ctx.respond(tx, request.response(488, "", ""));
+            }
+        }
+    }
+
+    fn early_updated(&mut self, ctx: &mut Ctx<'_>, done: u32) {
+        let Some(early) = self.calling().and_then(|outbound| outbound.early.as_mut()) else { return };
+        let Some(update) = early.update.take_if(|update| update.serial == done) else { return };
+        early.updated = true;
+        let mut response = update.request.response(200, "", "");
+        response.headers.push("Contact", NameAddr::new(update.contact).to_string());
+        response.set_body("application/sdp", update.sdp);
+        ctx.respond(update.tx, response);
     }
 
     /// Call-ID and our tag of each open branch.
@@ -516,33 +544,22 @@ impl Call {
         };
         branches.iter().map(name).collect()
     }
-
-    /// Transactions that belong to it.
-    pub fn branch_txs(&self) -> Vec<ClientTx> {
-        match &self.phase {
-            Phase::Outbound(outbound) => outbound.branches.iter().map(|branch| branch.tx).collect(),
-            _ => Vec::new(),
-        }
-    }
 }
 
-/// The same INVITE with the next number, without credentials.
-fn renumbered(invite: &Request) -> Request {
-    let mut next = invite.clone();
-    let seq = invite.headers.cseq().map_or(1, |(number, _)| number);
-    next.headers.set("CSeq", format!("{} INVITE", seq + 1));
-    next.headers.remove("Authorization");
-    next.headers.remove("Proxy-Authorization");
-    next
-}
-
-/// Where a 3xx points, as far as it is the same host: elsewhere nobody allowed us to call.
-fn redirected(response: &Response, old: &Target, host: &str) -> Vec<Target> {
-    let contacts = response.headers.all("Contact").filter_map(|text| NameAddr::parse(text).ok()?.uri().ok());
-    let same = contacts.filter(|uri| uri.is_sip() && uri.host.eq_ignore_ascii_case(host));
-    same.take(4)
-        .map(|uri| Target { to: Destination { uri: old.to.uri.clone(), ..old.to.clone() }, uri })
-        .collect()
+/// Where a 3xx points: groups of places, those it likes best first (RFC 3261 §8.1.3.4).
+fn redirected(response: &Response) -> Vec<Vec<Uri>> {
+    let contacts = response.headers.all("Contact").filter_map(|text| NameAddr::parse(text).ok());
+    let mut rated: Vec<(u32, Uri)> = contacts
+        .filter_map(|name| {
+            let q: f32 = name.param("q").and_then(|q| q.parse().ok()).unwrap_or(1.0);
+            Some(((q.clamp(0.0, 1.0) * 1000.0) as u32, name.uri().ok()?))
+        })
+        .filter(|(_, uri)| uri.is_sip() || uri.scheme == "tel")
+        .take(MAX_CONTACTS)
+        .collect();
+    rated.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
+    let groups = rated.chunk_by(|(a, _), (b, _)| a == b);
+    groups.map(|group| group.iter().map(|(_, uri)| uri.clone()).collect()).collect()
 }
 
 /// Which of several failures says most (RFC 3261 §16.7, step 6).

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tracing::info;
 
+use crate::core::control::RoomEvent;
 use crate::sip::session::Ctx;
 use crate::sip::session::call::{Alarm, Call};
-use crate::sip::session::event::CallEvent;
 use crate::sip::session::media::MediaAsk;
 
 /// Time for the last prompt before the call ends.
@@ -71,7 +71,9 @@ impl Call {
     /// A key was pressed: part of a PIN, or something for those who watch.
     pub(super) fn key(&mut self, ctx: &mut Ctx<'_>, digit: char, duration_ms: u32) {
         let Some(pin) = &mut self.pin else {
-            ctx.tell(self.id, CallEvent::Dtmf { digit, duration_ms });
+            if let Some(conn) = self.conn {
+                self.announce(ctx, RoomEvent::Dtmf { conn, digit, duration_ms });
+            }
             return;
         };
         if pin.over {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tracing::info;
 
+use crate::core::control::calls::CallState;
 use crate::sip::session::call::{Alarm, Call, Phase};
-use crate::sip::session::event::CallEvent;
+use crate::sip::session::dialog::{Dialog, DialogId};
 use crate::sip::session::{Action, ClientTx, Ctx, ServerTx, SessionId};
 use crate::sip::wire::message::reason_phrase;
 use crate::sip::wire::{Method, NameAddr, Request, Response, Uri};
@@ -36,6 +37,13 @@ pub enum Transfer {
 }
 
 impl Transfer {
+    /// The REFER was sent once more.
+    pub fn asked_again(&mut self, next: ClientTx) {
+        if let Transfer::Asked { tx, .. } = self {
+            *tx = Some(next);
+        }
+    }
+
     /// The open REFER of ours.
     pub fn refer_tx(&self) -> Option<ClientTx> {
         match self {
@@ -67,6 +75,24 @@ pub fn refer_to(request: &Request) -> Option<ReferTo> {
     (method && (uri.is_sip() || uri.scheme == "tel")).then_some(ReferTo { uri, replaces })
 }
 
+/// What stands in a URI for the call that a dialog is (RFC 3891), as its other side sees it.
+pub fn replaces(dialog: &Dialog) -> String {
+    let DialogId { call_id, local, remote } = &dialog.id;
+    escape(&format!("{call_id};to-tag={remote};from-tag={local}"))
+}
+
+fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte);
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
 fn undo_percent(text: &str) -> String {
     Uri::parse(&format!("tel:{text}")).ok().and_then(|uri| uri.user).unwrap_or_default()
 }
@@ -84,7 +110,7 @@ impl Call {
             ctx.respond(tx, request.response(400, "Refer-To is missing or cannot be read", ""));
             return;
         };
-        ctx.out.push_back(Action::Tell { call: self.id, event: CallEvent::Transfer { status: 100 } });
+        self.tell(ctx, CallState::Transfer, Some(100), "the other side asks for somebody else to be called");
         ctx.out.push_back(Action::Refer { call: self.id, tx, request: Box::new(request), target });
     }
 
@@ -118,12 +144,8 @@ impl Call {
             notify.headers.push("Subscription-State", state);
             let line = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
             notify.set_body("message/sipfrag;version=2.0", line);
-            if let Some(account) = &self.settings.account {
-                self.answerer.sign(&mut notify, account);
-            }
             let to = call.dialog.destination();
-            let tx = ctx.send(notify, to);
-            call.asides.push(tx);
+            call.asides.send(ctx, notify, to, (&mut self.answerer, self.settings.account.as_ref()));
         }
         if over {
             call.transfer = None;
@@ -138,10 +160,8 @@ impl Call {
         let seq = call.dialog.local_seq;
         refer.headers.push("Refer-To", NameAddr::new(target).to_string());
         refer.headers.push("Referred-By", call.dialog.local_party().to_string());
-        if let Some(account) = &self.settings.account {
-            self.answerer.sign(&mut refer, account);
-        }
-        let tx = ctx.send(refer, call.dialog.destination());
+        let passport = (&mut self.answerer, self.settings.account.as_ref());
+        let tx = call.asides.send(ctx, refer, call.dialog.destination(), passport);
         call.transfer = Some(Transfer::Asked { tx: Some(tx), seq });
         self.set(Alarm::Transfer, ctx.now + PATIENCE);
     }
@@ -155,7 +175,12 @@ impl Call {
             call.transfer = None;
             self.clear(Alarm::Transfer);
             info!(call = %self.id, status = response.status, "the other side does not take the transfer");
-            ctx.tell(self.id, CallEvent::Transfer { status: response.status });
+            self.tell(
+                ctx,
+                CallState::Transfer,
+                Some(response.status),
+                "the other side does not take the transfer",
+            );
         }
     }
 
@@ -181,11 +206,11 @@ impl Call {
         let state = request.headers.get("Subscription-State").unwrap_or_default().to_ascii_lowercase();
         let status = status.or(state.starts_with("terminated").then_some(500));
         let Some(status) = status else { return };
-        ctx.tell(self.id, CallEvent::Transfer { status });
         if status >= 200 {
             call.transfer = None;
             self.clear(Alarm::Transfer);
         }
+        self.tell(ctx, CallState::Transfer, Some(status), reason_phrase(status));
         if (200..300).contains(&status) {
             self.hang_up(ctx, "it was transferred", None);
         }
@@ -196,7 +221,7 @@ impl Call {
         if let Phase::Established(call) = &mut self.phase {
             call.transfer = None;
         }
-        ctx.tell(self.id, CallEvent::Transfer { status: 408 });
+        self.tell(ctx, CallState::Transfer, Some(408), "the transfer took too long");
     }
 }
 

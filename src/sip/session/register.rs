@@ -43,6 +43,7 @@ pub enum State {
 pub struct Registration {
     user: String,
     domain: String,
+    registrar: Uri,
     to: Destination,
     account: Option<Account>,
     answerer: Answerer,
@@ -58,11 +59,17 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// A registration of `user` at `domain`, not yet begun.
-    pub fn new(user: &str, domain: &str, to: Destination, account: Option<Account>, seconds: u32) -> Self {
+    /// A registration of `user` at `domain`, not yet begun: the registrar, and the way there.
+    pub fn new(
+        (user, domain): (&str, &str),
+        (registrar, to): (Uri, Destination),
+        account: Option<Account>,
+        seconds: u32,
+    ) -> Self {
         Registration {
             user: user.to_owned(),
             domain: domain.to_owned(),
+            registrar,
             to,
             account,
             answerer: Answerer::default(),
@@ -115,9 +122,8 @@ impl Registration {
         let contact = ctx.contact(&self.user, self.to.uri.ip(), self.to.transport);
         self.contact = Some(contact.clone());
         self.seq += 1;
-        let registrar = Uri::sip(None, &self.to.uri.host, self.to.uri.port);
         let aor = NameAddr::new(Uri::sip(Some(&self.user), &self.domain, None));
-        let mut request = Request::new(Method::Register, registrar.to_string());
+        let mut request = Request::new(Method::Register, self.registrar.to_string());
         let headers = &mut request.headers;
         headers.push("Max-Forwards", "70");
         headers.push("From", aor.clone().with_param("tag", &self.tag).to_string());
@@ -127,6 +133,7 @@ impl Registration {
         headers
             .push("Contact", NameAddr::new(contact).with_param("expires", &seconds.to_string()).to_string());
         headers.push("Expires", seconds.to_string());
+        self.to.routes.iter().for_each(|route| headers.push("Route", route.clone()));
         headers.push("Allow", Method::ALLOW);
         headers.push("Supported", "path, timer, 100rel");
         if let Some(account) = &self.account {

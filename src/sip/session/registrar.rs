@@ -8,7 +8,6 @@ use tracing::info;
 use crate::sip::config::SipConfig;
 use crate::sip::session::dialog::transport_of;
 use crate::sip::session::digest::Ha1s;
-use crate::sip::session::outbound::Target;
 use crate::sip::session::{Destination, FlowId, Source};
 use crate::sip::wire::{NameAddr, Request, Response, Uri};
 
@@ -122,8 +121,8 @@ impl Registrar {
         response
     }
 
-    /// Everywhere a user can be reached.
-    pub fn targets(&self, user: &str, now: Instant) -> Vec<Target> {
+    /// Everywhere a user can be reached: the request URI, and the way there.
+    pub fn places(&self, user: &str, now: Instant) -> Vec<(Uri, Destination)> {
         let Some(bindings) = self.bindings.get(user) else { return Vec::new() };
         let live = bindings.iter().filter(|binding| binding.until > now);
         live.map(|binding| {
@@ -134,10 +133,10 @@ impl Registrar {
             let transport = transport_of(&next, source.transport);
             // A phone behind NAT is where its REGISTER came from, whatever it says.
             let addr = direct.then_some(source.addr);
-            Target {
-                uri: binding.uri.clone(),
-                to: Destination { uri: next, flow: source.flow, addr, transport },
-            }
+            // A Path is the way back (RFC 3327 §5.2).
+            let routes = binding.path.clone();
+            let to = Destination { uri: next, flow: source.flow, addr, transport, any: false, routes };
+            (binding.uri.clone(), to)
         })
         .collect()
     }

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::sip::config::CallConfig;
 use crate::sip::wire::{Headers, value};
 
+/// However brief an interval the other side names, in seconds: no call is refreshed more than ten times a minute.
+const BRIEFEST: u32 = 10;
+
 /// What the two sides agreed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SessionTimer {
@@ -42,14 +45,14 @@ impl SessionTimer {
 
     /// What we answer to a request's wishes (RFC 4028 §9).
     pub fn answer(headers: &Headers, config: &CallConfig) -> Result<Option<Self>, TooSmall> {
-        let min = config.min_se_s.max(90);
+        let min = config.min_se_s;
         let supported = headers.lists("Supported", "timer") || headers.lists("Require", "timer");
         let Some((asked, refresher)) = read(headers) else {
             if config.session_expires_s == 0 {
                 return Ok(None);
             }
             // Nobody asked. We may still refresh, which any party answers.
-            let least = min_se(headers).unwrap_or(90);
+            let least = min_se(headers).unwrap_or(min);
             return Ok(Some(SessionTimer {
                 interval: config.session_expires_s.max(min).max(least),
                 ours: true,
@@ -69,7 +72,7 @@ impl SessionTimer {
         match read(headers) {
             Some((interval, refresher)) => {
                 let ours = refresher != Some(Refresher::Uas);
-                Some(SessionTimer { interval: interval.max(90), ours })
+                Some(SessionTimer { interval: interval.max(BRIEFEST), ours })
             }
             // The other side does not know timers; we refresh, as we said we would.
             None => asked.map(|interval| SessionTimer { interval, ours: true }),

@@ -11,8 +11,8 @@ use crate::sip::session::call::CallSettings;
 use crate::sip::session::digest::{Account, Ha1s};
 use crate::sip::session::offer::Policy;
 use crate::sip::session::{Destination, register::Registration};
-use crate::sip::wire::Uri;
 use crate::sip::wire::uri::host_port;
+use crate::sip::wire::{NameAddr, Uri};
 
 /// A network: an address and how many of its bits count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,8 +76,12 @@ pub struct Trunk {
     pub name: String,
     /// Where calls and registrations go.
     pub host: Option<(String, Option<u16>)>,
+    /// The proxy that requests to it go through.
+    pub proxy: Option<(String, Option<u16>)>,
     /// How.
     pub transport: Transport,
+    /// The name server may choose another transport.
+    pub any: bool,
     /// From where its calls come, as written; names among them are looked up.
     pub peers: Vec<Net>,
     /// Names to look up: of `host` and among `peers`.
@@ -123,6 +127,13 @@ impl Trunk {
             }
             None => None,
         };
+        let proxy = match &config.proxy {
+            Some(text) => Some(host_port(text).ok_or_else(|| config.fault("proxy is no host"))?),
+            None => None,
+        };
+        if matches!(config.transport, Some(Transport::Ws | Transport::Wss)) {
+            return Err(config.fault("a WebSocket is opened by the phone, never by us"));
+        }
         let secret = config.password.as_ref().map(Secret::reveal).map(str::to_owned).or(password);
         let account = match (&config.username, secret) {
             (Some(username), Some(password)) => {
@@ -132,7 +143,7 @@ impl Trunk {
             (None, Some(_)) => return Err(config.fault("a password without a username")),
             _ => None,
         };
-        let (peers, names) = peers(config, preset, host.as_ref())?;
+        let (peers, names) = peers(config, preset, host.as_ref(), proxy.as_ref())?;
         let inbound = match (&config.inbound_username, &config.inbound_password) {
             (Some(user), Some(password)) => {
                 Some((user.clone(), Ha1s::of(user, &sip.realm, password.reveal())))
@@ -148,7 +159,9 @@ impl Trunk {
         let mut trunk = Trunk {
             name: config.name.clone(),
             host,
+            proxy,
             transport: config.transport.unwrap_or(Transport::Udp),
+            any: config.transport.is_none(),
             peers,
             names,
             resolved: Vec::new(),
@@ -166,19 +179,47 @@ impl Trunk {
             max_per_minute: config.max_calls_per_minute.unwrap_or(60),
             dialled: VecDeque::new(),
         };
-        if let (true, Some(to), Some(user)) = (register, trunk.destination(), &config.username) {
+        let way = trunk.uri(None).zip(trunk.destination());
+        if let (true, Some(way), Some(user)) = (register, way, &config.username) {
             let domain = trunk.domain();
             let seconds = config.register_s.unwrap_or(600);
-            trunk.registration = Some(Registration::new(user, &domain, to, account, seconds));
+            trunk.registration = Some(Registration::new((user, &domain), way, account, seconds));
         }
         Ok(trunk)
     }
 
-    /// Where requests to it go.
+    /// Where requests to it go: to its proxy, if it has one, else to itself.
     pub fn destination(&self) -> Option<Destination> {
-        let (host, port) = self.host.clone()?;
-        let uri = Uri::sip(None, &host, port);
-        Some(Destination { uri, flow: None, addr: None, transport: self.transport })
+        let own = self.uri(None)?;
+        let (uri, routes) = match &self.proxy {
+            Some((host, port)) => {
+                let proxy = self.spoken(Uri::sip(None, host, *port));
+                let route = NameAddr::new(proxy.clone().with_param("lr", "")).to_string();
+                (proxy, vec![route])
+            }
+            None => (own, Vec::new()),
+        };
+        Some(Destination { uri, flow: None, addr: None, transport: self.transport, any: self.any, routes })
+    }
+
+    /// A number of it, or itself.
+    pub fn uri(&self, user: Option<&str>) -> Option<Uri> {
+        let (host, port) = self.host.as_ref()?;
+        Some(self.spoken(Uri::sip(user, host, *port)))
+    }
+
+    /// A URI with the transport that was configured.
+    fn spoken(&self, uri: Uri) -> Uri {
+        match self.transport.param().filter(|_| !self.any) {
+            Some(name) => uri.with_param("transport", name),
+            None => uri,
+        }
+    }
+
+    /// Whether a URI is at its host.
+    pub fn is_at(&self, uri: &Uri) -> bool {
+        let host = self.host.as_ref().is_some_and(|(host, _)| host.eq_ignore_ascii_case(&uri.host));
+        host || uri.ip().is_some_and(|ip| self.is_from(ip))
     }
 
     /// Host part of From, To and the registration.
@@ -257,6 +298,7 @@ fn peers(
     config: &TrunkConfig,
     preset: Preset,
     host: Option<&(String, Option<u16>)>,
+    proxy: Option<&(String, Option<u16>)>,
 ) -> Result<(Vec<Net>, Vec<String>), String> {
     let published: &[&str] = match preset {
         Preset::Twilio => TWILIO,
@@ -268,7 +310,8 @@ fn peers(
     let written =
         config.peers.clone().unwrap_or_else(|| published.iter().map(|text| (*text).to_owned()).collect());
     let own = host.filter(|_| config.peers.is_none()).map(|(host, _)| host.clone());
-    for text in written.into_iter().chain(own) {
+    let proxy = proxy.filter(|_| config.peers.is_none()).map(|(host, _)| host.clone());
+    for text in written.into_iter().chain(own).chain(proxy) {
         match Net::parse(&text) {
             Some(net) => nets.push(net),
             None if text.contains('/') => return Err(config.fault(&format!("{text:?} is no network"))),

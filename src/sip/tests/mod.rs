@@ -4,6 +4,7 @@ mod inbound;
 mod offers;
 mod outbound;
 mod registering;
+mod ringing;
 mod torture;
 
 use std::collections::HashMap;
@@ -11,10 +12,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::core::control::RoomEvent;
+use crate::core::control::calls::{CallEvent, CallState};
+use crate::core::convert::Sound;
+use crate::core::id::{ConnId, WorkerId};
 use crate::core::rtp::keys::SrtpProfile;
 use crate::sip::config::{SipConfig, Transport};
 use crate::sip::demux::Switchboard;
-use crate::sip::session::event::CallEvent;
 use crate::sip::session::media::{ConnectStream, Enter, Local, MediaAsk, MediaEvent, OpenStream};
 use crate::sip::session::registrar::{Registrar, read_users, user_line};
 use crate::sip::session::trunk::Trunk;
@@ -47,7 +51,11 @@ pub struct Bench {
     pub cancelled: Vec<ClientTx>,
     pub acks: Vec<Request>,
     pub answers: Vec<(ServerTx, Response)>,
-    pub told: Vec<(SessionId, CallEvent)>,
+    pub told: Vec<(String, RoomEvent)>,
+    /// Calls in the order they came into rooms.
+    pub ids: Vec<SessionId>,
+    /// What rooms hear: while a call goes out, and when nothing came of it.
+    pub heard: Vec<Vec<Sound>>,
     pub blamed: usize,
     pub entered: Vec<Enter>,
     pub opened: Vec<OpenStream>,
@@ -81,6 +89,8 @@ impl Bench {
             acks: Vec::new(),
             answers: Vec::new(),
             told: Vec::new(),
+            ids: Vec::new(),
+            heard: Vec::new(),
             blamed: 0,
             entered: Vec::new(),
             opened: Vec::new(),
@@ -105,9 +115,11 @@ impl Bench {
                 Action::Ack { request, .. } => self.acks.push(round_trip(request)),
                 Action::Respond { tx, response } => self.answers.push((tx, response)),
                 Action::Media { call, ask } => self.media(call, ask),
-                Action::Tell { call, event } => self.told.push((call, event)),
+                Action::Tell { room, event, .. } => self.told.push((room, event)),
                 Action::Blame { .. } => self.blamed += 1,
-                Action::Refer { .. } => panic!("the switchboard decides transfers itself"),
+                Action::Refer { .. } | Action::Redirect { .. } => {
+                    panic!("the switchboard decides these itself")
+                }
             }
         }
     }
@@ -116,7 +128,8 @@ impl Bench {
         let event = match ask {
             MediaAsk::Enter(enter) => {
                 self.entered.push(enter);
-                return;
+                self.ids.push(call);
+                MediaEvent::Entered { conn: ConnId::new(0, WorkerId(0), self.ids.len() as u128) }
             }
             MediaAsk::Open { serial, streams } => {
                 let local = |stream: &OpenStream| {
@@ -150,8 +163,13 @@ impl Bench {
                 self.keyframes += 1;
                 return;
             }
-            MediaAsk::Leave { reason } => {
+            MediaAsk::PlayToRoom { sounds } => {
+                self.heard.push(sounds);
+                return;
+            }
+            MediaAsk::Leave { reason, farewell } => {
                 self.left.push(reason);
+                self.heard.extend(farewell.map(|sound| vec![sound]));
                 return;
             }
             MediaAsk::Play { prompts } => {
@@ -163,6 +181,28 @@ impl Bench {
         if self.media_works {
             self.board.handle_media(self.now, call, event);
         }
+    }
+
+    /// The calls' events of the rooms: state and SIP code.
+    pub fn states(&self, id: SessionId) -> Vec<(CallState, Option<u16>)> {
+        self.events(id).into_iter().map(|event| (event.state, event.code)).collect()
+    }
+
+    pub fn events(&self, id: SessionId) -> Vec<&CallEvent> {
+        let events = self.told.iter().filter_map(|(_, event)| match event {
+            RoomEvent::Call(event) => Some(event),
+            _ => None,
+        });
+        events.filter(|event| event.call == id).collect()
+    }
+
+    /// The keys that rooms heard.
+    pub fn keys(&self) -> String {
+        let keys = self.told.iter().filter_map(|(_, event)| match event {
+            RoomEvent::Dtmf { digit, .. } => Some(digit),
+            _ => None,
+        });
+        keys.collect()
     }
 
     /// Lets time pass, stopping at every deadline on the way.

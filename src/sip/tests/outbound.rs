@@ -21,10 +21,6 @@ fn dial(bench: &mut Bench, number: &str) -> (SessionId, ClientTx, Request) {
     (id, tx, invite)
 }
 
-fn events(bench: &Bench, id: SessionId) -> Vec<&CallEvent> {
-    bench.told.iter().filter(|(of, _)| *of == id).map(|(_, event)| event).collect()
-}
-
 #[test]
 fn nobody_calls_out_without_a_rule() {
     let mut bench = Bench::new(OFFICE_ONLY);
@@ -53,7 +49,8 @@ fn a_challenged_call_comes_through_and_can_be_ended() {
     bench.respond(tx, accept(&invite, "there", OFFER));
     assert_eq!(bench.acks.len(), 1);
     assert_eq!(bench.acks[0].uri, "sip:callee@192.0.2.10:5060");
-    assert_eq!(events(&bench, id), [&CallEvent::Calling, &CallEvent::Answered]);
+    let states = bench.states(id);
+    assert_eq!(states, [(CallState::Calling, None), (CallState::Answered, Some(200))]);
     let response = accept(&invite, "there", OFFER);
     bench.incoming(Incoming::Late { source: source(OFFICE), response });
     assert_eq!(bench.acks.len(), 2, "a repeated 200 is acknowledged again");
@@ -75,11 +72,9 @@ fn a_wrong_password_is_tried_once_more_at_most() {
         bench.respond(tx, challenge);
     }
     assert_eq!(bench.count(&Method::Invite), 3);
-    let last = events(&bench, id);
-    assert!(
-        matches!(last[1], CallEvent::Failed { status: 401, text } if text.contains("password")),
-        "{last:?}"
-    );
+    let last = bench.events(id)[1];
+    assert_eq!((last.state, last.code), (CallState::Failed, Some(401)));
+    assert!(last.text.contains("password"), "{last:?}");
     assert!(bench.board.is_empty());
 }
 
@@ -97,7 +92,7 @@ fn early_media_is_heard_and_reliable_ringing_acknowledged() {
     assert_eq!(prack.headers.get("RAck"), Some("7 1 INVITE"));
     bench.respond(tx, progress);
     assert_eq!(bench.count(&Method::Prack), 1, "the same again is no new one");
-    assert!(events(&bench, id).contains(&&CallEvent::Ringing { status: 183, early: true }));
+    assert!(bench.states(id).contains(&(CallState::Early, Some(183))));
     bench.respond(tx, accept(&invite, "there", OFFER));
     let bye_seq = {
         bench.board.hang_up(bench.now, id, "over").expect("a call");
@@ -113,7 +108,7 @@ fn giving_up_waits_for_the_first_ringing_and_survives_an_answer() {
     let (id, tx, invite) = dial(&mut bench, "+49301");
     bench.pass_s(61);
     assert!(bench.cancelled.is_empty(), "nothing was heard yet");
-    assert!(matches!(events(&bench, id)[1], CallEvent::Failed { status: 408, .. }));
+    assert_eq!(bench.states(id)[1], (CallState::Failed, Some(408)));
     bench.respond(tx, invite.response(180, "", "there"));
     assert_eq!(bench.cancelled, [tx]);
     bench.respond(tx, accept(&invite, "there", OFFER));
@@ -144,7 +139,7 @@ fn all_phones_of_a_user_ring_and_the_first_answer_wins() {
     let (_, bye) = bench.last(Method::Bye);
     assert_eq!(bye.headers.tag("To").as_deref(), Some("one"), "the loser's answer is ended");
     assert_eq!(bench.acks.len(), 2);
-    assert!(events(&bench, id).contains(&&CallEvent::Answered));
+    assert!(bench.states(id).contains(&(CallState::Answered, Some(200))));
     assert_eq!(bench.board.len(), 1);
 }
 
@@ -155,15 +150,15 @@ fn failures_are_told_in_the_other_sides_words() {
     let mut refusal = invite.response(488, "", "t");
     refusal.headers.push("Warning", "305 there \"no codec in common\"");
     bench.respond(tx, refusal);
-    let told = events(&bench, id);
-    assert!(
-        matches!(told[1], CallEvent::Failed { status: 488, text } if text.contains("no codec in common"))
-    );
+    let told = bench.events(id)[1];
+    assert_eq!((told.state, told.code), (CallState::Failed, Some(488)));
+    assert!(told.text.contains("no codec in common"));
+    assert!(!told.number.contains("4930"), "the room is not shown the number");
     let (id, tx, invite) = dial(&mut bench, "+49301");
     let mut moved = invite.response(302, "", "t");
     moved.headers.push("Contact", "<sip:premium@203.0.113.99>");
     bench.respond(tx, moved);
-    assert!(matches!(events(&bench, id)[1], CallEvent::Failed { status: 302, .. }), "not followed");
+    assert_eq!(bench.states(id)[1], (CallState::Failed, Some(302)), "not followed");
 }
 
 #[test]
@@ -209,7 +204,7 @@ fn a_party_is_transferred_where_a_rule_allows_it() {
 fn a_party_sent_elsewhere_is_let_go_when_it_got_there() {
     let mut bench = Bench::new(OUT);
     let party = bench.call(OFFICE, "room-x");
-    let id = bench.told[0].0;
+    let id = bench.ids[0];
     bench.board.transfer(bench.now, id, "+49301", "key:desk").expect("a transfer");
     bench.drain();
     let (tx, refer) = bench.last(Method::Refer);

@@ -272,3 +272,35 @@ fn a_publisher_that_comes_back_is_heard_again_by_the_same_listeners() {
     }
     net.assert_clean();
 }
+
+#[test]
+fn what_is_played_to_a_room_is_heard_by_its_telephones_until_it_ends() {
+    let played = |told: Vec<MixCommand>| -> Vec<Vec<Sound>> {
+        let sounds = told.into_iter().filter_map(|command| match command {
+            MixCommand::Play { output: None, sounds, .. } => Some(sounds),
+            _ => None,
+        });
+        sounds.collect()
+    };
+    let mut net = one_worker();
+    let (a, voice_a, hears_a) = net.call("a", &pcmu());
+    let (b, voice_b, hears_b) = net.call("b", &pcmu());
+    net.advance(5_100);
+    assert_eq!((net.mixer.running(), net.source(hears_a)), (0, Some(voice_b)));
+    // Two are called; the one whose tone came last is heard, then the other's again.
+    let (one, _) = net.publish("one", &[]);
+    let (two, _) = net.publish("two", &[]);
+    one.play_to_room(vec![Sound::Ringback]);
+    net.advance(1);
+    assert!(net.source(hears_a) != Some(voice_b) && net.source(hears_b) != Some(voice_a), "through the mix");
+    two.play_to_room(vec![Sound::Hold]);
+    two.play_to_room(Vec::new());
+    assert_eq!(played(net.mixer.told()), [vec![Sound::Ringback], vec![Sound::Hold], vec![Sound::Ringback]]);
+    net.leave(&one);
+    assert_eq!(played(net.mixer.told()), [vec![]]);
+    assert_eq!((net.source(hears_a), net.source(hears_b)), (Some(voice_b), Some(voice_a)));
+    for peer in [&a, &b, &two] {
+        net.leave(peer);
+    }
+    net.assert_clean();
+}
