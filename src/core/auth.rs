@@ -1,4 +1,4 @@
-//! Who may publish and who may watch: the one place every door asks.
+//! Who may publish, watch, control rooms and place calls: the one place every door asks.
 //!
 //! A door turns the secret a party brought (Bearer token, stream key) into a [`Principal`] and asks
 //! [`Authority::authorise`] before it joins a room. Secrets are kept only as SHA-256 digests and
@@ -23,6 +23,11 @@ impl Principal {
     /// The server itself (the demo clip).
     pub fn internal() -> Self {
         Principal("internal".into())
+    }
+
+    /// A controller on this machine where no controller needs a secret.
+    pub fn local() -> Self {
+        Principal("local".into())
     }
 
     /// Somebody whom a door knows by means of its own, such as `trunk:office`.
@@ -65,6 +70,10 @@ pub enum Action {
     Publish,
     /// Receive media.
     Watch,
+    /// Look at rooms from outside and change them: kick, mute, move, close; have routers of one's own.
+    Control,
+    /// Dial and hang up.
+    Call,
 }
 
 /// Why somebody was turned away.
@@ -120,25 +129,31 @@ pub struct AuthConfig {
 pub struct KeyConfig {
     /// Its name in logs. No default.
     pub name: String,
-    /// The key itself; either this or `key_file`.
+    /// The key itself; either this, `key_file` or `key_sha256`.
     #[serde(default)]
     pub key: Option<Secret>,
-    /// A file whose first line is the key; either this or `key`.
+    /// A file whose first line is the key.
     #[serde(default)]
     pub key_file: Option<String>,
+    /// The key's SHA-256 in hexadecimal, for a long random key that shall not stand in the configuration.
+    #[serde(default)]
+    pub key_sha256: Option<Secret>,
     /// Rooms it opens: names, where `*` stands for any characters. Default: every room.
-    #[serde(default = "every_room")]
+    #[serde(default = "everything")]
     pub rooms: Vec<String>,
     /// What it allows. Default: publish and watch.
-    #[serde(default = "every_action")]
+    #[serde(default = "media_actions")]
     pub actions: Vec<Action>,
+    /// Methods of the control protocol it may use, where `*` stands for any characters. Default: all.
+    #[serde(default = "everything")]
+    pub methods: Vec<String>,
 }
 
-fn every_room() -> Vec<String> {
+fn everything() -> Vec<String> {
     vec!["*".into()]
 }
 
-fn every_action() -> Vec<Action> {
+fn media_actions() -> Vec<Action> {
     vec![Action::Publish, Action::Watch]
 }
 
@@ -153,9 +168,12 @@ pub struct RoomAuthConfig {
 /// What is wrong with an `auth` section.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum AuthConfigError {
-    /// Neither `key` nor `key_file`, or both.
-    #[error("auth.keys: the key named {0:?} needs one of `key` and `key_file`")]
+    /// None of `key`, `key_file` and `key_sha256`, or more than one.
+    #[error("auth.keys: the key named {0:?} needs one of `key`, `key_file` and `key_sha256`")]
     NoKey(String),
+    /// The digest is no digest.
+    #[error("auth.keys: `key_sha256` of the key named {0:?} has to be 64 hexadecimal digits")]
+    NoDigest(String),
     /// An empty secret would let everybody in.
     #[error("auth: {0} is empty")]
     Empty(String),
@@ -178,6 +196,17 @@ impl Digest {
         Digest(bytes)
     }
 
+    fn from_hex(text: &str) -> Option<Self> {
+        let digits: Option<Vec<u8>> =
+            text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+        let digits = digits.filter(|digits| digits.len() == 64)?;
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = pair.iter().fold(0, |byte, digit| (byte << 4) | digit);
+        }
+        Some(Digest(bytes))
+    }
+
     fn matches(&self, other: &Digest) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
@@ -189,6 +218,34 @@ struct Entry {
     principal: Principal,
     rooms: Vec<String>,
     actions: Vec<Action>,
+    methods: Vec<String>,
+}
+
+impl Entry {
+    /// Publishing and watching in every room.
+    fn new(digest: Digest, principal: Principal) -> Self {
+        Entry { digest, principal, rooms: everything(), actions: media_actions(), methods: everything() }
+    }
+}
+
+/// The digest of a secret, which must not be empty: that would let everybody in.
+fn secret(label: &str, secret: &Secret) -> Result<Digest, AuthConfigError> {
+    match secret.reveal() {
+        "" => Err(AuthConfigError::Empty(label.into())),
+        secret => Ok(Digest::of(secret)),
+    }
+}
+
+impl KeyConfig {
+    fn digest(&self, label: &str) -> Result<Digest, AuthConfigError> {
+        match (&self.key, &self.key_file, &self.key_sha256) {
+            (Some(key), None, None) => secret(label, key),
+            (None, None, Some(digest)) => {
+                Digest::from_hex(digest.reveal()).ok_or_else(|| AuthConfigError::NoDigest(self.name.clone()))
+            }
+            _ => Err(AuthConfigError::NoKey(self.name.clone())),
+        }
+    }
 }
 
 /// Rights that rules of a door give to parties which it knows by means of its own: a dispatch rule lets the calls of
@@ -217,19 +274,22 @@ impl Authority {
     pub fn new(config: &AuthConfig, publish_key: Option<&Secret>) -> Result<Self, AuthConfigError> {
         let mut authority = Authority::default();
         if let Some(key) = publish_key {
-            let rooms = every_room();
-            authority.add("the publish key", key, Principal::publish_key(), rooms, every_action())?;
+            let digest = secret("the publish key", key)?;
+            authority.add("the publish key", Entry::new(digest, Principal::publish_key()))?;
         }
         for key in &config.keys {
-            let (Some(secret), None) = (&key.key, &key.key_file) else {
-                return Err(AuthConfigError::NoKey(key.name.clone()));
-            };
+            let label = format!("the key named {:?}", key.name);
             let principal = Principal::key(&key.name);
             if authority.entries.iter().any(|entry| entry.principal == principal) {
                 return Err(AuthConfigError::SameName(key.name.clone()));
             }
-            let label = format!("the key named {:?}", key.name);
-            authority.add(&label, secret, principal, key.rooms.clone(), key.actions.clone())?;
+            let entry = Entry {
+                rooms: key.rooms.clone(),
+                actions: key.actions.clone(),
+                methods: key.methods.clone(),
+                ..Entry::new(key.digest(&label)?, principal)
+            };
+            authority.add(&label, entry)?;
         }
         for (room, rights) in &config.rooms {
             if let Some(token) = &rights.watch {
@@ -264,37 +324,56 @@ impl Authority {
         found.map(|entry| entry.principal.clone()).ok_or(AuthError::UnknownSecret)
     }
 
+    /// Who the bearer of `secret` is, if it is the one called `user`.
+    pub fn identify_user(&self, user: &str, secret: &str) -> Result<Principal, AuthError> {
+        let who = self.identify(Some(secret))?;
+        if who == Principal::key(user) { Ok(who) } else { Err(AuthError::UnknownSecret) }
+    }
+
     /// Whether `who` may do `action` in `room`.
     pub fn authorise(&self, who: &Principal, action: Action, room: &str) -> Result<(), AuthError> {
         let open = action == Action::Watch && !self.closed.iter().any(|name| name == room);
-        if open || *who == Principal::internal() || self.grants(who, action, room) {
+        if open || self.grants(who, action, room) {
+            return Ok(());
+        }
+        self.ask(who, |entry| {
+            entry.actions.contains(&action) && entry.rooms.iter().any(|glob| matches(glob, room))
+        })
+    }
+
+    /// Whether `who` may use `method` of the control protocol at all.
+    pub fn authorise_method(&self, who: &Principal, action: Action, method: &str) -> Result<(), AuthError> {
+        self.ask(who, |entry| {
+            entry.actions.contains(&action) && entry.methods.iter().any(|glob| matches(glob, method))
+        })
+    }
+
+    /// Whether some key may control rooms: then controllers have to bring one.
+    pub fn knows_controllers(&self) -> bool {
+        self.entries.iter().any(|entry| entry.actions.contains(&Action::Control))
+    }
+
+    /// Whether `who` may control some room.
+    pub fn controls(&self, who: &Principal) -> bool {
+        self.ask(who, |entry| entry.actions.contains(&Action::Control)).is_ok()
+    }
+
+    fn ask(&self, who: &Principal, allows: impl Fn(&Entry) -> bool) -> Result<(), AuthError> {
+        if *who == Principal::internal() || *who == Principal::local() {
             return Ok(());
         }
         if *who == Principal::anonymous() {
             return Err(AuthError::NeedCredentials);
         }
-        let allowed = self.entries.iter().filter(|entry| entry.principal == *who).any(|entry| {
-            entry.actions.contains(&action) && entry.rooms.iter().any(|glob| matches(glob, room))
-        });
+        let allowed = self.entries.iter().filter(|entry| entry.principal == *who).any(allows);
         if allowed { Ok(()) } else { Err(AuthError::Denied) }
     }
 
-    fn add(
-        &mut self,
-        label: &str,
-        secret: &Secret,
-        principal: Principal,
-        rooms: Vec<String>,
-        actions: Vec<Action>,
-    ) -> Result<(), AuthConfigError> {
-        if secret.reveal().is_empty() {
-            return Err(AuthConfigError::Empty(label.into()));
-        }
-        let digest = Digest::of(secret.reveal());
-        if let Some(other) = self.entries.iter().find(|entry| entry.digest.matches(&digest)) {
+    fn add(&mut self, label: &str, entry: Entry) -> Result<(), AuthConfigError> {
+        if let Some(other) = self.entries.iter().find(|other| other.digest.matches(&entry.digest)) {
             return Err(AuthConfigError::SameSecret(label.into(), other.principal.id().into()));
         }
-        self.entries.push(Entry { digest, principal, rooms, actions });
+        self.entries.push(entry);
         Ok(())
     }
 
@@ -311,7 +390,12 @@ impl Authority {
             return Ok(());
         }
         let label = format!("the watch token of room {room:?}");
-        self.add(&label, token, Principal::viewer(room), vec![room.into()], vec![Action::Watch])
+        let entry = Entry {
+            rooms: vec![room.into()],
+            actions: vec![Action::Watch],
+            ..Entry::new(secret(&label, token)?, Principal::viewer(room))
+        };
+        self.add(&label, entry)
     }
 }
 
@@ -349,6 +433,8 @@ mod tests {
             name: name.into(),
             key: Some(Secret::new(secret)),
             key_file: None,
+            key_sha256: None,
+            methods: everything(),
             rooms: rooms.iter().map(|room| room.to_string()).collect(),
             actions: actions.to_vec(),
         }
@@ -360,6 +446,15 @@ mod tests {
             keys: vec![
                 key("studio", "s3", &["news", "sport-*"], &[Action::Publish]),
                 key("guard", "g4", &["*"], &[Action::Watch]),
+                KeyConfig {
+                    key: None,
+                    // Of "c5".
+                    key_sha256: Some(Secret::new(
+                        "D0BF3E6EE1D668DE18C9CA200A4F152062F345283EE68CADFE41204F215D75E9",
+                    )),
+                    methods: vec!["room.*".into(), "Hello".into()],
+                    ..key("desk", "", &["news"], &[Action::Control])
+                },
             ],
             rooms: [("board", "t5"), ("staff", "t5"), ("vault", "t6")]
                 .map(|(room, token)| (room.into(), watch(token)))
@@ -406,6 +501,22 @@ mod tests {
     }
 
     #[test]
+    fn a_controller_has_its_rooms_and_methods() {
+        let authority = authority();
+        assert!(authority.knows_controllers());
+        let desk = authority.identify_user("desk", "c5").unwrap();
+        assert_eq!(authority.authorise(&desk, Action::Control, "news"), Ok(()));
+        assert_eq!(authority.authorise(&desk, Action::Control, "demo"), Err(AuthError::Denied));
+        assert_eq!(authority.authorise(&desk, Action::Call, "news"), Err(AuthError::Denied));
+        assert_eq!(authority.authorise_method(&desk, Action::Control, "room.kick"), Ok(()));
+        assert_eq!(authority.authorise_method(&desk, Action::Control, "worker.dump"), Err(AuthError::Denied));
+        assert_eq!(authority.identify_user("studio", "c5"), Err(AuthError::UnknownSecret));
+        assert_eq!(authority.identify_user("desk", ""), Err(AuthError::UnknownSecret));
+        assert_eq!(ask("publish-me", Action::Control, "demo"), Err(AuthError::Denied));
+        assert_eq!(authority.authorise(&Principal::local(), Action::Call, "demo"), Ok(()));
+    }
+
+    #[test]
     fn a_watch_token_opens_the_rooms_that_name_it() {
         assert_eq!(ask("t5", Action::Watch, "board"), Ok(()));
         assert_eq!(ask("t5", Action::Watch, "staff"), Ok(()));
@@ -441,6 +552,10 @@ mod tests {
         assert!(matches!(refused(&with(key("a", "", &["*"], &[]))), AuthConfigError::Empty(_)));
         assert!(matches!(refused(&with(key("a", "p", &["*"], &[]))), AuthConfigError::SameSecret(..)));
         let without = KeyConfig { key: None, ..key("a", "", &["*"], &[]) };
+        let both = KeyConfig { key_sha256: Some(Secret::new("00")), ..key("a", "x", &["*"], &[]) };
+        assert!(matches!(refused(&with(both.clone())), AuthConfigError::NoKey(_)));
+        let short = KeyConfig { key: None, ..both };
+        assert!(matches!(refused(&with(short)), AuthConfigError::NoDigest(_)));
         assert!(matches!(refused(&with(without)), AuthConfigError::NoKey(_)));
         let twice = AuthConfig {
             keys: vec![key("a", "1", &["*"], &[]), key("a", "2", &["*"], &[])],
