@@ -3,7 +3,9 @@
 
 mod leg;
 
+use crate::core::control::controller::wire::{Heard, Wire};
 use crate::core::control::netstring::{self, CHANNEL_LIMIT};
+use crate::core::control::text;
 use crate::core::message::{FromWorker, Request};
 use crate::core::rtp::header::{HeaderFields, RtpView, header_length, write_header};
 use crate::core::rtp::keys::{KeyingMaterial, SrtpProfile};
@@ -29,6 +31,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("amf0", amf0),
     ("control", control),
+    ("controller", controller),
     ("hello", hello),
     ("leg", leg),
     ("rtcp", rtcp),
@@ -299,6 +302,46 @@ fn recovers(data: &[u8]) {
     }
     reader.feed(b"x");
     assert!(reader.buffered() <= data.len().saturating_add(1));
+}
+
+/// What a controller says: it is heard the same however it is cut, no more than a message is held, and what is
+/// written in text is read the same.
+pub fn controller(data: &[u8]) {
+    let whole = heard(data, data.len());
+    assert_eq!(whole, heard(data, 1));
+    let mut reader = text::Reader::new(CHANNEL_LIMIT);
+    reader.feed(data);
+    let (mut messages, mut written) = (Vec::new(), Vec::new());
+    while let Ok(Some(message)) = reader.next_message() {
+        message.write(&mut written);
+        messages.push(message);
+    }
+    let mut reader = text::Reader::new(CHANNEL_LIMIT);
+    reader.feed(&written);
+    for message in messages {
+        assert_eq!(reader.next_message(), Ok(Some(message)));
+    }
+    for said in whole {
+        let Heard::Ask(ask) = said else { continue };
+        let data = serde_json::Value::Object(ask.data);
+        for (key, value) in text::write_parameters(&data) {
+            assert!(!value.contains(char::is_control));
+            let expected = if key == "data" { data.get("data").unwrap_or(&data) } else { &data[&key] };
+            assert_eq!(&text::read_value(&value, false), expected);
+        }
+    }
+}
+
+fn heard(data: &[u8], cut: usize) -> Vec<Heard> {
+    let (mut wire, mut found) = (Wire::new(1_000), Vec::new());
+    for piece in data.chunks(cut.max(1)) {
+        wire.feed(piece);
+        while let Ok(Some(said)) = wire.next_heard() {
+            found.push(said);
+        }
+        assert!(cut != 1 || wire.buffered() <= 1_006);
+    }
+    found
 }
 
 fn payloads(data: &[u8], cut: usize) -> Vec<Vec<u8>> {

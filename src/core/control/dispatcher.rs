@@ -177,6 +177,12 @@ impl<R, T: Clone> Dispatcher<R, T> {
         self.subscribers.len()
     }
 
+    /// The entities somebody is subscribed to.
+    #[cfg(test)]
+    pub fn targets(&self) -> Vec<u32> {
+        self.subscribers.keys().copied().collect()
+    }
+
     /// Queues a request. `patient`: refuse it at the bound; otherwise take it up to twice the bound.
     pub fn request(
         &mut self,

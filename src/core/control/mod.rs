@@ -7,6 +7,7 @@ mod asks;
 pub mod calls;
 mod config;
 mod consume;
+pub mod controller;
 mod data;
 pub mod dispatcher;
 mod error;
@@ -29,6 +30,7 @@ mod spread;
 mod state;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod timers;
 
 pub use crate::core::message::{

@@ -14,6 +14,7 @@ use tracing::{debug, trace, warn};
 
 use crate::core::control::calls::Calls;
 use crate::core::control::config::RoomsConfig;
+use crate::core::control::controller::{Asked, ControllerId, Controllers};
 use crate::core::control::data::Channels;
 use crate::core::control::dispatcher::{Dispatcher, Incoming, Link};
 use crate::core::control::error::ControlError;
@@ -62,6 +63,26 @@ pub(super) enum Reply {
     Piped(RoomName, RouterId),
     /// A step of a room's mix, by its transport.
     Mix(RoomName, TransportId),
+    /// A request of a controller.
+    Controlled(Asked),
+    /// A router that a controller left behind is closed.
+    Swept(WorkerId, u32),
+}
+
+impl Reply {
+    /// Whether the asker can be told that it is too much, and may ask again.
+    fn is_patient(&self) -> bool {
+        matches!(
+            self,
+            Reply::Value(_)
+                | Reply::Transport(..)
+                | Reply::Feed(..)
+                | Reply::DataProducer(..)
+                | Reply::DataConsumer(..)
+                | Reply::Controlled(_)
+                | Reply::Swept(..)
+        )
+    }
 }
 
 /// Whose event it is.
@@ -81,6 +102,8 @@ pub(super) enum Target {
     Job(u32),
     /// The transport of a room's mix.
     Mix(RoomName),
+    /// An entity that a controller made.
+    Controlled(ControllerId),
 }
 
 /// What happens later.
@@ -105,6 +128,10 @@ pub(super) enum Timer {
     Remix(RoomName),
     /// The room's picture may change to another speaker again.
     Speaker(RoomName, u64),
+    /// A router has outlived its controller, since it left that time.
+    Linger(ControllerId, u32, u64),
+    /// Routers that a controller left behind are closed.
+    Sweep,
 }
 
 /// A member with what its door holds.
@@ -142,6 +169,7 @@ pub(super) struct State {
     pub failures: HashMap<ProducerId, String>,
     /// Conversions that found no place lately, by the track they would be of.
     pub busy: HashMap<ProducerId, String>,
+    pub controllers: Controllers,
     pub retry_set: bool,
     pub clock_claimed: bool,
     /// Counts publishers as they go live.
@@ -172,6 +200,7 @@ impl State {
             jobs: Jobs::default(),
             failures: HashMap::new(),
             busy: HashMap::new(),
+            controllers: Controllers::default(),
             retry_set: false,
             clock_claimed: false,
             lives: 0,
@@ -182,14 +211,7 @@ impl State {
 
     /// Asks a worker for something whose failure is dealt with by `reply`.
     pub fn ask(&mut self, worker: WorkerId, method: Method, internal: Internal, data: Value, reply: Reply) {
-        let patient = matches!(
-            reply,
-            Reply::Value(_)
-                | Reply::Transport(..)
-                | Reply::Feed(..)
-                | Reply::DataProducer(..)
-                | Reply::DataConsumer(..)
-        );
+        let patient = reply.is_patient();
         self.timers.nudge();
         let request = (method, internal, data);
         if let Err((reply, error)) = self.dispatcher.request(worker, request, reply, patient) {
@@ -233,6 +255,7 @@ impl State {
         for reply in replies {
             self.answered(reply, Err(ControlError::WorkerLost));
         }
+        self.controllers_lost(link.worker);
         self.settle();
     }
 
@@ -294,6 +317,8 @@ impl State {
                     debug!(%room, %router, %error, "a track was not piped");
                 }
             }
+            Reply::Controlled(asked) => self.controlled_answer(asked, result),
+            Reply::Swept(worker, router) => self.swept(worker, router, &result),
         }
     }
 
@@ -342,6 +367,7 @@ impl State {
                 }
             }
             (Target::Mix(room), _) => debug!(%room, event, "mix"),
+            (Target::Controlled(id), _) => self.controlled_event(id, target, event, data),
         }
     }
 
@@ -410,6 +436,8 @@ impl State {
                 self.unmixed.remove(&room);
                 self.refresh(&room);
             }
+            Timer::Linger(id, router, left) => self.linger_over(id, router, left),
+            Timer::Sweep => self.sweep(),
             Timer::Speaker(room, count) => self.speaker_may_change(&room, count),
             Timer::Forgive(producer) => {
                 self.failures.remove(&producer);

@@ -1,6 +1,7 @@
 //! Rooms against workers that answer by the protocol, in no time: a fake one that shows what it was asked,
 //! and the real one.
 
+mod controllers;
 mod events;
 mod fake;
 mod members;
