@@ -5,6 +5,7 @@
 
 mod banner;
 mod bind;
+mod controllers;
 mod counters;
 mod demo;
 mod doors;
@@ -27,6 +28,7 @@ use crate::bridge::Bridge;
 use crate::config::{Config, LogConfig};
 use crate::core::auth::Authority;
 use crate::core::control::Rooms;
+use crate::core::control::controller::Door;
 use crate::core::io::{IoStats, PoolEvent, Seat, WorkerPool, addresses, clock};
 use crate::core::peer::CloseReason;
 use crate::core::session::LocalCandidate;
@@ -79,6 +81,7 @@ pub struct Server {
     http: Vec<TcpListener>,
     rtmp: Vec<rtmp::io::Listener>,
     sip: Option<sip::io::Door>,
+    control: controllers::Listeners,
     media: Vec<LocalCandidate>,
     pool: WorkerPool,
     stats: Vec<Arc<IoStats>>,
@@ -115,6 +118,7 @@ impl Server {
             files => files,
         };
         let rtmp = rtmp_listeners(&config, tls.as_ref())?;
+        let control = controllers::bind(&config.control, tls.as_ref())?;
         let sip = config.sip.as_ref().map(sip::io::Door::bind).transpose()?;
         let authority = Authority::new(&config.auth, Some(&state.publish_key()?))?;
         let authority = Arc::new(authority.with_grants(config.sip.iter().flat_map(sip::ingress::grants)));
@@ -134,7 +138,22 @@ impl Server {
             rooms.attach_worker(port).context("cannot reach a worker")?;
         }
         let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Server { config, epoch, state, host, authority, tls, http, rtmp, sip, media, pool, stats, rooms })
+        Ok(Server {
+            config,
+            epoch,
+            state,
+            host,
+            authority,
+            tls,
+            http,
+            rtmp,
+            sip,
+            control,
+            media,
+            pool,
+            stats,
+            rooms,
+        })
     }
 
     fn banner(&self) -> Banner {
@@ -174,6 +193,9 @@ impl Server {
             let purpose =
                 if listener.tls.is_some() { "publishing over RTMPS" } else { "publishing over RTMP" };
             add(port(&listener.socket), "tcp", purpose);
+        }
+        for (port, purpose) in controllers::ports(&self.control) {
+            add(port, "tcp", purpose);
         }
         for (port, protocol, purpose) in self.sip.iter().flat_map(sip::io::Door::ports) {
             add(port, protocol, purpose);
@@ -218,6 +240,11 @@ impl Server {
         if let (Some(phones), Some(config)) = (&phones, &self.config.sip) {
             router = router.merge(phones::router(self.authority.clone(), phones, config, secure));
         }
+        let control = Door::new(self.rooms.clone(), self.authority.clone(), self.config.control);
+        router = router.merge(controllers::router(&control, &self.config.http.origins));
+        let (dismiss, dismissed) = tokio::sync::oneshot::channel::<()>();
+        let dismissed = async { dismissed.await.unwrap_or_default() };
+        let mut controllers = tokio::spawn(controllers::serve(control, self.control, dismissed));
         let door = RtmpPublish { authority: self.authority, rooms: self.rooms.clone() };
         let (close, closing) = tokio::sync::oneshot::channel::<()>();
         let closed = async { closing.await.unwrap_or_default() };
@@ -230,6 +257,7 @@ impl Server {
         tokio::select! {
             () = stop => {}
             ended = &mut pages => return Ok(ended.context("the HTTP listener failed")??),
+            ended = &mut controllers => return Ok(ended.context("the control listener failed")??),
             () = replace_workers(&mut pool, &self.rooms) => anyhow::bail!("no worker is left"),
         }
         tracing::info!("stopping");
@@ -242,6 +270,9 @@ impl Server {
                 phones.close().await;
             }
             self.rooms.close_all(CloseReason::shutdown()).await;
+            // Controllers have seen it all end by now.
+            let _ = dismiss.send(());
+            let _ = controllers.await;
             let _ = close.send(());
             let _ = pages.await;
         };

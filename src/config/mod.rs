@@ -23,6 +23,7 @@ pub use error::ConfigError;
 use crate::bridge::BridgeConfig;
 use crate::core::auth::{AuthConfig, Authority, Secret};
 use crate::core::control::RoomsConfig;
+use crate::core::control::controller::ControlConfig;
 use crate::core::id::WorkerId;
 use crate::core::io::IoConfig;
 use crate::core::rtp::bwe::RateLimits;
@@ -47,6 +48,8 @@ pub struct Config {
     pub demo: bool,
     /// Worker threads: how many, their tick, their buffers.
     pub workers: IoConfig,
+    /// Controllers: applications outside.
+    pub control: ControlConfig,
     /// The HTTP listener: pages, API, WHIP and WHEP.
     pub http: http::Config,
     /// The WHIP and WHEP doors.
@@ -78,6 +81,7 @@ impl Default for Config {
             state_dir: "state".into(),
             demo: true,
             workers: IoConfig::default(),
+            control: ControlConfig::default(),
             http: http::Config::default(),
             whip_whep: whip_whep::Config::default(),
             webrtc: WebRtcConfig::default(),
@@ -221,7 +225,9 @@ impl Config {
 
     /// What the types alone cannot say.
     fn validate(&self) -> Result<(), ConfigError> {
-        Authority::new(&self.auth, None)?;
+        let authority = Authority::new(&self.auth, None)?;
+        let control = self.control.validate(&authority);
+        control.map_err(|error| ConfigError::Contradiction(error.to_string()))?;
         let doors = self.whip_whep.validate();
         doors.map_err(|error| ConfigError::Contradiction(error.to_string()))?;
         tracing_subscriber::EnvFilter::builder()

@@ -14,6 +14,9 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Certificate and key files; default none (plain HTTP).
     pub tls: Option<TlsFiles>,
+    /// Origins of other sites' pages that may open WebSockets here, such as `https://app.example`; `*`: any. The
+    /// server's own pages may. Default none.
+    pub origins: Vec<String>,
     /// Open connections in all; default 4096.
     pub max_connections: usize,
     /// Open connections of one address (of one /64 with IPv6); default 256.
@@ -44,6 +47,7 @@ impl Default for Config {
         Config {
             listen: vec![SocketAddr::from(([0u16; 8], 8889))],
             tls: None,
+            origins: Vec::new(),
             max_connections: 4096,
             max_connections_per_address: 256,
             max_header_bytes: 16 * 1024,

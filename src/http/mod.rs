@@ -7,6 +7,8 @@
 //! | pages, embedded from `web/` | `pages` |
 //! | `/api/rooms`, `/api/rooms/<room>`, `/api/server`, `/healthz` | `api` |
 //! | `/api/calls` | `calls` |
+//! | controllers over WebSocket at `/control` | `io::control` |
+//! | which pages may open a WebSocket | `origin` |
 //! | self-signed certificate for `--dev` | `tls` |
 
 pub mod api;
@@ -14,6 +16,7 @@ pub mod calls;
 pub mod config;
 pub mod error;
 pub mod io;
+pub mod origin;
 pub mod pages;
 mod plain;
 pub mod tls;
@@ -30,6 +33,7 @@ pub const RESERVED: &[&str] = &[
     "api",
     "apple-touch-icon.png",
     "assets",
+    "control",
     "docs",
     "favicon.ico",
     "favicon.svg",

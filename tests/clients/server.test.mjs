@@ -57,7 +57,7 @@ describe("the program", { timeout: 300_000 }, () => {
       t.after(() => holder.close());
       const state = fs.mkdtempSync(path.join(os.tmpdir(), "viaduct."));
       t.after(() => fs.rmSync(state, { recursive: true, force: true }));
-      const sets = [`state_dir=${state}`, `http.listen=["[::]:${ports.http}"]`, `rtmp.listen=[::]:${ports.rtmp}`, `webrtc.port=${ports.media}`];
+      const sets = [`state_dir=${state}`, `http.listen=["[::]:${ports.http}"]`, `rtmp.listen=[::]:${ports.rtmp}`, `webrtc.port=${ports.media}`, "control.listen=null"];
       const run = once(sets.flatMap((set) => ["--set", set]));
       assert.equal(run.status, 1, run.stderr);
       assert.match(run.stderr, new RegExp(`port ${ports[key]}\\b`));

@@ -49,6 +49,7 @@ impl Server {
             format!("state_dir={}", folder.display()),
             format!("http.listen=[\"{host}\"]"),
             format!("webrtc.port={media}"),
+            "control.listen=null".to_owned(),
             "webrtc.listen=[127.0.0.1]".to_owned(),
             "webrtc.announce_loopback=true".to_owned(),
             "rtmp.listen=null".to_owned(),

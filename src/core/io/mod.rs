@@ -9,6 +9,7 @@
 //! | `legs` | UDP sockets of plain RTP legs, opened on demand from a range of ports |
 //! | `listener`, `stream`, `framing`, `queue` | TCP: ICE-TCP (RFC 6544, RFC 4571) and adopted sockets (RTMP) |
 //! | `control` | the worker's end of the control socket |
+//! | `controllers` | the sockets of controllers |
 //! | `process`, `channel` | a worker as a process of its own: one loop, one socket that its dispatcher passed |
 //! | `dispatcher` | the main thread's ends: bytes and the clock for the Dispatcher |
 //! | `load` | how busy a worker is, and the adaptive tick |
@@ -21,6 +22,7 @@ mod channel;
 pub mod clock;
 pub mod config;
 mod control;
+pub mod controllers;
 pub mod dispatcher;
 pub mod engine;
 pub(crate) mod epoll;

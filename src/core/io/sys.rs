@@ -122,6 +122,15 @@ pub(crate) fn set_option(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: c
         .map(drop)
 }
 
+/// Asks a silent TCP peer for signs of life: first after `interval`, and gives it up after four in vain.
+pub(crate) fn keep_alive(fd: BorrowedFd<'_>, interval: Duration) -> io::Result<()> {
+    let seconds = c_int::try_from(interval.as_secs()).unwrap_or(c_int::MAX).max(1);
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)
+}
+
 /// getsockopt(2) of an integer.
 pub(crate) fn get_option(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c_int> {
     let mut value: c_int = 0;

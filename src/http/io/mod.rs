@@ -2,6 +2,7 @@
 //! requests under way finish when the server stops.
 
 mod connection;
+pub mod control;
 mod limits;
 mod stall;
 mod tls;

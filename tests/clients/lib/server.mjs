@@ -71,6 +71,7 @@ export class Server {
       "http.listen": `["[::]:${server.http}"]`,
       "rtmp.listen": `[::]:${server.rtmp}`,
       "webrtc.port": server.media,
+      "control.listen": "null",
       "workers.count": workers,
       ...set,
     };
