@@ -21,15 +21,23 @@ pub(super) enum Kind {
     Transport,
     Producer,
     Consumer,
+    DataProducer,
+    DataConsumer,
 }
 
 impl Kind {
+    /// What is on a router, each.
+    pub const ON_ROUTER: [Kind; 5] =
+        [Kind::Transport, Kind::Producer, Kind::Consumer, Kind::DataProducer, Kind::DataConsumer];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Router => "router",
             Kind::Transport => "transport",
             Kind::Producer => "producer",
             Kind::Consumer => "consumer",
+            Kind::DataProducer => "data producer",
+            Kind::DataConsumer => "data consumer",
         }
     }
 
@@ -40,6 +48,8 @@ impl Kind {
             Kind::Transport => "transportId",
             Kind::Producer => "producerId",
             Kind::Consumer => "consumerId",
+            Kind::DataProducer => "dataProducerId",
+            Kind::DataConsumer => "dataConsumerId",
         }
     }
 }
@@ -53,7 +63,7 @@ pub(super) struct Entity {
     pub worker: WorkerId,
     /// The controller's id of the router it is on; a router's own.
     pub router: u32,
-    /// The controller's id of a producer's transport.
+    /// The controller's id of the transport that it ends with.
     pub transport: Option<u32>,
 }
 
@@ -130,22 +140,22 @@ impl Scope {
         let Some(entity) = self.entities.get(&id).copied() else { return Vec::new() };
         let mut gone: Vec<u32> = match entity.kind {
             Kind::Router => self.routers.get(&id).into_iter().flatten().copied().collect(),
-            // Its consumers stay, on no transport.
-            Kind::Transport => self.producers_by(id, entity.router),
-            Kind::Producer | Kind::Consumer => Vec::new(),
+            // Consumers stay, on no transport.
+            Kind::Transport => self.gone_with(id, entity.router),
+            Kind::Producer | Kind::Consumer | Kind::DataProducer | Kind::DataConsumer => Vec::new(),
         };
         gone.push(id);
         let mut gone: Vec<(u32, Entity)> = gone.into_iter().filter_map(|id| self.take(id)).collect();
         gone.sort_by_key(|(_, entity)| match entity.kind {
-            Kind::Consumer => 0,
-            Kind::Producer => 1,
+            Kind::Consumer | Kind::DataConsumer => 0,
+            Kind::Producer | Kind::DataProducer => 1,
             Kind::Transport => 2,
             Kind::Router => 3,
         });
         gone
     }
 
-    fn producers_by(&self, transport: u32, router: u32) -> Vec<u32> {
+    fn gone_with(&self, transport: u32, router: u32) -> Vec<u32> {
         let on_router = self.routers.get(&router).into_iter().flatten().copied();
         let by = |id: &u32| self.entities.get(id).is_some_and(|entity| entity.transport == Some(transport));
         on_router.filter(by).collect()
@@ -169,9 +179,8 @@ impl Scope {
             Value::Object(map) => {
                 for (key, value) in map {
                     match key.as_str() {
-                        "routerId" | "transportId" | "producerId" | "consumerId" | "sourceProducerId" => {
-                            self.translate_id(value);
-                        }
+                        "routerId" | "transportId" | "producerId" | "consumerId" | "sourceProducerId"
+                        | "dataProducerId" | "dataConsumerId" => self.translate_id(value),
                         "mapProducerConsumers" | "mapConsumerProducer" => self.translate_map(value, true),
                         "ssrcTable" | "muxIdTable" | "ridTable" => self.translate_map(value, false),
                         // What a party said of itself holds no ids.

@@ -10,6 +10,7 @@ use crate::core::auth::Action;
 use crate::core::control::controller::code::{Code, Fault};
 use crate::core::message::Method;
 
+mod data;
 mod worker;
 
 /// What a field holds.
@@ -176,6 +177,7 @@ pub const CHAPTERS: &[(&str, &[Entry])] = &[
     ("Transports", worker::TRANSPORTS),
     ("Producers", worker::PRODUCERS),
     ("Consumers", worker::CONSUMERS),
+    ("Data channels", data::CHANNELS),
 ];
 
 /// Every event there is.
@@ -223,6 +225,18 @@ pub const EVENTS: &[Event] = &[
         target: "consumer",
         data: "`{profile}`",
         about: "Another layer is sent.",
+    },
+    Event {
+        name: "x.message",
+        target: "data consumer",
+        data: "`{text}` or `{binary}`, in base64",
+        about: "A message came.",
+    },
+    Event {
+        name: "x.bufferedamountlow",
+        target: "data consumer",
+        data: "`{bufferedAmount}`",
+        about: "No more than the threshold waits.",
     },
     Event {
         name: "x.mediastarted",

@@ -39,6 +39,8 @@ fn makes(method: Method) -> Option<Kind> {
         Method::RouterCreateWebRtcTransport | Method::RouterCreatePlainRtpTransport => Some(Kind::Transport),
         Method::RouterCreateProducer => Some(Kind::Producer),
         Method::RouterCreateConsumer => Some(Kind::Consumer),
+        Method::XTransportProduceData | Method::XRouterProduceData => Some(Kind::DataProducer),
+        Method::XTransportConsumeData | Method::XRouterConsumeData => Some(Kind::DataConsumer),
         _ => None,
     }
 }
@@ -50,6 +52,8 @@ fn ends(method: Method) -> Option<Kind> {
         Method::TransportClose => Some(Kind::Transport),
         Method::ProducerClose => Some(Kind::Producer),
         Method::ConsumerClose => Some(Kind::Consumer),
+        Method::XDataProducerClose => Some(Kind::DataProducer),
+        Method::XDataConsumerClose => Some(Kind::DataConsumer),
         _ => None,
     }
 }
@@ -153,7 +157,7 @@ impl State {
         let router_id = id_of(&ask.internal, Kind::Router.key()).unwrap_or_default();
         let router = scope.get(router_id, Kind::Router)?;
         internal.router_id = Some(router.ours);
-        for kind in [Kind::Transport, Kind::Producer, Kind::Consumer] {
+        for kind in Kind::ON_ROUTER {
             if made == Some(kind) || !entry.is_internal(kind.key()) {
                 continue;
             }
@@ -177,12 +181,10 @@ impl State {
             scope.check_new(new)?;
             let ours = self.dispatcher.allocate();
             *place(&mut internal, kind) = Some(ours);
-            let by = id_of(&ask.internal, Kind::Transport.key()).filter(|_| kind == Kind::Producer);
-            self.enter(
-                id,
-                new,
-                Entity { kind, ours, worker: router.worker, router: router_id, transport: by },
-            );
+            let on_it = kind != Kind::Transport && entry.is_internal(Kind::Transport.key());
+            let transport = id_of(&ask.internal, Kind::Transport.key()).filter(|_| on_it);
+            let entity = Entity { kind, ours, worker: router.worker, router: router_id, transport };
+            self.enter(id, new, entity);
         }
         // A connection's id stands in log lines; a controller's transports have one of their own.
         ask.data.remove("x.connId");
@@ -269,6 +271,8 @@ impl State {
             Kind::Transport => Method::TransportClose,
             Kind::Producer => Method::ProducerClose,
             Kind::Consumer => Method::ConsumerClose,
+            Kind::DataProducer => Method::XDataProducerClose,
+            Kind::DataConsumer => Method::XDataConsumerClose,
         };
         self.tell(entity.worker, method, internal, json!({}));
     }
@@ -302,7 +306,15 @@ impl State {
             | Method::ProducerDump
             | Method::ConsumerDump
             | Method::ProducerGetStats
-            | Method::ConsumerGetStats => scope.translate(data),
+            | Method::ConsumerGetStats
+            | Method::XTransportProduceData
+            | Method::XTransportConsumeData
+            | Method::XRouterProduceData
+            | Method::XRouterConsumeData
+            | Method::XDataProducerDump
+            | Method::XDataProducerGetStats
+            | Method::XDataConsumerDump
+            | Method::XDataConsumerGetStats => scope.translate(data),
             _ => {}
         }
     }
@@ -389,5 +401,7 @@ fn place(internal: &mut Internal, kind: Kind) -> &mut Option<u32> {
         Kind::Transport => &mut internal.transport_id,
         Kind::Producer => &mut internal.producer_id,
         Kind::Consumer => &mut internal.consumer_id,
+        Kind::DataProducer => &mut internal.data_producer_id,
+        Kind::DataConsumer => &mut internal.data_consumer_id,
     }
 }

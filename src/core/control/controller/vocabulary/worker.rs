@@ -4,8 +4,8 @@ use crate::core::auth::Action;
 use crate::core::control::controller::vocabulary::{By, Entry, Field};
 use crate::core::message::Method;
 
-const ROUTER: Field = Field::number("routerId", "the router");
-const TRANSPORT: Field = Field::number("transportId", "the transport");
+pub(super) const ROUTER: Field = Field::number("routerId", "the router");
+pub(super) const TRANSPORT: Field = Field::number("transportId", "the transport");
 const PRODUCER: Field = Field::number("producerId", "the producer");
 const CONSUMER: Field = Field::number("consumerId", "the consumer");
 
@@ -16,9 +16,9 @@ const ON_CONSUMER: &[Field] = &[ROUTER, CONSUMER];
 
 const WORKER: Field =
     Field::number("workerId", "which worker; otherwise the one with the least load").optional();
-const NOTHING: &str = "nothing";
+pub(super) const NOTHING: &str = "nothing";
 
-const fn entry(
+pub(super) const fn entry(
     method: Method,
     about: &'static str,
     internal: &'static [Field],
