@@ -178,6 +178,8 @@ pub enum MixCommand {
         /// Its number.
         track: u32,
     },
+    /// From now on it tells how loud its sources are every [`MixCommand::LEVELS_MS`], or no longer.
+    TellLevels(bool),
     /// Plays sounds one after the other, in place of what was being played.
     Play {
         /// To one output, or to all.
@@ -189,6 +191,11 @@ pub enum MixCommand {
     },
 }
 
+impl MixCommand {
+    /// How often a mix tells levels, and what each looks back upon, in milliseconds.
+    pub const LEVELS_MS: u32 = 200;
+}
+
 /// One room's mix, running on a bridge thread until either lane closes.
 pub struct MixJob {
     /// The room, for the log.
@@ -197,7 +204,7 @@ pub struct MixJob {
     pub epoch: Epoch,
     /// Packets in.
     pub input: lane::Receiver<DirectOut>,
-    /// Frames out, and the event `x.speaker` `{"track"}` when another source has become the loudest.
+    /// Frames out, and the event `x.levels` `{"entries": [[track, dBov], ...]}` while it is wanted.
     pub output: lane::Sender<DirectIn>,
     /// What to do.
     pub commands: std::sync::mpsc::Receiver<MixCommand>,

@@ -16,6 +16,7 @@ pub mod io;
 pub mod lane;
 pub mod mail;
 pub mod message;
+pub mod observer;
 pub mod payload;
 pub mod peer;
 pub mod plain;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::core::capabilities::Kind;
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
+use crate::core::observer::Observer;
 use crate::core::peer::PeerKind;
 
 /// The longest name of a room.
@@ -90,12 +91,31 @@ pub struct Room {
     pub program: Option<ConnId>,
     /// A publisher that came back and whose tracks are waited for.
     pub awaited: Option<ConnId>,
-    /// Who spoke, the last one first.
+    /// Whose picture is shown, by who speaks.
     pub speakers: Speakers,
+    /// Who speaks.
+    pub observer: Observer,
+    /// What tells how loud its tracks are.
+    pub ears: Ears,
+    /// The last that was told of it was that nothing is heard.
+    pub silent: bool,
+    /// Consumers of pictures that follow the program.
+    pub pictures: usize,
     /// It stays while nobody is in it.
     pub kept: bool,
     /// Why consumers are fed from nothing although there is something, and how many.
     pub refusals: BTreeMap<String, usize>,
+}
+
+/// What tells how loud the tracks of a room are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ears {
+    /// Nothing: nobody wants to know.
+    Off,
+    /// Its home router.
+    Router,
+    /// Its mix.
+    Mix,
 }
 
 /// Whose picture the room shows, by who speaks.
@@ -103,8 +123,6 @@ pub struct Room {
 pub struct Speakers {
     /// Who was shown as the speaker, the last one first.
     pub shown: Vec<ConnId>,
-    /// Who speaks now, though another may still be shown.
-    pub heard: Option<ConnId>,
     /// The picture changed a moment ago and stays for now.
     pub held: bool,
     /// How often it changed; tells a stale timer from a fresh one.
@@ -160,6 +178,10 @@ impl Room {
             program: None,
             awaited: None,
             speakers: Speakers::default(),
+            observer: Observer::default(),
+            ears: Ears::Off,
+            silent: true,
+            pictures: 0,
             kept: false,
             refusals: BTreeMap::new(),
         }

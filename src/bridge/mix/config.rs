@@ -40,8 +40,6 @@ pub struct MixConfig {
     pub voice_dbfs: i32,
     /// How long a source takes part after it fell silent, in milliseconds. Default 1000.
     pub voice_hold_ms: u32,
-    /// How long somebody must be the loudest to become the room's speaker, in milliseconds. Default 400.
-    pub speaker_ms: u32,
     /// Level of the noise that fills silence, in dBFS; -100 or less: none. Default -70.
     pub comfort_noise_dbfs: i32,
     /// A folder of prompts as WAV files (16 bit, mono, 8, 16 or 48 kHz); what is missing there is taken from the
@@ -66,7 +64,6 @@ impl Default for MixConfig {
             jitter_max_ms: 300,
             voice_dbfs: -50,
             voice_hold_ms: 1_000,
-            speaker_ms: 400,
             comfort_noise_dbfs: -70,
             prompts: None,
             hold_music: None,

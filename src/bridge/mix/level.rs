@@ -25,6 +25,9 @@ pub struct Voice {
     score: f32,
     hold: u32,
     held: u32,
+    /// Levels noted since the mean was taken, and how many.
+    sum: f32,
+    count: u16,
 }
 
 /// Above the noise by so much is somebody, even when quieter than the threshold.
@@ -35,7 +38,7 @@ const FAINT: f32 = 15.0;
 impl Voice {
     /// `hold` is how many ticks of 20 ms somebody counts after falling silent.
     pub fn new(threshold: f32, hold: u32) -> Voice {
-        Voice { threshold, floor: threshold, score: SILENCE, hold, held: 0 }
+        Voice { threshold, floor: threshold, score: SILENCE, hold, held: 0, sum: 0.0, count: 0 }
     }
 
     /// Notes the level of 20 ms; `said` is the sender's own judgement, where it makes one.
@@ -47,6 +50,13 @@ impl Voice {
         self.held = if is_voice { self.hold } else { self.held.saturating_sub(1) };
         // Half a second to fall from loud to silent.
         self.score = dbfs.max(self.score - 2.0).max(SILENCE);
+        (self.sum, self.count) = (self.sum + dbfs, self.count.saturating_add(1));
+    }
+
+    /// The mean level since this was asked last, in dBFS; `None` when nothing came.
+    pub fn take_mean(&mut self) -> Option<i8> {
+        let (sum, count) = (std::mem::take(&mut self.sum), std::mem::take(&mut self.count));
+        (count > 0).then(|| (sum / f32::from(count)).round().clamp(SILENCE, 0.0) as i8)
     }
 
     /// Whether a packet of that level, said to be a voice or not, makes somebody active.
@@ -109,5 +119,7 @@ mod tests {
         }
         voice.note(-58.0, None);
         assert!(voice.is_active());
+        assert_eq!(voice.take_mean().map(|mean| mean > -90), Some(true));
+        assert_eq!(voice.take_mean(), None);
     }
 }

@@ -47,8 +47,6 @@ struct Input {
     chosen: bool,
     /// It is in this tick's sum.
     sounds: bool,
-    /// Ticks, lately, in which it was the loudest.
-    lead: u32,
 }
 
 struct Output {
@@ -80,7 +78,8 @@ pub struct Mix {
     commons: HashMap<Codec, Common>,
     /// Played to all.
     player: Option<Player>,
-    speaker: Option<u32>,
+    /// Ticks since levels were told, where they are wanted.
+    levels: Option<u32>,
     /// The age given to what goes out, and what it should be.
     age: (i64, i64),
     sent: MediaTime,
@@ -102,7 +101,7 @@ impl Mix {
             outputs: Vec::new(),
             commons: HashMap::new(),
             player: None,
-            speaker: None,
+            levels: None,
             age: (AGE, AGE),
             sent: MediaTime::from_micros(i64::MIN),
             sum: Vec::new(),
@@ -142,6 +141,12 @@ impl Mix {
                 let output = Output { track, codec, native, without, own: None, own_ticks: 0, player: None };
                 self.outputs.push(output);
             }
+            MixCommand::TellLevels(wanted) => {
+                for input in &mut self.inputs {
+                    input.source.voice.take_mean();
+                }
+                self.levels = wanted.then_some(0);
+            }
             MixCommand::RemoveOutput { track } => self.outputs.retain(|output| output.track != track),
             MixCommand::Play { output, sounds, over } => {
                 let player = (!sounds.is_empty()).then(|| Player::new(sounds, over));
@@ -180,7 +185,6 @@ impl Mix {
                 gain: 0.0,
                 chosen: false,
                 sounds: false,
-                lead: 0,
             }),
             Err(reason) => tracing::warn!(conn = %owner, "a voice cannot be mixed: {reason}"),
         }
@@ -220,7 +224,7 @@ impl Mix {
         self.suit_rate(false);
         self.choose(now);
         self.add_up(now);
-        self.find_speaker(sink);
+        self.tell_levels(sink);
         self.note_age(now);
         let pts = MediaTime::from_micros(now.as_micros() - self.age.0);
         if pts <= self.sent {
@@ -298,20 +302,17 @@ impl Mix {
         }
     }
 
-    /// Somebody who has been the loudest for a while is the speaker.
-    fn find_speaker(&mut self, sink: &mut dyn FnMut(DirectIn)) {
-        let score = |input: &Input| input.source.voice.score();
-        let speaking = self.inputs.iter().filter(|input| input.source.voice.is_speaking());
-        let loudest = speaking.max_by(|a, b| score(a).total_cmp(&score(b))).map(|input| input.track);
-        let enough = (self.config.speaker_ms / 20).max(1);
-        for input in &mut self.inputs {
-            let leads = Some(input.track) == loudest;
-            input.lead = if leads { (input.lead + 1).min(enough) } else { input.lead.saturating_sub(1) };
-            if leads && input.lead >= enough && self.speaker != loudest {
-                self.speaker = loudest;
-                sink(DirectIn::Event { name: "x.speaker", data: json!({"track": input.track}) });
-            }
+    /// How loud everybody was lately, for those who want to know who speaks.
+    fn tell_levels(&mut self, sink: &mut dyn FnMut(DirectIn)) {
+        let Some(ticks) = &mut self.levels else { return };
+        *ticks += 1;
+        if *ticks < MixCommand::LEVELS_MS / 20 {
+            return;
         }
+        *ticks = 0;
+        let heard = |input: &mut Input| Some((input.track, input.source.voice.take_mean()?));
+        let entries: Vec<(u32, i8)> = self.inputs.iter_mut().filter_map(heard).collect();
+        sink(DirectIn::Event { name: "x.levels", data: json!({"entries": entries}) });
     }
 
     fn send(&mut self, pts: MediaTime, sink: &mut dyn FnMut(DirectIn)) -> Result<(), String> {

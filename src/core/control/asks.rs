@@ -223,11 +223,13 @@ impl State {
         let pending = self.ask_track(conn, producer, method, json!({}))?;
         self.emit_track(conn, producer, RoomEvent::TrackChanged);
         self.tell_takers(producer, paused);
-        if let Some(entry) = self.members.get(&conn)
-            && entry.peer.tracks_of(kind).nth(1).is_some()
-        {
+        let Some(entry) = self.members.get(&conn) else { return Ok(pending) };
+        let (room, several) = (entry.room.clone(), entry.peer.tracks_of(kind).nth(1).is_some());
+        if paused {
+            self.unheard(&room, producer);
+        }
+        if several {
             // Another track of it may stand for it now.
-            let room = entry.room.clone();
             self.refresh(&room);
         }
         Ok(pending)

@@ -61,6 +61,11 @@ pub struct RoomsConfig {
     pub mix_linger_ms: u64,
     /// Packets that may wait between a worker and a room's mix, each way. Default 512.
     pub mix_lane: usize,
+    /// How loud a voice is that always counts as one, in dBov; a softer one counts where it stands out from the noise of
+    /// its line. Default -50.
+    pub speaker_dbov: i8,
+    /// How long somebody has to be the loudest to be the speaker after another, in milliseconds. Default 800.
+    pub speaker_lead_ms: u32,
     /// How long the picture of a speaker stays at least when somebody else speaks, in milliseconds. Default 2,000.
     pub speaker_hold_ms: u64,
     /// Codecs that the room protocols offer, preferred ones first: `opus`, `g722`, `pcma`, `pcmu`, `vp8`, `h264`, `vp9`,
@@ -102,6 +107,8 @@ impl Default for RoomsConfig {
             convert_lane: 256,
             mix_linger_ms: 5_000,
             mix_lane: 512,
+            speaker_dbov: -50,
+            speaker_lead_ms: 800,
             speaker_hold_ms: 2_000,
             codecs: RoomCodec::ALL.to_vec(),
             video_codecs: Vec::new(),

@@ -200,10 +200,15 @@ impl AllEvents {
     }
 }
 
+/// With fewer rooms watched nobody looks whether they still are.
+const SWEEP_FROM: usize = 64;
+
 /// Who watches what.
 #[derive(Default)]
 pub(super) struct Watchers {
     rooms: HashMap<RoomName, Vec<Watcher>>,
+    /// With so many rooms watched, those that nobody watches any more are looked for.
+    sweep_at: usize,
     all: Vec<Writer<(RoomName, Arc<RoomEvent>)>>,
 }
 
@@ -214,8 +219,34 @@ struct Watcher {
 }
 
 impl Watchers {
+    /// Whether somebody watches that one room.
+    pub fn is_attended(&self, room: &RoomName) -> bool {
+        self.rooms.contains_key(room)
+    }
+
     pub fn is_watched(&self, room: &RoomName) -> bool {
         !self.all.is_empty() || self.rooms.contains_key(room)
+    }
+
+    fn add(&mut self, room: &RoomName, watcher: Watcher) {
+        // Where nothing happens it is not noticed that somebody watches no more; looking whenever the number has doubled
+        // costs little.
+        let watchers = self.rooms.entry(room.clone()).or_default();
+        if watchers.len().is_power_of_two() {
+            watchers.retain(|watcher| watcher.events.is_read());
+        }
+        watchers.push(watcher);
+        if self.rooms.len() >= self.sweep_at.max(SWEEP_FROM) {
+            self.sweep();
+            self.sweep_at = self.rooms.len() * 2;
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.rooms.retain(|_, watchers| {
+            watchers.retain(|watcher| watcher.events.is_read());
+            !watchers.is_empty()
+        });
     }
 
     fn tell(&mut self, room: &RoomName, event: RoomEvent, hidden: bool) {
@@ -259,7 +290,8 @@ impl State {
     fn watch(&mut self, room: &RoomName, oversees: bool) -> RoomEvents {
         let first = self.present(room, oversees).into_iter().map(Arc::new).collect();
         let (events, reader) = queue(first, self.config.max_waiting_events);
-        self.watchers.rooms.entry(room.clone()).or_default().push(Watcher { events, oversees });
+        self.watchers.add(room, Watcher { events, oversees });
+        self.tune(room);
         RoomEvents(reader)
     }
 
@@ -288,6 +320,9 @@ impl State {
             let tracks = peer.tracks.iter().filter(|track| track.ready);
             events.extend(tracks.map(|track| RoomEvent::TrackAdded(TrackInfo::of(conn, track))));
             events.extend(self.data.of(conn).cloned().map(RoomEvent::DataAdded));
+        }
+        if let Some(speaker) = self.speaker(name) {
+            events.push(RoomEvent::ActiveSpeaker(Some(speaker)));
         }
         events
     }

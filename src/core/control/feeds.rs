@@ -57,7 +57,16 @@ impl State {
         let reply = Reply::Feed(conn, consumer, waiter);
         self.ask(worker, Method::ConsumerEnable, internal, json!({"rtpParameters": rtp}), reply);
         self.point(conn, consumer);
+        if follows == Follows::Program && kind == Kind::Video {
+            self.count_picture(conn);
+        }
         Ok((consumer, pending))
+    }
+
+    fn count_picture(&mut self, conn: ConnId) {
+        let Some(name) = self.members.get(&conn).map(|entry| entry.room.clone()) else { return };
+        self.rooms.get_mut(&name).into_iter().for_each(|room| room.pictures += 1);
+        self.tune(&name);
     }
 
     /// Ends a consumer of a peer that stays.
@@ -82,6 +91,13 @@ impl State {
         }
         if let Some(source) = feed.source {
             self.release(room, router, source);
+        }
+        if feed.follows == Follows::Program
+            && feed.kind == Kind::Video
+            && let Some(state) = self.rooms.get_mut(room)
+        {
+            state.pictures -= 1;
+            self.tune(room);
         }
     }
 

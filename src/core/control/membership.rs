@@ -13,7 +13,7 @@ use crate::core::control::state::{Entry, Reply, State, Timer, on_consumer, on_ro
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::message::Method;
 use crate::core::peer::{CloseReason, Member, Muted, PeerKind};
-use crate::core::room::{Room, RoomName};
+use crate::core::room::{Ears, Room, RoomName};
 
 /// A publisher's name when it gives none.
 const DEFAULT_NAME: &str = "live";
@@ -222,9 +222,6 @@ impl State {
         let Some(room) = self.rooms.get_mut(&entry.room) else { return };
         room.publishers.retain(|other| *other != conn);
         room.speakers.shown.retain(|other| *other != conn);
-        if room.speakers.heard == Some(conn) {
-            room.speakers.heard = None;
-        }
         if room.awaited == Some(conn) {
             room.awaited = None;
         }
@@ -256,6 +253,9 @@ impl State {
     /// The last peer has left, or nobody wants the room to stay.
     pub fn close_room(&mut self, name: &RoomName, reason: &CloseReason) {
         let Some(room) = self.rooms.remove(name) else { return };
+        if let (Ears::Router, Some((router, _))) = (room.ears, room.home()) {
+            self.dispatcher.unsubscribe(router.0);
+        }
         if let Some(mix) = self.mixes.remove(name) {
             self.dispatcher.unsubscribe(mix.transport.0);
         }

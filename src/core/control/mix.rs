@@ -57,9 +57,10 @@ impl RoomMix {
         self.outputs.get(&producer.0)
     }
 
-    /// Whose voice a track of the mix is.
-    pub fn owner_of(&self, track: ConsumerId) -> Option<ConnId> {
-        self.voices.values().find(|voice| voice.consumer == track).map(|voice| voice.owner)
+    /// Whose voice a track of the mix is, and which of theirs.
+    pub fn voice_of(&self, track: ConsumerId) -> Option<(ConnId, ProducerId)> {
+        let mut voices = self.voices.iter();
+        voices.find(|(_, voice)| voice.consumer == track).map(|(origin, voice)| (voice.owner, *origin))
     }
 
     fn tell(&self, command: MixCommand) {
@@ -189,6 +190,7 @@ impl State {
         if self.room_sounds.contains_key(name) {
             self.hear_room_sound(name);
         }
+        self.tune(name);
         Ok(())
     }
 
@@ -308,6 +310,7 @@ impl State {
         }
         let Some(mix) = self.mixes.remove(name) else { return };
         info!(room = %name, "the mix ends");
+        self.tune(name);
         for number in mix.outputs.keys() {
             self.unpipe_everywhere(name, ProducerId(*number));
         }
@@ -394,8 +397,13 @@ impl State {
     fn hear_room_sound(&self, name: &RoomName) {
         let last = self.room_sounds.get(name).and_then(|playing| playing.last());
         let sounds = last.map(|(_, sounds)| sounds.clone()).unwrap_or_default();
+        self.tell_mix(name, MixCommand::Play { output: None, sounds, over: true });
+    }
+
+    /// Tells a room's mix something, if there is one.
+    pub fn tell_mix(&self, name: &RoomName, command: MixCommand) {
         if let Some(mix) = self.mixes.get(name) {
-            mix.tell(MixCommand::Play { output: None, sounds, over: true });
+            mix.tell(command);
         }
     }
 }

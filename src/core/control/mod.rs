@@ -16,6 +16,7 @@ mod feeds;
 mod handle;
 mod jobs;
 mod legs;
+mod levels;
 mod membership;
 mod mix;
 mod moderate;

@@ -52,6 +52,7 @@ impl State {
         for (conn, consumer) in feeds {
             self.point(conn, consumer);
         }
+        self.tune(name);
     }
 
     fn program_feeds(&self, room: &Room) -> Vec<(ConnId, ConsumerId)> {

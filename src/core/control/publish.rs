@@ -294,6 +294,7 @@ impl State {
         let producer = track.producer;
         self.forget_track(producer);
         self.close_takers(track.takers);
+        self.unheard(room, producer);
         if track.ready {
             self.emit(room, || RoomEvent::TrackRemoved { conn, producer });
         }

@@ -3,11 +3,11 @@
 
 use std::cmp::Reverse;
 
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::core::capabilities::Kind;
 use crate::core::control::state::{State, Timer};
-use crate::core::id::{ConnId, ConsumerId};
+use crate::core::id::ConnId;
 use crate::core::room::{Room, RoomName};
 
 /// Speakers remembered: the last is shown to the present one, and to all when that one leaves.
@@ -33,17 +33,6 @@ impl State {
         order
     }
 
-    /// The mix says who is the loudest now.
-    pub fn speaker_heard(&mut self, name: &RoomName, track: ConsumerId) {
-        let Some(owner) = self.mixes.get(name).and_then(|mix| mix.owner_of(track)) else { return };
-        let Some(room) = self.rooms.get_mut(name) else { return };
-        debug!(room = %name, conn = %owner, "speaks");
-        room.speakers.heard = Some(owner);
-        if !room.speakers.held {
-            self.show_speaker(name);
-        }
-    }
-
     /// The present picture has been shown for long enough.
     pub fn speaker_may_change(&mut self, name: &RoomName, changes: u64) {
         let Some(room) = self.rooms.get_mut(name) else { return };
@@ -53,9 +42,10 @@ impl State {
         }
     }
 
-    fn show_speaker(&mut self, name: &RoomName) {
-        let Some(room) = self.rooms.get(name) else { return };
-        let Some(owner) = room.speakers.heard else { return };
+    /// Shows who speaks, unless another picture came only a moment ago.
+    pub fn show_speaker(&mut self, name: &RoomName) {
+        let Some((owner, _)) = self.speaker(name) else { return };
+        let Some(room) = self.rooms.get(name).filter(|room| !room.speakers.held) else { return };
         let shows = self.members.get(&owner).is_some_and(|entry| entry.peer.track(Kind::Video).is_some());
         if !shows || room.speakers.shown.first() == Some(&owner) {
             return;

@@ -98,6 +98,8 @@ pub(super) enum Target {
     DataConsumer(ConnId),
     /// A peer's track.
     Track(ConnId),
+    /// A room's home router.
+    Router(RoomName),
     /// The transport of a conversion.
     Job(u32),
     /// The transport of a room's mix.
@@ -361,11 +363,9 @@ impl State {
                 let reason = CloseEvent::read(data).reason;
                 self.mix_failed(&room, TransportId(target), &reason, true);
             }
-            (Target::Mix(room), "x.speaker") => {
-                if let Some(track) = data["track"].as_u64().and_then(|track| u32::try_from(track).ok()) {
-                    self.speaker_heard(&room, ConsumerId(track));
-                }
-            }
+            (Target::Mix(room), "x.levels") => self.mix_heard(&room, &data),
+            (Target::Router(room), "audiolevels") => self.router_heard(&room, &data),
+            (Target::Router(room), _) => debug!(%room, event, "router"),
             (Target::Mix(room), _) => debug!(%room, event, "mix"),
             (Target::Controlled(id), _) => self.controlled_event(id, target, event, data),
         }

@@ -65,7 +65,7 @@ struct Room {
     mix: Mix,
     parties: Vec<Party>,
     ears: HashMap<u32, Ear>,
-    events: Vec<u32>,
+    levels: Vec<(u32, i8)>,
     tick: u64,
     last: Vec<(u32, Vec<u8>)>,
     /// How old the newest frame says it is, in microseconds.
@@ -84,7 +84,7 @@ impl Room {
             mix,
             parties: Vec::new(),
             ears: HashMap::new(),
-            events: Vec::new(),
+            levels: Vec::new(),
             tick: 0,
             last: Vec::new(),
             age: 0,
@@ -139,7 +139,7 @@ impl Room {
                 let packet = party.packet(self.tick, now);
                 self.mix.packet(packet);
             }
-            let (ears, events, last) = (&mut self.ears, &mut self.events, &mut self.last);
+            let (ears, levels, last) = (&mut self.ears, &mut self.levels, &mut self.last);
             let age = &mut self.age;
             last.clear();
             let mut sink = |value| match value {
@@ -152,8 +152,8 @@ impl Room {
                     }
                 }
                 DirectIn::Event { name, data } => {
-                    assert_eq!(name, "x.speaker");
-                    events.push(data["track"].as_u64().expect("a number") as u32);
+                    assert_eq!(name, "x.levels");
+                    *levels = serde_json::from_value(data["entries"].clone()).expect("numbers and levels");
                 }
                 other => panic!("{other:?}"),
             };
@@ -166,6 +166,11 @@ impl Room {
     fn hear(&mut self, ticks: u64) {
         self.ears.values_mut().for_each(|ear| ear.samples.clear());
         self.run(ticks);
+    }
+
+    /// How loud a source was said to be.
+    fn level(&self, track: u32) -> Option<i8> {
+        self.levels.iter().find(|(other, _)| *other == track).map(|(_, level)| *level)
     }
 
     fn has(&self, output: u32, frequency: f32) -> bool {
@@ -265,14 +270,28 @@ fn only_the_loudest_are_heard_and_only_they_are_decoded() {
     assert!(heard[0] < 0.005 && heard[4] < 0.005, "{heard:?}");
     let decoded: Vec<u64> = room.mix.counts().map(|(_, counts)| counts.decoded).collect();
     assert!(decoded[0] < 10 && decoded[4] < 10 && decoded[1] > 190, "{decoded:?}");
-    // Somebody falls silent: the next takes the place, and the speaker changes.
+    assert_eq!(room.levels, [], "nobody asked how loud they are");
+    room.mix.command(MixCommand::TellLevels(true));
+    room.run(20);
+    // A sine of a peak of 0.3 has 13.5 dB less than full scale.
+    assert_eq!(room.level(2), Some(-13));
+    assert!(room.level(1) < room.level(4) && room.level(4) < room.level(3), "{:?}", room.levels);
+    // Somebody falls silent: the next takes the place.
     room.parties[1].peak = 0.0;
     room.run(100);
     room.hear(50);
     let heard: Vec<f32> =
         tones.iter().map(|tone| amplitude(&room.ears[&2_000].samples, *tone, EARS)).collect();
     assert!(heard[1] < 0.005 && heard[0] > 0.03, "{heard:?}");
-    assert_eq!(room.events, [2, 3]);
+    assert!(
+        room.level(2).is_some_and(|level| level < -90) && room.level(3) == Some(-15),
+        "{:?}",
+        room.levels
+    );
+    room.mix.command(MixCommand::TellLevels(false));
+    room.levels.clear();
+    room.run(20);
+    assert_eq!(room.levels, []);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::core::control::{End, RoomEvent, RoomEvents, WebRtcOptions};
 use crate::core::peer::CloseReason;
 use crate::core::room::RoomName;
 
-fn room() -> RoomName {
+pub fn room() -> RoomName {
     RoomName::new("room", &[]).expect("a name")
 }
 

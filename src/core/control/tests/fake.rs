@@ -86,6 +86,8 @@ pub struct Worker {
     pub transports: BTreeMap<u32, Transport>,
     pub producers: BTreeMap<u32, Producer>,
     pub consumers: BTreeMap<u32, Consumer>,
+    /// Routers that tell levels.
+    pub levels: BTreeSet<u32>,
     pub log: Vec<Request>,
     pub refusals: Vec<String>,
     pub refuse: Option<Method>,
@@ -123,6 +125,10 @@ impl Worker {
             | Method::XRouterCreatePipeTransport => {
                 return self.create_transport(method, router, internal.transport_id, data);
             }
+            Method::RouterSetAudioLevelsEvent => match data["enabled"] == true {
+                true => insist(self.levels.insert(router), "told already")?,
+                false => insist(self.levels.remove(&router), "not told")?,
+            },
             Method::ProducerPause | Method::ProducerResume => {
                 let paused = method == Method::ProducerPause;
                 self.producer(internal.producer_id)?.paused = paused;
@@ -246,6 +252,7 @@ impl Worker {
 
     fn close_router(&mut self, router: u32) {
         self.routers.remove(&router);
+        self.levels.remove(&router);
         self.transports.retain(|_, t| t.router != router);
         self.producers.retain(|_, p| p.router != router);
         self.consumers.retain(|_, c| c.router != router);
@@ -529,7 +536,18 @@ impl Net {
             |transport: Option<u32>| transport.is_some_and(|at| self.workers[0].transports[&at].direct);
         let found = consumers.find(|(_, consumer)| taken(consumer) && of_mix(consumer.transport));
         let track = *found.expect("a voice in the mix").0;
-        self.mix_says(DirectIn::Event { name: "x.speaker", data: json!({"track": track}) });
+        for _ in 0..4 {
+            self.mix_says(DirectIn::Event { name: "x.levels", data: json!({"entries": [[track, -30]]}) });
+        }
+    }
+
+    /// The router of the room says how loud tracks are.
+    pub fn hears(&mut self, levels: &[(ProducerId, i8)]) {
+        let router = *self.workers[0].levels.iter().next().expect("a router that tells levels");
+        let event = Notification::new(router, "audiolevels", json!({"entries": levels}));
+        let link = self.workers[0].link.expect("a live worker");
+        self.rooms.receive(link, &event.to_json());
+        self.pump();
     }
 
     fn lanes(&mut self, worker: usize) {
@@ -707,6 +725,7 @@ fn new_worker(id: WorkerId, link: Option<Link>, post: Post, epoch: Epoch) -> Wor
         transports: BTreeMap::new(),
         producers: BTreeMap::new(),
         consumers: BTreeMap::new(),
+        levels: BTreeSet::new(),
         log: Vec::new(),
         refusals: Vec::new(),
         refuse: None,

@@ -4,6 +4,7 @@
 mod controllers;
 mod events;
 mod fake;
+mod levels;
 mod members;
 mod mirror;
 mod mix;

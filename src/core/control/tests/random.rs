@@ -70,7 +70,10 @@ impl World {
             Step::Speak(index) => {
                 let voices: Vec<_> = net.voices_in_mix();
                 if let Some(track) = voices.get(index) {
-                    net.mix_says(DirectIn::Event { name: "x.speaker", data: json!({"track": track}) });
+                    net.mix_says(DirectIn::Event {
+                        name: "x.levels",
+                        data: json!({"entries": [[track, -30]]}),
+                    });
                 }
             }
             Step::Change(name, reordered) => {
