@@ -1,0 +1,100 @@
+//! What a session asks of the room, and what comes back: values, so that a session is tested without one.
+
+use serde_json::Value;
+
+use crate::core::capabilities::RtpParameters;
+use crate::core::control::{Consumed, IceParameters, PlainTransport, Produce, WebRtcTransport};
+use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
+use crate::core::profile::Profile;
+use crate::core::session::{DtlsRole, Fingerprint};
+
+/// How somebody enters a room.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its name in the room.
+    pub name: String,
+    /// Its name for people.
+    pub display_name: Option<String>,
+    /// The application's own.
+    pub app_data: Value,
+    /// Nobody is told of it.
+    pub spy: bool,
+}
+
+/// A request to the room, or to the client's own things in it. Requests are begun in the order in which they
+/// are asked; what belongs to one transport reaches the worker in that order.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Enters; answered with [`Answer::Joined`] when all that was in the room has been told.
+    Join(Entry),
+    /// Leaves; answered at once, and nothing is told of the room any more.
+    Leave,
+    /// [`Answer::Transport`].
+    CreateTransport,
+    /// [`Answer::Role`]: ours, after the client said its own and its certificates' fingerprints.
+    ConnectTransport(TransportId, DtlsRole, Vec<Fingerprint>),
+    /// [`Answer::Ice`].
+    RestartIce(TransportId),
+    /// [`Answer::Done`].
+    CloseTransport(TransportId),
+    /// [`Answer::Value`].
+    TransportStats(TransportId),
+    /// [`Answer::Producer`].
+    Produce(TransportId, Produce),
+    /// [`Answer::Done`].
+    CloseProducer(ProducerId),
+    /// [`Answer::Done`].
+    PauseProducer(ProducerId),
+    /// [`Answer::Done`].
+    ResumeProducer(ProducerId),
+    /// [`Answer::Value`].
+    ProducerStats(ProducerId),
+    /// [`Answer::Consumed`].
+    Consume {
+        /// By which transport.
+        transport: TransportId,
+        /// Which track.
+        track: ProducerId,
+        /// How.
+        rtp: RtpParameters,
+        /// Not yet.
+        paused: bool,
+    },
+    /// [`Answer::Done`].
+    CloseConsumer(ConsumerId),
+    /// [`Answer::Done`].
+    PauseConsumer(ConsumerId),
+    /// [`Answer::Done`].
+    ResumeConsumer(ConsumerId),
+    /// [`Answer::Done`].
+    PreferProfile(ConsumerId, Profile),
+    /// [`Answer::Done`]: spatial, temporal.
+    PreferLayers(ConsumerId, u8, Option<u8>),
+    /// [`Answer::Done`].
+    RequestKeyframe(ConsumerId),
+    /// [`Answer::Value`].
+    ConsumerStats(ConsumerId),
+    /// [`Answer::Done`].
+    Rename(Option<String>),
+}
+
+/// What comes back.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The client is in the room.
+    Joined(ConnId),
+    /// A transport stands.
+    Transport(WebRtcTransport),
+    /// Our role of DTLS.
+    Role(DtlsRole),
+    /// New credentials.
+    Ice(IceParameters),
+    /// A track stands.
+    Producer(ProducerId),
+    /// A consumer stands.
+    Consumed(Box<Consumed>),
+    /// Statistics.
+    Value(Value),
+    /// It is done.
+    Done,
+}
