@@ -6,6 +6,7 @@ pub mod config;
 pub mod core;
 pub mod fuzzing;
 pub mod http;
+pub mod rooms;
 pub mod rtmp;
 pub mod server;
 pub mod sip;

@@ -30,11 +30,13 @@ use crate::core::auth::Authority;
 use crate::core::control::Rooms;
 use crate::core::control::controller::Door;
 use crate::core::io::{IoStats, PoolEvent, Seat, WorkerPool, addresses, clock};
+use crate::core::origins::Origins;
 use crate::core::peer::CloseReason;
 use crate::core::session::LocalCandidate;
 use crate::core::time::Epoch;
 use crate::core::worker::Worker;
 use crate::http::{self, Facts, TlsFiles};
+use crate::rooms;
 use crate::rtmp;
 use crate::sip;
 use crate::webrtc::Factory;
@@ -234,14 +236,23 @@ impl Server {
             http::RESERVED,
         )?;
         let counters = counters::router(self.authority.clone(), self.stats.clone());
-        let mut router = http::router(self.facts(), index).merge(doors).merge(counters);
+        let origins = Origins::new(self.config.http.origins.clone());
+        let room_clients = rooms::io::router(
+            self.rooms.clone(),
+            self.authority.clone(),
+            self.config.room_clients.clone(),
+            origins.clone(),
+            http::RESERVED,
+        );
+        let pages = http::router(self.facts(), index);
+        let mut router = pages.merge(doors).merge(counters).merge(room_clients);
         let (door, secure) = (self.sip, self.tls.is_some());
         let phones = phones::open(door, &self.rooms, &self.authority).await?;
         if let (Some(phones), Some(config)) = (&phones, &self.config.sip) {
             router = router.merge(phones::router(self.authority.clone(), phones, config, secure));
         }
         let control = Door::new(self.rooms.clone(), self.authority.clone(), self.config.control);
-        router = router.merge(controllers::router(&control, &self.config.http.origins));
+        router = router.merge(controllers::router(&control, origins));
         let (dismiss, dismissed) = tokio::sync::oneshot::channel::<()>();
         let dismissed = async { dismissed.await.unwrap_or_default() };
         let mut controllers = tokio::spawn(controllers::serve(control, self.control, dismissed));

@@ -30,6 +30,7 @@ use crate::core::rtp::bwe::RateLimits;
 use crate::core::session::LocalCandidate;
 use crate::core::worker::{GopConfig, LegsConfig, WorkerConfig};
 use crate::http;
+use crate::rooms;
 use crate::rtmp::RtmpConfig;
 use crate::sip::SipConfig;
 use crate::webrtc::SessionConfig;
@@ -62,6 +63,8 @@ pub struct Config {
     pub sip: Option<SipConfig>,
     /// Bounds of rooms.
     pub rooms: RoomsConfig,
+    /// Rooms over WebSocket.
+    pub room_clients: rooms::Config,
     /// What a new viewer sees at once: the cached group of pictures.
     pub gop: GopConfig,
     /// Plain RTP legs of telephones: ports, and how their parties are found and given up.
@@ -88,6 +91,7 @@ impl Default for Config {
             rtmp: RtmpConfig::default(),
             sip: None,
             rooms: RoomsConfig::default(),
+            room_clients: rooms::Config::default(),
             gop: GopConfig::default(),
             legs: LegsConfig::default(),
             bridge: BridgeConfig::default(),

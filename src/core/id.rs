@@ -119,6 +119,15 @@ impl Serialize for SessionId {
     }
 }
 
+/// A random number, for numbers that others must not guess or that must not meet by chance.
+pub fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // It fails only where the system has no source of randomness, where nothing of ours may run.
+    #[allow(clippy::expect_used)]
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
+    u64::from_ne_bytes(bytes)
+}
+
 /// A value that may identify a person (address, phone number, token): it never prints itself.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Pii<T>(pub T);

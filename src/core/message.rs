@@ -426,22 +426,38 @@ pub struct DtlsParameters {
 }
 
 /// What a WebRTC transport is made with.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct WebRtcOptions {
     /// Offer UDP candidates.
     pub udp: bool,
     /// Offer passive TCP candidates.
     pub tcp: bool,
-    /// TCP candidates first.
+    /// TCP candidates first, unless UDP ones are preferred.
     pub prefer_tcp: bool,
+    /// UDP candidates first.
+    pub prefer_udp: bool,
+    /// IPv4 candidates first.
+    #[serde(rename = "preferIPv4")]
+    pub prefer_ipv4: bool,
+    /// IPv6 candidates first.
+    #[serde(rename = "preferIPv6")]
+    pub prefer_ipv6: bool,
     /// Carry data channels.
     pub enable_sctp: bool,
 }
 
 impl Default for WebRtcOptions {
     fn default() -> Self {
-        WebRtcOptions { udp: true, tcp: true, prefer_tcp: false, enable_sctp: false }
+        WebRtcOptions {
+            udp: true,
+            tcp: true,
+            prefer_tcp: false,
+            prefer_udp: false,
+            prefer_ipv4: false,
+            prefer_ipv6: false,
+            enable_sctp: false,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod lane;
 pub mod mail;
 pub mod message;
 pub mod observer;
+pub mod origins;
 pub mod payload;
 pub mod peer;
 pub mod plain;

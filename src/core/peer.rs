@@ -34,6 +34,13 @@ pub enum PeerKind {
     Controller,
 }
 
+impl PeerKind {
+    /// Whether somebody stays in touch with the peer by other means than its media, and sees when it is gone.
+    pub fn is_attended(self) -> bool {
+        matches!(self, PeerKind::Room | PeerKind::RoomV2 | PeerKind::Controller)
+    }
+}
+
 impl fmt::Display for PeerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -8,7 +8,6 @@
 //! | `/api/rooms`, `/api/rooms/<room>`, `/api/server`, `/healthz` | `api` |
 //! | `/api/calls` | `calls` |
 //! | controllers over WebSocket at `/control` | `io::control` |
-//! | which pages may open a WebSocket | `origin` |
 //! | self-signed certificate for `--dev` | `tls` |
 
 pub mod api;
@@ -16,7 +15,6 @@ pub mod calls;
 pub mod config;
 pub mod error;
 pub mod io;
-pub mod origin;
 pub mod pages;
 mod plain;
 pub mod tls;

@@ -5,7 +5,7 @@
 //! | what | where |
 //! | --- | --- |
 //! | protoo: requests, responses and notifications as JSON | `wire` |
-//! | which dialect, room, name and token a URL means; whether the page may connect | `demux` |
+//! | which dialect, room, name and token a URL means | `demux` |
 //! | what both dialects have in common: open requests, limits, what is asked of the room | `session` |
 //! | the v2 protocol | `session/v2` |
 //! | sockets | `io` |
@@ -18,8 +18,5 @@ pub mod error;
 pub mod io;
 pub mod session;
 pub mod wire;
-
-#[cfg(test)]
-mod tests;
 
 pub use config::Config;

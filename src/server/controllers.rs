@@ -41,7 +41,7 @@ pub(super) fn ports(listeners: &Listeners) -> Vec<(u16, &'static str)> {
 }
 
 /// The WebSocket, where it is wanted and somebody has to say who it is.
-pub(super) fn router(door: &Arc<Door>, origins: &[String]) -> Router {
+pub(super) fn router(door: &Arc<Door>, origins: Origins) -> Router {
     match door.config().websocket && door.asks_for_credentials() {
         true => http::io::control::router(door.clone(), origins),
         false => Router::new(),

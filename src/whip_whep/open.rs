@@ -11,6 +11,7 @@ use super::session::{self, Session};
 use super::{Gate, Role, io};
 use crate::core::auth::Principal;
 use crate::core::control::{IceCandidate, Join, WebRtcTransport};
+use crate::core::id;
 use crate::core::peer::{CloseReason, PeerKind};
 use crate::core::room::RoomName;
 use crate::core::session::{DtlsRole, LocalCandidate};
@@ -95,7 +96,7 @@ fn negotiate<D: Doors>(gate: &Gate<D>, role: Role, offer: &[u8]) -> Result<Negot
     let policy = Policy { video_codecs: gate.doors.video_codecs(), ..Policy::default() };
     let negotiated = match role {
         Role::Publish => negotiate_publish(&offer, &policy)?,
-        Role::Play => negotiate_play(&offer, &policy, &mut session::random)?,
+        Role::Play => negotiate_play(&offer, &policy, &mut id::random)?,
     };
     Ok(negotiated)
 }

@@ -87,13 +87,6 @@ pub(super) fn new_tag() -> String {
     format!("\"{}\"", random_hex(TAG_BYTES))
 }
 
-/// A random number.
-pub(super) fn random() -> u64 {
-    let mut bytes = [0; 8];
-    fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
-}
-
 fn random_hex(bytes: usize) -> String {
     let mut random = vec![0; bytes];
     fill(&mut random);

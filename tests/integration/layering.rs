@@ -14,11 +14,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rtmp", &["core"]),
     ("moq", &["core"]),
     ("http", &["core"]),
+    ("rooms", &["core"]),
     ("whip_whep", &["core", "webrtc"]),
     ("bench", &["core", "webrtc"]),
     ("fuzzing", &["core", "sip", "webrtc", "rtmp"]),
-    ("config", &["core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "whip_whep"]),
-    ("server", &["config", "core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "whip_whep"]),
+    ("config", &["core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "rooms", "whip_whep"]),
+    ("server", &["config", "core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "rooms", "whip_whep"]),
 ];
 
 /// The parts of `core`, bottom to top. A part names those before it.
@@ -44,6 +45,7 @@ const CORE: &[&str] = &[
     "observer",
     "router",
     "auth",
+    "origins",
     "transport",
     "peer",
     "endpoint",
@@ -77,7 +79,8 @@ const ADAPTER_FILES: &[&str] =
 
 /// Adapters whose whole folder follows [`ADAPTER_FILES`], each with what it has beside: SDP is a wire format
 /// with a negotiation of its own.
-const ADAPTERS: &[(&str, &[&str])] = &[("sip", &[]), ("webrtc", &["sdp"]), ("rtmp", &[]), ("moq", &[])];
+const ADAPTERS: &[(&str, &[&str])] =
+    &[("sip", &[]), ("webrtc", &["sdp"]), ("rtmp", &[]), ("moq", &[]), ("rooms", &[])];
 
 /// Where `unsafe` may stand.
 const UNSAFE: &[&str] = &["core/io/", "core/rtp/srtp"];

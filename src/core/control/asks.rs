@@ -4,7 +4,7 @@ use futures_channel::oneshot;
 use serde_json::{Value, json};
 
 use crate::core::control::error::ControlError;
-use crate::core::control::events::RoomEvent;
+use crate::core::control::events::{PeerInfo, RoomEvent};
 use crate::core::control::handle::{Peer, answer};
 use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::publish::Pending;
@@ -15,6 +15,11 @@ use crate::core::peer::{CloseReason, Track};
 use crate::core::profile::Profile;
 
 impl Peer {
+    /// Gives it another name for people.
+    pub async fn rename(&self, display_name: Option<String>) -> Result<(), ControlError> {
+        self.rooms().step(|state| state.rename(self.conn(), display_name))
+    }
+
     /// Closes one of its transports, with what it carries; the peer stays.
     pub async fn close_transport(&self, transport: TransportId) -> Result<(), ControlError> {
         answer(self.rooms().step(|state| state.close_one_transport(self.conn(), transport))?).await.map(drop)
@@ -172,6 +177,18 @@ pub(super) fn done() -> Pending {
 }
 
 impl State {
+    /// Another name for people, of which the others are told.
+    pub fn rename(&mut self, conn: ConnId, display_name: Option<String>) -> Result<(), ControlError> {
+        if display_name.as_ref().is_some_and(|name| name.len() > self.config.max_app_data_bytes) {
+            return Err(ControlError::NotAllowed("the name is too long"));
+        }
+        let Some(entry) = self.members.get_mut(&conn) else { return Err(ControlError::Closed) };
+        entry.peer.display_name = display_name;
+        let (room, spy, info) = (entry.room.clone(), entry.peer.spy, PeerInfo::of(&entry.peer));
+        self.emit_of(&room, spy, || RoomEvent::PeerChanged(info));
+        Ok(())
+    }
+
     /// Whether a peer has a track.
     pub fn check_track(&mut self, conn: ConnId, producer: ProducerId) -> Result<(), ControlError> {
         match self.member(conn)?.tracks.iter().any(|track| track.producer == producer) {

@@ -13,7 +13,7 @@ use crate::core::control::state::{Entry, Reply, State, Timer, on_consumer, on_ro
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::message::Method;
 use crate::core::peer::{CloseReason, Member, Muted, PeerKind};
-use crate::core::room::{Ears, Room, RoomName};
+use crate::core::room::{Ears, MAX_NAME, Room, RoomName, RoomNameError};
 
 /// A publisher's name when it gives none.
 const DEFAULT_NAME: &str = "live";
@@ -63,7 +63,9 @@ impl State {
                 }
             }
         }
-        self.timers.set(State::millis(self.config.join_timeout_ms), Timer::Join(conn));
+        if !join.kind.is_attended() {
+            self.timers.set(State::millis(self.config.join_timeout_ms), Timer::Join(conn));
+        }
         if let Some(old) = replaced {
             self.take_over(&join.room, old, conn);
         }
@@ -75,13 +77,13 @@ impl State {
 
     /// The publisher of the same name, if the same party is behind it.
     fn publisher_to_replace(&self, join: &Join, name: &str) -> Result<Option<ConnId>, JoinError> {
-        RoomName::new(name, &[]).map_err(|error| {
-            JoinError::BadName(error.to_string().replace("room name", "publisher's name"))
-        })?;
+        check_name(join.kind, name)?;
         let Some(room) = self.rooms.get(&join.room) else { return Ok(None) };
         let mut same = room.publishers.iter().filter_map(|conn| self.members.get(conn));
         match same.find(|entry| entry.peer.name == name) {
-            Some(entry) if entry.peer.principal == join.principal => Ok(Some(entry.peer.conn)),
+            Some(entry) if join.takes_over && entry.peer.principal == join.principal => {
+                Ok(Some(entry.peer.conn))
+            }
             Some(_) => Err(JoinError::NameTaken),
             None => Ok(None),
         }
@@ -287,6 +289,20 @@ impl State {
             self.close_member(conn, reason.clone());
         }
     }
+}
+
+/// Names of the doors stand in URLs and have their characters; those of applications are theirs.
+fn check_name(kind: PeerKind, name: &str) -> Result<(), JoinError> {
+    if !kind.is_attended() {
+        let bad = |error: RoomNameError| error.to_string().replace("room name", "publisher's name");
+        return RoomName::new(name, &[]).map(drop).map_err(|error| JoinError::BadName(bad(error)));
+    }
+    let length = name.chars().count();
+    if length == 0 || length > MAX_NAME || name.chars().any(char::is_control) {
+        let text = format!("a peer's name has 1 to {MAX_NAME} printable characters");
+        return Err(JoinError::BadName(text));
+    }
+    Ok(())
 }
 
 fn random_bits() -> u128 {

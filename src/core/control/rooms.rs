@@ -45,6 +45,8 @@ pub struct Join {
     pub app_data: Value,
     /// Other members are not told of it, and it may not send.
     pub spy: bool,
+    /// A publisher of the same name and principal is replaced; else the name counts as taken.
+    pub takes_over: bool,
 }
 
 impl Join {
@@ -61,6 +63,7 @@ impl Join {
             display_name: None,
             app_data: Value::Null,
             spy: false,
+            takes_over: true,
         }
     }
 }

@@ -15,12 +15,14 @@
 //! | `load` | how busy a worker is, and the adaptive tick |
 //! | `epoll`, `eventfd`, `clock`, `sys` | the kernel's calls, made safe |
 //! | `addresses`, `port_owner` | the host's addresses; who holds a port |
+//! | `connections` | how many connections a listener has, in all and of one address |
 //! | `config`, `stats`, `error` | bounds, counters, what can fail at start |
 
 pub mod addresses;
 mod channel;
 pub mod clock;
 pub mod config;
+pub mod connections;
 mod control;
 pub mod controllers;
 pub mod dispatcher;

@@ -21,10 +21,10 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tracing::trace;
 
-use super::limits::Connections;
 use super::over;
 use super::stall::Stalling;
 use crate::core::id::Pii;
+use crate::core::io::connections::Connections;
 use crate::http::{Config, plain};
 
 /// First byte of a TLS record that holds a ClientHello (RFC 8446 §5.1).

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::core::control::controller::wire::Form;
 use crate::core::control::controller::{Door, Ending, Output, Session};
 use crate::core::control::netstring;
-use crate::http::origin;
+use crate::core::origins::Origins;
 
 /// The subprotocols.
 const TEXT: &str = "viaduct-text";
@@ -30,12 +30,12 @@ const POLICY: u16 = 1008;
 #[derive(Clone)]
 struct Shared {
     door: Arc<Door>,
-    origins: Arc<[String]>,
+    origins: Origins,
 }
 
 /// The route; only for a door that asks who comes, because pages of any site may knock.
-pub fn router(door: Arc<Door>, origins: &[String]) -> Router {
-    let shared = Shared { door, origins: origins.into() };
+pub fn router(door: Arc<Door>, origins: Origins) -> Router {
+    let shared = Shared { door, origins };
     Router::new().route("/control", any(upgrade)).with_state(shared)
 }
 
@@ -45,7 +45,9 @@ async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    if !origin::admits(&shared.origins, &headers) {
+    // What cannot be read is nobody's.
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("null"));
+    if !shared.origins.allow(text(header::ORIGIN), text(header::HOST)) {
         return (StatusCode::FORBIDDEN, "Pages of this site may not connect here (http.origins).\n")
             .into_response();
     }

@@ -3,7 +3,6 @@
 
 mod connection;
 pub mod control;
-mod limits;
 mod stall;
 mod tls;
 
@@ -19,8 +18,8 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::{Config, Error, TlsFiles};
+use crate::core::io::connections::Connections;
 use connection::Server;
-use limits::Connections;
 
 /// How long to wait before accepting again when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use crate::core::capabilities::RtpParameters;
-use crate::core::control::{Consumed, IceParameters, PlainTransport, Produce, WebRtcTransport};
+use crate::core::control::{Consumed, IceParameters, Produce, WebRtcTransport};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
+use crate::core::message::WebRtcOptions;
 use crate::core::profile::Profile;
 use crate::core::session::{DtlsRole, Fingerprint};
 
@@ -30,7 +31,7 @@ pub enum Ask {
     /// Leaves; answered at once, and nothing is told of the room any more.
     Leave,
     /// [`Answer::Transport`].
-    CreateTransport,
+    CreateTransport(WebRtcOptions),
     /// [`Answer::Role`]: ours, after the client said its own and its certificates' fingerprints.
     ConnectTransport(TransportId, DtlsRole, Vec<Fingerprint>),
     /// [`Answer::Ice`].

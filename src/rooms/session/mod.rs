@@ -35,6 +35,10 @@ pub struct RequestId(pub u64);
 /// Why a WebSocket is closed (RFC 6455 §7.4).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CloseCode {
+    /// Not text.
+    NotText,
+    /// A message longer than it may be.
+    TooBig,
     /// Too slow, too silent, or never joined: come back if you like.
     Policy,
     /// Something of ours failed: come back.
@@ -49,7 +53,9 @@ impl CloseCode {
     /// The number; 4000 is the one at which protoo's clients do not connect again.
     pub fn number(self) -> u16 {
         match self {
+            CloseCode::NotText => 1003,
             CloseCode::Policy => 1008,
+            CloseCode::TooBig => 1009,
             CloseCode::Restart => 1012,
             CloseCode::GoingAway => 1001,
             CloseCode::Removed => 4000,

@@ -157,7 +157,10 @@ mod tests {
         }
         let names: Vec<_> = view.peers().iter().map(|seen| seen.name.clone()).collect();
         assert_eq!(names, ["bob", "bob~2", "bob~3"]);
-        assert_eq!(view.left(info(2, "", PeerKind::Room).conn).map(|seen| seen.name).as_deref(), Some("bob~2"));
+        assert_eq!(
+            view.left(info(2, "", PeerKind::Room).conn).map(|seen| seen.name).as_deref(),
+            Some("bob~2")
+        );
     }
 
     #[test]

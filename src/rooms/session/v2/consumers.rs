@@ -209,7 +209,10 @@ impl Inside {
         if consumer.paused != paused {
             consumer.paused = paused;
             if let Some(id) = consumer.id() {
-                link.ask(if paused { Ask::PauseConsumer(id) } else { Ask::ResumeConsumer(id) }, Then::Nothing);
+                link.ask(
+                    if paused { Ask::PauseConsumer(id) } else { Ask::ResumeConsumer(id) },
+                    Then::Nothing,
+                );
             }
         }
         Ok(())

@@ -1,10 +1,11 @@
 //! The fields of the v2 messages that clients send.
 
-use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::core::capabilities::ortc::Capabilities;
 use crate::core::capabilities::{Kind, RtpParameters};
+use crate::core::message::WebRtcOptions;
 use crate::core::profile::Profile;
 use crate::core::session::{DtlsRole, Fingerprint};
 
@@ -31,8 +32,8 @@ pub(super) enum Direction {
 pub(super) struct CreateTransport {
     pub id: u32,
     pub direction: Direction,
-    #[serde(default, deserialize_with = "object")]
-    pub options: Map<String, Value>,
+    #[serde(default)]
+    pub options: Option<WebRtcOptions>,
     pub dtls_parameters: Option<Dtls>,
     pub plain_rtp_parameters: Option<Value>,
 }
@@ -111,12 +112,4 @@ pub(super) struct ConsumerProfile {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ConsumerRef {
     pub consumer_id: u32,
-}
-
-/// An object; what is none counts as empty.
-fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    })
 }

@@ -2,12 +2,12 @@
 //! directions and order. A client that sends is DTLS server, and we begin the handshake; one that receives tells
 //! its certificate only later.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tracing::debug;
 
 use super::messages::{CreateTransport, Direction, Dtls, Ref, UpdateTransport};
-use super::{Ask, Inside, Link, RequestId, Then, expect, nothing, notify, unexpected};
-use crate::core::control::{IceCandidate, WebRtcTransport};
+use super::{Ask, Inside, Link, RequestId, Then, notify, unexpected};
+use crate::core::control::WebRtcTransport;
 use crate::core::id::TransportId;
 use crate::core::session::DtlsRole;
 use crate::rooms::error::Refusal;
@@ -19,8 +19,6 @@ pub(super) struct Transport {
     pub direction: Direction,
     /// The core's id, once it stands.
     pub id: Option<TransportId>,
-    /// Which candidates the client wants, and which first.
-    options: Map<String, Value>,
     /// The client's certificate, until the transport stands.
     dtls: Option<Dtls>,
 }
@@ -34,7 +32,8 @@ impl Inside {
     ) -> Result<(), Refusal> {
         if create.plain_rtp_parameters.is_some() {
             // It would let any client aim a stream at any address.
-            let reason = "clients get WebRTC transports; plain RTP comes in by the SIP door, or by a controller";
+            let reason =
+                "clients get WebRTC transports; plain RTP comes in by the SIP door, or by a controller";
             return Err(Refusal::new(403, reason));
         }
         if self.transports.contains_key(&create.id) {
@@ -44,8 +43,8 @@ impl Inside {
             return Err(Refusal::new(403, "this peer may watch, not send"));
         }
         let CreateTransport { id, direction, options, dtls_parameters: dtls, .. } = create;
-        self.transports.insert(id, Transport { direction, id: None, options, dtls });
-        link.ask(Ask::CreateTransport, Then::TransportMade(request, id));
+        self.transports.insert(id, Transport { direction, id: None, dtls });
+        link.ask(Ask::CreateTransport(options.unwrap_or_default()), Then::TransportMade(request, id));
         Ok(())
     }
 
@@ -68,7 +67,7 @@ impl Inside {
                 let ask = Ask::ConnectTransport(made.id, role.unwrap_or(DtlsRole::Auto), fingerprints);
                 link.ask(ask, Then::TransportConnected(request, id, Box::new(made)));
             }
-            None => link.respond(request, Ok(describe(&made, &transport.options))),
+            None => link.respond(request, Ok(describe(&made))),
         }
     }
 
@@ -88,8 +87,7 @@ impl Inside {
             }
         };
         made.dtls.role = role;
-        let options = self.transports.get(&id).map(|transport| transport.options.clone());
-        link.respond(request, Ok(describe(&made, &options.unwrap_or_default())));
+        link.respond(request, Ok(describe(&made)));
     }
 
     pub(super) fn restart_transport(
@@ -171,23 +169,6 @@ pub(super) fn restarted(answer: Answer) -> Option<Value> {
 }
 
 /// The response to `createTransport`.
-fn describe(made: &WebRtcTransport, options: &Map<String, Value>) -> Value {
-    let flag = |name: &str, default: bool| options.get(name).and_then(Value::as_bool).unwrap_or(default);
-    let wanted = |candidate: &&IceCandidate| flag(&candidate.protocol, true);
-    // A preference only changes the order of what there is.
-    let preferred = |candidate: &IceCandidate| {
-        let family = (candidate.family == "ipv4" && flag("preferIPv4", false))
-            || (candidate.family == "ipv6" && flag("preferIPv6", false));
-        let protocol = (candidate.protocol == "udp" && flag("preferUdp", false))
-            || (candidate.protocol == "tcp" && flag("preferTcp", false));
-        10_000 * u32::from(family) + 5_000 * u32::from(protocol)
-    };
-    let candidate = |candidate: &IceCandidate| {
-        // RFC 8445 §5.1.2.1: the local preference is the second and third byte.
-        let local = (candidate.priority >> 8) & 0xffff;
-        let local = local.saturating_add(preferred(candidate)).min(0xffff);
-        IceCandidate { priority: (candidate.priority & 0xff00_00ff) | (local << 8), ..candidate.clone() }
-    };
-    let candidates: Vec<_> = made.candidates.iter().filter(wanted).map(candidate).collect();
-    json!({"iceParameters": made.ice, "iceCandidates": candidates, "dtlsParameters": made.dtls})
+fn describe(made: &WebRtcTransport) -> Value {
+    json!({"iceParameters": made.ice, "iceCandidates": made.candidates, "dtlsParameters": made.dtls})
 }

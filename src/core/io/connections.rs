@@ -1,11 +1,12 @@
-//! How many connections are open, in all and of one address.
+//! How many connections of one kind are open, in all and of one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// A count of open connections with its two bounds; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Connections(Arc<Shared>);
+pub struct Connections(Arc<Shared>);
 
 struct Shared {
     max: usize,
@@ -20,19 +21,20 @@ struct Open {
 }
 
 /// One open connection; dropping it frees its place.
-pub(super) struct Place {
+pub struct Place {
     shared: Arc<Shared>,
     address: IpAddr,
 }
 
 impl Connections {
-    pub(super) fn new(max: usize, max_per_address: usize) -> Self {
+    /// None open yet, of at most so many.
+    pub fn new(max: usize, max_per_address: usize) -> Self {
         Connections(Arc::new(Shared { max, max_per_address, open: Mutex::default() }))
     }
 
     /// A place for a connection from `remote`, if there is one left. Loopback counts in the total only:
     /// that is a reverse proxy, behind which everybody has one address.
-    pub(super) fn admit(&self, remote: IpAddr) -> Option<Place> {
+    pub fn admit(&self, remote: IpAddr) -> Option<Place> {
         let address = subscriber(remote);
         let mut open = self.0.lock();
         let same = open.by_address.get(&address).copied().unwrap_or(0);
