@@ -1,7 +1,7 @@
 //! What a WebSocket's URL means, before anything is said on it: the dialect, the room, the client's name, its
 //! token.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use serde::Deserialize;
 

@@ -19,4 +19,7 @@ pub mod io;
 pub mod session;
 pub mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::Config;

@@ -8,7 +8,7 @@
 //! | refusal | `{"response": true, "id", "ok": false, "errorCode", "errorReason"}` |
 //! | notification | `{"notification": true, "method", "data"}` |
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -166,6 +166,7 @@ impl Inside {
             other => {
                 if let Some(consumer) = self.consumers.get_mut(&id) {
                     consumer.stage = Stage::Announced;
+                    (consumer.paused, consumer.preferred) = (false, Profile::Default);
                 }
                 return link.respond(request, Err(other.err().unwrap_or_else(unexpected)));
             }
@@ -181,6 +182,7 @@ impl Inside {
             return link.respond(request, Err(Refusal::new(410, "the consumer was closed")));
         };
         consumer.stage = Stage::Enabled { transport, consumer: made.consumer };
+        consumer.effective = self.early.remove(&made.consumer);
         if consumer.paused != made_paused {
             let ask = match consumer.paused {
                 true => Ask::PauseConsumer(made.consumer),
@@ -197,6 +199,9 @@ impl Inside {
             "effectiveProfile": consumer.effective,
         });
         link.respond(request, Ok(data));
+        if !self.consumers.values().any(|known| matches!(known.stage, Stage::Enabling { .. })) {
+            self.early.clear();
+        }
     }
 
     pub(super) fn pause_consumer(
@@ -275,7 +280,13 @@ impl Inside {
 
     pub(super) fn effective_profile(&mut self, link: &mut Link, consumer: ConsumerId, profile: Profile) {
         let found = self.consumers.iter_mut().find(|(_, known)| known.id() == Some(consumer));
-        let Some((id, known)) = found else { return };
+        let Some((id, known)) = found else {
+            // The answer that says which consumer this is may come behind its first event.
+            if self.consumers.values().any(|known| matches!(known.stage, Stage::Enabling { .. })) {
+                self.early.insert(consumer, profile);
+            }
+            return;
+        };
         known.effective = Some(profile);
         let data = json!({"id": id, "peerName": known.peer, "profile": profile});
         notify(link, "consumerEffectiveProfileChanged", data);

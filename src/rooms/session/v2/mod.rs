@@ -33,8 +33,9 @@ use super::view::{Seen, View};
 use super::{Answered, Link as BaseLink, Protocol, RequestId, nothing};
 use crate::core::capabilities::ortc::{Capabilities, Rule};
 use crate::core::control::{PeerEvent, RoomEvent, WebRtcTransport};
-use crate::core::id::ConnId;
+use crate::core::id::{ConnId, ConsumerId};
 use crate::core::peer::CloseReason;
+use crate::core::profile::Profile;
 use crate::rooms::error::Refusal;
 use consumers::Consumer;
 use messages::Join;
@@ -94,6 +95,8 @@ struct Inside {
     transports: HashMap<u32, Transport>,
     producers: HashMap<u32, Producer>,
     consumers: HashMap<u32, Consumer>,
+    /// What flows already by consumers whose answer is still to come.
+    early: HashMap<ConsumerId, Profile>,
     stats: Stats,
 }
 
@@ -125,6 +128,7 @@ impl V2 {
             transports: HashMap::new(),
             producers: HashMap::new(),
             consumers: HashMap::new(),
+            early: HashMap::new(),
             stats: Stats::default(),
         }));
         link.ask(Ask::Join(entry), Then::Joined);
@@ -444,15 +448,14 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 /// What the application of a peer said of it, or would have, if the peer is at another door; under its
 /// present name for people.
 fn app_data(seen: &Seen) -> Value {
-    let name = seen.display_name();
-    match &seen.info.app_data {
-        Value::Null => json!({"displayName": name, "device": seen.device()}),
-        Value::Object(own) if own.contains_key("displayName") => {
+    match (&seen.info.app_data, &seen.info.display_name) {
+        (Value::Null, _) => json!({"displayName": seen.display_name(), "device": seen.device()}),
+        (Value::Object(own), Some(name)) if own.contains_key("displayName") => {
             let mut own = own.clone();
-            own.insert("displayName".to_owned(), name.into());
+            own.insert("displayName".to_owned(), name.as_str().into());
             Value::Object(own)
         }
-        own => own.clone(),
+        (own, _) => own.clone(),
     }
 }
 
