@@ -10,6 +10,7 @@ use super::{bind, tls};
 use crate::core::control::controller::{ControlConfig, Door};
 use crate::core::io::controllers::bind_unix;
 pub(super) use crate::core::io::controllers::{Listeners, serve};
+use crate::core::origins::Origins;
 use crate::http::{self, TlsFiles};
 
 /// Binds what is configured.
