@@ -19,7 +19,8 @@ const HASHES: [&digest::Algorithm; FINGERPRINT_ALGORITHMS.len()] =
     [&digest::SHA1_FOR_LEGACY_USE_ONLY, &digest::SHA224, &digest::SHA256, &digest::SHA384, &digest::SHA512];
 
 /// Curves our key may be on.
-const CURVES: [&EcdsaSigningAlgorithm; 2] = [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING];
+const CURVES: [&EcdsaSigningAlgorithm; 2] =
+    [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING];
 
 /// A certificate with its private key; it never prints the key.
 #[derive(Clone)]
