@@ -10,7 +10,8 @@ import { after, before, describe, test } from "node:test";
 
 import { Browser } from "./lib/browser.mjs";
 import { picture, sound } from "./lib/encoder.mjs";
-import { CODECS, NodeParty, PageParty, Seat, mediasoup, worker } from "./lib/mediasoup2.mjs";
+import { CODECS, Seat, mediasoup, sit, worker } from "./lib/mediasoup2.mjs";
+import { NodeParty, PageParty } from "./lib/parties2.mjs";
 import { COLUMNS, readCode } from "./lib/signs.js";
 import { freePorts, until } from "./lib/server.mjs";
 
@@ -49,8 +50,8 @@ describe("mediasoup 2.6.19 over our worker", { timeout: 300_000 }, () => {
     const first = await freePorts(200);
     server = mediasoup.Server({ numWorkers: 1, rtcIPv6: false, rtcMinPort: first, rtcMaxPort: first + 199 });
     room = server.Room(CODECS);
-    alice = await NodeParty.start(room, { hertz: 440, id: 1 });
-    bob = await NodeParty.start(room, { hertz: 660, id: 2 });
+    alice = await NodeParty.start(sit(room), { hertz: 440, id: 1 });
+    bob = await NodeParty.start(sit(room), { hertz: 660, id: 2 });
   });
   after(async () => {
     await alice?.stop();
@@ -158,7 +159,7 @@ describe("mediasoup 2.6.19 over our worker", { timeout: 300_000 }, () => {
   });
 
   test("a spy receives and is never announced", LIMIT, async (t) => {
-    const spy = await NodeParty.start(room);
+    const spy = await NodeParty.start(sit(room));
     t.after(() => spy.stop());
     const known = told(alice, "newPeer").length;
     assert.deepEqual((await spy.do("join", "spy", { spy: true })).peers, ["alice", "bob"]);
@@ -230,7 +231,7 @@ describe("mediasoup 2.6.19 over our worker", { timeout: 300_000 }, () => {
   });
 
   test("closing, kicking and leaving are told", LIMIT, async (t) => {
-    const carol = await NodeParty.start(room, { hertz: 880, id: 3 });
+    const carol = await NodeParty.start(sit(room), { hertz: 880, id: 3 });
     t.after(() => carol.stop());
     await carol.do("join", "carol");
     await carol.do("produce", "audio");
@@ -256,8 +257,8 @@ describe("Chromium in a room of mediasoup 2.6.19 over our worker", { timeout: 30
     server = mediasoup.Server({ numWorkers: 1, rtcIPv6: false, rtcMinPort: first, rtcMaxPort: first + 99 });
     room = server.Room(CODECS);
     browser = await Browser.start();
-    alice = await NodeParty.start(room, { hertz: 440, id: 1 });
-    page = await PageParty.start(browser, room, { hertz: 660, id: 2 });
+    alice = await NodeParty.start(sit(room), { hertz: 440, id: 1 });
+    page = await PageParty.start(browser, sit(room), { hertz: 660, id: 2 });
   });
   after(async () => {
     await alice?.stop();

@@ -1,0 +1,335 @@
+// mediasoup-client 2.4.12, unmodified, in rooms of the server: in Node, Chromium and Firefox, with protoo-client on the
+// server's own WebSocket; and with them an RTMP encoder, a WHIP publisher and a telephone.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { Browser } from "./lib/browser.mjs";
+import { Encoder } from "./lib/encoder.mjs";
+import { NodeParty, PageParty } from "./lib/parties2.mjs";
+import { Phone, hangUpAll } from "./lib/phone.mjs";
+import { Seat, roomUrl, sit } from "./lib/rooms2.mjs";
+import { Server, freePorts, until } from "./lib/server.mjs";
+
+const LIMIT = { timeout: 90_000 };
+
+/** What a party has seen of `key` so far. */
+const watched = async (party, key) => (await party.do("report")).watched[key];
+
+/** Resolves once `count` new pictures of source `id` came. */
+async function pictures(party, key, id, count = 10) {
+  const before = (await watched(party, key))?.frames.length ?? 0;
+  return until(`${count} pictures of ${key}`, async () => {
+    const frames = (await watched(party, key))?.frames.slice(before) ?? [];
+    return frames.filter((frame) => frame.id === id).length >= count && frames;
+  }, 30_000).catch(async (error) => {
+    const { events, watched: seen } = await party.do("report");
+    const { frames, ...rest } = seen[key] ?? {};
+    throw new Error(`${error.message}: ${frames?.length} frames ${JSON.stringify({ rest, events: events.slice(-10), errors: party.log })}`);
+  });
+}
+
+const tone = (party, key, hertz) =>
+  until(`${hertz} Hz of ${key}`, async () => {
+    const heard = (await watched(party, key))?.tone;
+    return heard && Math.abs(heard.hertz - hertz) <= 8 && heard.decibel > -50;
+  }, 30_000);
+
+/** Resolves with the first event of a party that begins so. */
+const event = (party, ...wanted) =>
+  until(`the event ${wanted}`, async () => {
+    const { events } = await party.do("report");
+    return events.find((found) => wanted.every((word, at) => found[at] === word));
+  });
+
+/** Resolves once no picture comes any more. */
+async function still(party, key) {
+  const count = async () => (await watched(party, key)).frames.length;
+  let last = -1;
+  await until(`${key} stands still`, async () => {
+    const [before, now] = [last, await count()];
+    last = now;
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    return before === now && now === (await count());
+  });
+}
+
+const told = (party, method) => party.seat.told.filter((notification) => notification.method === method);
+
+describe("mediasoup-client 2.4.12 in a room", { timeout: 600_000 }, () => {
+  let server, alice, bob;
+  before(async () => {
+    server = await Server.start({ set: { demo: false }, workers: 2 });
+    alice = await NodeParty.start(sit(roomUrl(server, "call", "alice")), { hertz: 440, id: 1 });
+    bob = await NodeParty.start(sit(roomUrl(server, "call", "bob")), { hertz: 660, id: 2 });
+  });
+  after(async () => {
+    await alice?.stop();
+    await bob?.stop();
+    await server?.stop();
+  });
+
+  test("two in Node see and hear each other, the picture sent first", LIMIT, async () => {
+    assert.deepEqual(await alice.do("join", "alice", { appData: { displayName: "Alice" } }), { peers: [], canSend: ["audio", "video"] });
+    await alice.do("produce", "video", {}, { source: "camera" });
+    await alice.do("produce", "audio");
+    assert.deepEqual(await bob.do("join", "bob"), { peers: ["alice"], canSend: ["audio", "video"] });
+    await bob.do("produce", "audio");
+    await bob.do("produce", "video");
+    await pictures(bob, "alice/video", 1, 20);
+    await pictures(alice, "bob/video", 2, 20);
+    await tone(bob, "alice/audio", 440);
+    await tone(alice, "bob/audio", 660);
+    assert.deepEqual((await event(bob, "consumer", "new", "alice/video"))[3], { source: "camera" });
+    const frames = (await watched(bob, "alice/video")).frames.map((frame) => frame.n);
+    assert.deepEqual(frames.filter((n, at) => at > 0 && n <= frames[at - 1]), [], "in order");
+    assert.deepEqual(told(alice, "newPeer").map(({ name, consumers }) => [name, consumers]), [["bob", []]]);
+  });
+
+  test("pausing and resuming, from either side", LIMIT, async () => {
+    await alice.do("act", ["producer", "video"], "pause");
+    await event(bob, "consumer", "pause", "alice/video");
+    await still(bob, "alice/video");
+    await alice.do("act", ["producer", "video"], "resume");
+    await event(bob, "consumer", "resume", "alice/video");
+    await pictures(bob, "alice/video", 1);
+    const pauses = told(bob, "consumerPaused").length;
+    await bob.do("act", ["consumer", "alice/video"], "pause");
+    await still(bob, "alice/video");
+    await bob.do("act", ["consumer", "alice/video"], "resume");
+    await pictures(bob, "alice/video", 1);
+    assert.equal(told(bob, "consumerPaused").length, pauses, "its own pause is not told back");
+    assert.deepEqual(told(alice, "producerPaused"), [], "nor to who sends");
+  });
+
+  test("statistics come while they are wanted", LIMIT, async () => {
+    const enable = (party, what, key) => party.do("act", [what, key], "enableStats", 1000);
+    await enable(bob, "consumer", "alice/video");
+    await enable(alice, "producer", "video");
+    await enable(bob, "receiving");
+    const stats = await until("statistics of all three", () => {
+      const last = [told(bob, "consumerStats"), told(alice, "producerStats"), told(bob, "transportStats")].map((all) => all.at(-1));
+      return last.every(Boolean) && last;
+    });
+    const [consumer, producer, transport] = stats.map(({ stats }) => stats);
+    const sent = consumer.find(({ type }) => type === "outbound-rtp");
+    assert.ok(sent.packetCount > 0, JSON.stringify(consumer));
+    assert.ok(producer[0].type === "inbound-rtp" && producer[0].packetCount > 0, JSON.stringify(producer));
+    assert.ok(transport[0].type === "transport" && transport[0].bytesSent > 0, JSON.stringify(transport));
+    assert.equal(stats[0].peerName, "alice");
+    await bob.do("act", ["consumer", "alice/video"], "disableStats");
+    await bob.do("act", ["receiving"], "disableStats");
+    await alice.do("act", ["producer", "video"], "disableStats");
+  });
+
+  test("ICE restarts on both transports and media goes on", LIMIT, async () => {
+    await bob.do("act", ["room"], "restartIce");
+    await pictures(bob, "alice/video", 1, 20);
+    await pictures(alice, "bob/video", 2, 20);
+  });
+
+  test("a spy receives and is never announced", LIMIT, async (t) => {
+    const spy = await NodeParty.start(sit(roomUrl(server, "call", "spy")));
+    t.after(() => spy.stop());
+    const known = told(alice, "newPeer").length;
+    assert.deepEqual((await spy.do("join", "spy", { spy: true })).peers, ["alice", "bob"]);
+    await pictures(spy, "alice/video", 1);
+    await tone(spy, "bob/audio", 660);
+    await spy.do("act", ["room"], "leave");
+    const late = await NodeParty.start(sit(roomUrl(server, "call", "late")));
+    t.after(() => late.stop());
+    assert.deepEqual((await late.do("join", "late")).peers, ["alice", "bob"], "who comes later sees no spy");
+    await event(alice, "peer", "join", "late");
+    await late.do("act", ["room"], "leave");
+    await event(alice, "peer", "close", "late");
+    assert.deepEqual(told(alice, "newPeer").slice(known).map(({ name }) => name), ["late"]);
+  });
+
+  test("without a key one may watch, not send; with a wrong one not even that", LIMIT, async (t) => {
+    const guest = await NodeParty.start(sit(roomUrl(server, "call", "guest", null)));
+    t.after(() => guest.stop());
+    await guest.do("join", "guest");
+    await pictures(guest, "alice/video", 1);
+    await assert.rejects(guest.do("produce", "audio"), /may watch, not send/);
+    await assert.rejects(Seat.open(roomUrl(server, "call", "thief", "no such key")), /refused/);
+  });
+
+  test("a name that is taken is refused, and a connection of that name takes over", LIMIT, async (t) => {
+    const first = await NodeParty.start(sit(roomUrl(server, "names", "carol")), { hertz: 880, id: 3 });
+    t.after(() => first.stop());
+    await first.do("join", "carol");
+    const thief = await NodeParty.start(sit(roomUrl(server, "names", "someone-else")));
+    t.after(() => thief.stop());
+    await assert.rejects(thief.do("join", "carol"), /name/);
+    const again = await NodeParty.start(sit(roomUrl(server, "names", "carol")));
+    t.after(() => again.stop());
+    await event(first, "room", "close", "remote");
+    await first.seat.closed;
+    assert.deepEqual((await again.do("join", "carol")).peers, [], "its former self is out by then");
+  });
+
+  test("closing, leaving and joining again are told", LIMIT, async (t) => {
+    const carol = await NodeParty.start(sit(roomUrl(server, "call", "carol")), { hertz: 880, id: 3 });
+    t.after(() => carol.stop());
+    await carol.do("join", "carol");
+    await carol.do("produce", "audio");
+    await tone(bob, "carol/audio", 880);
+    await carol.do("act", ["producer", "audio"], "close");
+    await event(bob, "consumer", "close", "carol/audio");
+    await carol.do("act", ["room"], "leave");
+    await event(bob, "peer", "close", "carol");
+    await carol.do("join", "carol");
+    await carol.do("produce", "audio");
+    await until("carol is there again", () => told(bob, "newPeer").filter(({ name }) => name === "carol").length === 2);
+    await tone(bob, "carol/audio", 880);
+    carol.seat.peer.close();
+    await until("bob hears that she is gone", () => told(bob, "peerClosed").filter(({ name }) => name === "carol").length === 2);
+  });
+
+  test("names for people change, and everybody is told", LIMIT, async () => {
+    await alice.seat.peer.send("change-display-name", { displayName: "Alice in Wonderland" });
+    const [, change] = await until("the change", () => bob.seat.heard.find(([method]) => method === "display-name-changed"));
+    assert.deepEqual(change, { peerName: "alice", displayName: "Alice in Wonderland", oldDisplayName: "Alice" });
+  });
+
+  test("nonsense is answered, and changes nothing for others", LIMIT, async () => {
+    const seat = await Seat.open(roomUrl(server, "call", "nonsense"));
+    await assert.rejects(seat.peer.send("no-such-thing", {}), /unknown request method|join a room first/);
+    await assert.rejects(seat.request({ method: "createTransport", id: 1, direction: "send" }), /join a room first/);
+    await assert.rejects(seat.request({ method: "join", peerName: "", rtpCapabilities: {} }), /peerName/);
+    seat.peer.close();
+    await pictures(bob, "alice/video", 1);
+  });
+});
+
+describe("other doors, seen by mediasoup-client 2.4.12", { timeout: 600_000 }, () => {
+  let server, browser, page;
+  before(async () => {
+    browser = await Browser.start();
+    const sip = await freePorts(3);
+    const legs = 45000 + Math.floor(Math.random() * 90) * 200;
+    server = await Server.start({
+      set: {
+        demo: false,
+        "http.origins": `["http://127.0.0.1:${browser.web.address().port}"]`,
+        "webrtc.announce_loopback": true,
+        "sip.udp": `127.0.0.1:${sip}`,
+        "sip.tcp": `127.0.0.1:${sip}`,
+        "sip.trunks": JSON.stringify([{ name: "local", peers: ["127.0.0.1"] }]),
+        "sip.dispatch": JSON.stringify([{ name: "rooms", number: "room-*", room: "{1}" }]),
+        "legs.port_min": legs,
+        "legs.port_max": legs + 199,
+      },
+      workers: 2,
+    });
+    server.sip = sip;
+    page = await PageParty.start(browser, roomUrl(server, "doors", "page"), { hertz: 660, id: 2 });
+    await page.do("join", "page");
+  });
+  after(async () => {
+    hangUpAll();
+    await page?.stop();
+    await browser?.stop();
+    await server?.stop();
+  });
+
+  test("Chromium and Node see and hear each other, sound sent first and picture sent first", LIMIT, async (t) => {
+    await page.do("produce", "audio");
+    await page.do("produce", "video");
+    const alice = await NodeParty.start(sit(roomUrl(server, "doors", "alice")), { hertz: 440, id: 1 });
+    t.after(() => alice.stop());
+    await alice.do("join", "alice");
+    await alice.do("produce", "audio");
+    await alice.do("produce", "video");
+    await pictures(page, "alice/video", 1, 20);
+    await tone(page, "alice/audio", 440);
+    await pictures(alice, "page/video", 2, 20);
+    await tone(alice, "page/audio", 660);
+    const second = await PageParty.start(browser, roomUrl(server, "doors", "second"), { hertz: 880, id: 3 });
+    t.after(() => second.stop());
+    await second.do("join", "second");
+    await second.do("produce", "video");
+    await second.do("produce", "audio");
+    await pictures(alice, "second/video", 3, 20);
+    await tone(alice, "second/audio", 880);
+    await pictures(second, "page/video", 2);
+  });
+
+  test("a page of another site is refused", LIMIT, async (t) => {
+    const stranger = await browser.puppet.newPage();
+    t.after(() => stranger.close());
+    await stranger.goto("data:text/html,");
+    const opened = await stranger.evaluate((url) => new Promise((resolve) => {
+      const socket = new WebSocket(url, "protoo");
+      socket.onopen = () => resolve(true);
+      socket.onerror = () => resolve(false);
+    }), roomUrl(server, "doors", "stranger"));
+    assert.equal(opened, false);
+  });
+
+  test("an RTMP encoder with B-frames and AAC is a peer, and its media decodes", LIMIT, async (t) => {
+    const encoder = Encoder.rtmp(server.rtmpUrl("doors"), { id: 6 });
+    t.after(() => encoder.stop());
+    await event(page, "peer", "join", "live");
+    await pictures(page, "live/video", 6, 30);
+    await tone(page, "live/audio", 440);
+    const frames = (await watched(page, "live/video")).frames.map((frame) => frame.n);
+    assert.deepEqual(frames.filter((n, at) => at > 0 && n < frames[at - 1]), [], "in order");
+    await encoder.stop();
+    await event(page, "peer", "close", "live");
+  });
+
+  test("a WHIP publisher is a peer, and its media decodes", LIMIT, async (t) => {
+    const encoder = Encoder.whip(server.url("doors/whip?name=camera"), server.key, { id: 7 });
+    t.after(() => encoder.stop());
+    await event(page, "peer", "join", "camera");
+    await pictures(page, "camera/video", 7, 30);
+    await tone(page, "camera/audio", 440);
+  });
+
+  test("a telephone is a peer, and both hear each other", LIMIT, async () => {
+    const known = (await page.do("report")).events.filter(([what, how]) => what === "peer" && how === "join").length;
+    const phone = await Phone.start({ user: "caller", hz: 1000 });
+    assert.ok(await phone.call(`sip:room-doors@127.0.0.1:${server.sip}`), "answered");
+    const [, , name] = await until("the phone is a peer", async () => {
+      const joins = (await page.do("report")).events.filter(([what, how]) => what === "peer" && how === "join");
+      return joins[known];
+    });
+    await tone(page, `${name}/audio`, 1000);
+    // A telephone takes G.711, so what a browser says is in its mix.
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    const [heard] = await phone.stop(660);
+    assert.ok(heard > 0.8, `the phone heard 660 Hz ${heard}`);
+    await event(page, "peer", "close", name);
+  });
+});
+
+describe("Firefox with mediasoup-client 2.4.12", { timeout: 600_000 }, () => {
+  let server, browser, fox, alice;
+  before(async () => {
+    browser = await Browser.start("firefox");
+    const origins = `["http://127.0.0.1:${browser.web.address().port}"]`;
+    server = await Server.start({ set: { demo: false, "http.origins": origins, "room_clients.v2_header_extensions": "full" } });
+    alice = await NodeParty.start(sit(roomUrl(server, "fox", "alice")), { hertz: 440, id: 1 });
+    fox = await PageParty.start(browser, roomUrl(server, "fox", "fox"), { hertz: 660, id: 2 });
+  });
+  after(async () => {
+    await alice?.stop();
+    await fox?.stop();
+    await browser?.stop();
+    await server?.stop();
+  });
+
+  test("it and Node see and hear each other, with every header extension and the picture first", LIMIT, async () => {
+    await alice.do("join", "alice");
+    await alice.do("produce", "audio");
+    await alice.do("produce", "video");
+    await fox.do("join", "fox");
+    await fox.do("produce", "video");
+    await fox.do("produce", "audio");
+    await pictures(fox, "alice/video", 1, 20);
+    await pictures(alice, "fox/video", 2, 20);
+    await tone(fox, "alice/audio", 440);
+    await tone(alice, "fox/audio", 1000);
+  });
+});
