@@ -16,7 +16,9 @@ use crate::rtmp::wire::amf0::{AmfLimits, Reader, write_all};
 use crate::rtmp::wire::chunk::{ChunkLimits, ChunkReader};
 use crate::rtmp::wire::{flv, kind};
 use crate::sip::wire::auth::Credentials;
+use crate::sip::wire::refusal::refusal_bytes;
 use crate::sip::wire::sdp::Description;
+use crate::sip::wire::via::Via;
 use crate::sip::wire::{self as sip, NameAddr, Uri, WireLimits, frame};
 use crate::webrtc::SdpLimits;
 use crate::webrtc::sdp::{Fragment, Offer, Policy, negotiate_play, negotiate_publish};
@@ -55,7 +57,19 @@ pub fn sip(data: &[u8]) {
     if let Ok(description) = Description::parse(data) {
         assert!(!description.media.is_empty());
     }
-    let Ok(message) = sip::Message::parse(data, &limits) else { return };
+    let message = match sip::Message::parse(data, &limits) {
+        Ok(message) => message,
+        Err(error) => {
+            let answer = refusal_bytes(data, &error, &limits, "tag");
+            assert!(answer.is_none_or(|answer| answer.starts_with(b"SIP/2.0 ")));
+            return;
+        }
+    };
+    for value in message.headers().all("Via") {
+        if let Ok(via) = Via::parse(value) {
+            assert_eq!(Via::parse(&via.to_string()), Ok(via));
+        }
+    }
     let again = sip::Message::parse(&message.to_bytes(), &limits);
     // The written form may pass a bound that the read one did not.
     if let Ok(again) = again {

@@ -30,6 +30,10 @@ pub struct SipConfig {
     pub ca: Option<PathBuf>,
     /// Serve SIP over WebSocket (RFC 7118) at `/sip` of the HTTP listener. Default true.
     pub websocket: bool,
+    /// Answers to UDP go to where the request came from, whether it asks for that (RFC 3581) or not: a phone behind NAT
+    /// that does not is reached all the same. False: as RFC 3261 says, for devices that send from one port and listen
+    /// on another. Default true.
+    pub symmetric_answers: bool,
     /// Address told to remote parties in Via and Contact: the public side of a NAT. Default: the one
     /// that leads to them.
     pub announced_address: Option<IpAddr>,
@@ -71,6 +75,7 @@ impl Default for SipConfig {
             client_ca: None,
             ca: None,
             websocket: true,
+            symmetric_answers: true,
             announced_address: None,
             realm: "viaduct".into(),
             digest: vec![Algorithm::Md5],
@@ -361,6 +366,8 @@ pub struct SipLimits {
     pub max_connections_per_address: usize,
     /// Seconds a stream connection may be silent. Default 1800.
     pub idle_s: u64,
+    /// Seconds that a message may take to arrive whole on a stream. Default 30.
+    pub partial_s: u64,
     /// Requests that open something, of one unknown address (IPv6: one /64), in a second. Default 20.
     pub requests_per_second: u32,
     /// The same of a trunk's address. Default 1000.
@@ -391,6 +398,7 @@ impl Default for SipLimits {
             max_connections: 4096,
             max_connections_per_address: 64,
             idle_s: 1800,
+            partial_s: 30,
             requests_per_second: 20,
             trunk_requests_per_second: 1000,
             ban_failures: 20,

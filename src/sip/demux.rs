@@ -28,6 +28,7 @@ use crate::sip::session::{
 use crate::sip::session::{random, token};
 use crate::sip::wire::{Method, NameAddr, Request, Response};
 
+pub use door::without_transaction;
 pub use orders::Order;
 
 /// Whose a transaction of ours is.
@@ -342,6 +343,12 @@ impl Switchboard {
                 self.register_noted(at, next);
             }
             Some(Owner::Options(at)) if response.status >= 200 => self.is_alive(at, response.status != 408),
+            // Once more, or of another branch of a fork.
+            None if (200..300).contains(&response.status)
+                && response.headers.cseq().is_some_and(|(_, method)| method == Method::Invite) =>
+            {
+                self.late(now, source, &response);
+            }
             _ => {}
         }
     }

@@ -25,6 +25,8 @@ pub(super) fn objection(request: &Request) -> Option<Response> {
     match &uri {
         Err(_) => return Some(request.response(416, "", &tag)),
         Ok(uri) if !uri.is_sip() && uri.scheme != "tel" => return Some(request.response(416, "", &tag)),
+        // Headers belong into a message, never into its own URI (RFC 3261 §19.1.1).
+        Ok(uri) if uri.headers.is_some() => return Some(request.response(400, "headers in the URI", &tag)),
         Ok(_) => {}
     }
     if request.headers.get("Max-Forwards").is_some_and(|text| text.trim().parse() == Ok(0u32))
@@ -38,6 +40,11 @@ pub(super) fn objection(request: &Request) -> Option<Response> {
     if !matches!((from, to), (Some(Ok(_)), Some(Ok(_)))) {
         return Some(request.response(400, "From or To cannot be read", &tag));
     }
+    if request.method == Method::Invite && !takes_sdp(request) {
+        let mut response = request.response(406, "", &tag);
+        response.headers.push("Warning", warning(399, "Accept leaves out application/sdp"));
+        return Some(response);
+    }
     let unknown: Vec<&str> = request
         .headers
         .all("Require")
@@ -49,6 +56,28 @@ pub(super) fn objection(request: &Request) -> Option<Response> {
         return Some(response);
     }
     None
+}
+
+/// Whether the sender can be answered with a session description.
+fn takes_sdp(request: &Request) -> bool {
+    let mut kinds =
+        request.headers.all("Accept").map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let takes =
+        |kind: &str| ["application/sdp", "application/*", "*/*"].iter().any(|k| k.eq_ignore_ascii_case(kind));
+    request.headers.get("Accept").is_none() || kinds.any(takes)
+}
+
+/// The answer to a request of which no transaction can be made: of a method or in a form that nobody here knows.
+pub fn without_transaction(request: &Request) -> Option<Response> {
+    if request.method == Method::Ack {
+        return None;
+    }
+    let mut response = match request.method {
+        Method::Other(_) => request.response(405, "", &token()),
+        _ => request.response(400, "", &token()),
+    };
+    response.headers.push("Allow", Method::ALLOW);
+    Some(response)
 }
 
 impl Switchboard {

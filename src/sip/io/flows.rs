@@ -8,7 +8,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rsipstack::transport::channel::ChannelConnection;
 use rsipstack::transport::udp::UdpConnection;
@@ -16,28 +16,48 @@ use rsipstack::transport::{SipConnection, TransportEvent};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tracing::{debug, trace};
 
 use crate::core::id::Pii;
 use crate::sip::config::{SipLimits, Transport};
+use crate::sip::error::WireError;
 use crate::sip::io::stack::sip_addr;
-use crate::sip::session::{Destination, FlowId, Source};
-use crate::sip::wire::WireLimits;
+use crate::sip::session::{Destination, FlowId, Source, token};
 use crate::sip::wire::frame::{Frame, next};
+use crate::sip::wire::refusal::refusal_bytes;
+use crate::sip::wire::{Message, WireLimits};
 
 /// How long a connection may take to be made, and to take what is sent to it.
 const CONNECT: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(10);
 /// Messages that may wait for a connection.
 const MAX_WAITING: usize = 1024;
+/// Bytes beside messages that may wait for one: pongs, answers to what was not understood.
+const RAW: usize = 4;
+
+/// Bytes that go out beside the crate: a pong, an answer to what it could not read.
+pub(super) enum Raw {
+    /// These.
+    Bytes(Vec<u8>),
+    /// These, and then the connection is closed.
+    Last(Vec<u8>),
+}
+
+/// Where they go.
+#[derive(Clone)]
+pub(super) enum RawWay {
+    Datagrams(Arc<Both>),
+    Stream(mpsc::Sender<Raw>),
+}
 
 /// How a message goes to somebody.
 #[derive(Clone)]
 pub(super) struct Way {
     pub connection: SipConnection,
+    pub raw: RawWay,
     pub remote: SocketAddr,
     pub local: SocketAddr,
     pub transport: Transport,
@@ -67,6 +87,14 @@ pub(super) struct Flows {
     wire: WireLimits,
     table: Mutex<Table>,
     last: AtomicU64,
+}
+
+/// A connection that was entered into the table, and what is to be written to it.
+struct Registered {
+    way: Way,
+    flow: FlowId,
+    outgoing: mpsc::UnboundedReceiver<TransportEvent>,
+    raw: mpsc::Receiver<Raw>,
 }
 
 #[derive(Default)]
@@ -117,8 +145,21 @@ impl crate::sip::session::Addresses for Announced {
     }
 }
 
+impl Way {
+    /// Sends bytes as they are, if there is room for them.
+    pub async fn send_raw(&self, bytes: Vec<u8>) {
+        match &self.raw {
+            RawWay::Datagrams(socket) => {
+                let _ =
+                    rsipstack::platform::net::UdpSocket::send_to(socket.as_ref(), &bytes, self.remote).await;
+            }
+            RawWay::Stream(queue) => drop(queue.try_send(Raw::Bytes(bytes))),
+        }
+    }
+}
+
 /// A UDP socket that may be one of IPv6 for both families.
-struct Both(Arc<UdpSocket>, bool);
+pub(super) struct Both(Arc<UdpSocket>, bool);
 
 #[async_trait::async_trait]
 impl rsipstack::platform::net::UdpSocket for Both {
@@ -157,10 +198,11 @@ impl Flows {
                 let (socket, local) = (Arc::new(socket), announced.ports.get(&Transport::Udp).copied());
                 let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5060)));
                 let both = Arc::new(Both(socket.clone(), local.is_ipv6()));
+                let raw = RawWay::Datagrams(both.clone());
                 let connection = UdpConnection::from_socket(both, None, None).await;
                 let connection = SipConnection::Udp(connection.map_err(std::io::Error::other)?);
                 read = Some(socket);
-                Some(Way { connection, remote: local, local, transport: Transport::Udp, flow: None })
+                Some(Way { connection, raw, remote: local, local, transport: Transport::Udp, flow: None })
             }
         };
         let flows = Arc::new(Flows {
@@ -244,21 +286,23 @@ impl Flows {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let (way, flow, mut outgoing) = self.register(remote, transport)?;
+        let Registered { way, flow, mut outgoing, mut raw } = self.register(remote, transport)?;
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let (pongs, mut pong) = mpsc::channel::<()>(4);
         let write = async move {
             loop {
-                let bytes = tokio::select! {
+                let (bytes, last) = tokio::select! {
                     event = outgoing.recv() => match event {
-                        Some(TransportEvent::Incoming(message, _, _)) => message.to_bytes(),
+                        Some(TransportEvent::Incoming(message, _, _)) => (message.to_bytes(), false),
                         Some(_) => continue,
                         None => break,
                     },
-                    Some(()) = pong.recv() => b"\r\n".to_vec(),
+                    Some(raw) = raw.recv() => match raw {
+                        Raw::Bytes(bytes) => (bytes, false),
+                        Raw::Last(bytes) => (bytes, true),
+                    },
                 };
                 let late = outgoing.len() > MAX_WAITING;
-                if late || !matches!(timeout(WRITE, writer.write_all(&bytes)).await, Ok(Ok(()))) {
+                if late || !matches!(timeout(WRITE, writer.write_all(&bytes)).await, Ok(Ok(()))) || last {
                     break;
                 }
             }
@@ -269,10 +313,20 @@ impl Flows {
             let mut held = Vec::new();
             let mut chunk = vec![0; 4096];
             let idle = Duration::from_secs(flows.limits.idle_s.max(1));
-            while let Ok(Ok(count @ 1..)) = timeout(idle, reader.read(&mut chunk)).await {
+            let partial = Duration::from_secs(flows.limits.partial_s.max(1));
+            let mut deadline = Instant::now() + idle;
+            while let Ok(Ok(count @ 1..)) = timeout_at(deadline.into(), reader.read(&mut chunk)).await {
+                let begun = !held.is_empty();
                 held.extend_from_slice(&chunk[..count]);
-                if !flows.cut(&mut held, &read_way, &pongs).await {
+                let before = held.len();
+                if !flows.cut(&mut held, &read_way).await {
                     break;
+                }
+                // A message that was begun is to be ended soon, however it trickles in.
+                match held.len() {
+                    0 => deadline = Instant::now() + idle,
+                    left if left < before || !begun => deadline = Instant::now() + partial,
+                    _ => {}
                 }
             }
         };
@@ -281,18 +335,24 @@ impl Flows {
     }
 
     /// Hands on every whole message; `false` when the connection is of no use any more.
-    async fn cut(&self, held: &mut Vec<u8>, way: &Way, pongs: &mpsc::Sender<()>) -> bool {
+    async fn cut(&self, held: &mut Vec<u8>, way: &Way) -> bool {
         loop {
             match next(held, &self.wire) {
                 Frame::More => return true,
                 Frame::Bad => {
                     debug!(transport = way.transport.via(), "closes a connection: no SIP, or too much of it");
+                    if let (RawWay::Stream(queue), Some(answer)) = (&way.raw, self.last_word(held))
+                        && queue.try_send(Raw::Last(answer)).is_ok()
+                    {
+                        // The writer closes it behind that.
+                        std::future::pending::<()>().await;
+                    }
                     return false;
                 }
                 Frame::Skip(count) => drop(held.drain(..count)),
                 Frame::Ping(count) => {
                     held.drain(..count);
-                    let _ = pongs.try_send(());
+                    way.send_raw(b"\r\n".to_vec()).await;
                 }
                 Frame::Message(count) => {
                     let data: Vec<u8> = held.drain(..count).collect();
@@ -304,17 +364,22 @@ impl Flows {
         }
     }
 
+    /// What to say to a request whose end cannot be told, or which is too long.
+    fn last_word(&self, held: &[u8]) -> Option<Vec<u8>> {
+        let error = match Message::parse(held, &self.wire) {
+            Err(WireError::Short) | Ok(_) => WireError::TooLarge("message"),
+            Err(error) => error,
+        };
+        refusal_bytes(held, &error, &self.wire, &token())
+    }
+
     async fn hand_on(&self, data: Vec<u8>, way: &Way) -> bool {
         let source = Source { addr: way.remote, transport: way.transport, flow: way.flow };
         self.arrivals.send(Arrival::Packet(Box::new(Packet { data, source, way: way.clone() }))).await.is_ok()
     }
 
     /// Enters a connection into the table, within its bounds.
-    fn register(
-        &self,
-        remote: SocketAddr,
-        transport: Transport,
-    ) -> std::io::Result<(Way, FlowId, mpsc::UnboundedReceiver<TransportEvent>)> {
+    fn register(&self, remote: SocketAddr, transport: Transport) -> std::io::Result<Registered> {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let local = self.announced.toward(Some(remote.ip()), transport);
         let flow = FlowId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
@@ -324,7 +389,8 @@ impl Flows {
         let made = ChannelConnection::create_connection(nothing, sender, sip_addr(remote, transport), None);
         let connection = poll_once(made).ok_or_else(|| std::io::Error::other("no connection"))?;
         let connection = SipConnection::Channel(connection.map_err(std::io::Error::other)?);
-        let way = Way { connection, remote, local, transport, flow: Some(flow) };
+        let (queue, raw) = mpsc::channel(RAW);
+        let way = Way { connection, raw: RawWay::Stream(queue), remote, local, transport, flow: Some(flow) };
         let mut table = self.table();
         let here = table.per_address.entry(remote.ip()).or_default();
         if *here >= self.limits.max_connections_per_address {
@@ -337,7 +403,7 @@ impl Flows {
         }
         table.ways.insert(flow, way.clone());
         table.by_remote.insert((transport, remote), flow);
-        Ok((way, flow, outgoing))
+        Ok(Registered { way, flow, outgoing, raw })
     }
 
     fn run(
@@ -404,12 +470,21 @@ impl Flows {
         to: mpsc::Sender<Vec<u8>>,
     ) {
         let transport = if secure { Transport::Wss } else { Transport::Ws };
-        let Ok((way, flow, mut outgoing)) = self.register(remote, transport) else { return };
+        let Ok(Registered { way, flow, mut outgoing, mut raw }) = self.register(remote, transport) else {
+            return;
+        };
         let write = async move {
-            while let Some(event) = outgoing.recv().await {
-                let TransportEvent::Incoming(message, _, _) = event else { continue };
+            loop {
+                let bytes = tokio::select! {
+                    event = outgoing.recv() => match event {
+                        Some(TransportEvent::Incoming(message, _, _)) => message.to_bytes(),
+                        Some(_) => continue,
+                        None => break,
+                    },
+                    Some(Raw::Bytes(bytes) | Raw::Last(bytes)) = raw.recv() => bytes,
+                };
                 let late = outgoing.len() > MAX_WAITING;
-                if late || !matches!(timeout(WRITE, to.send(message.to_bytes())).await, Ok(Ok(()))) {
+                if late || !matches!(timeout(WRITE, to.send(bytes)).await, Ok(Ok(()))) {
                     break;
                 }
             }

@@ -23,12 +23,14 @@ use crate::core::id::Pii;
 use crate::core::room::RoomName;
 use crate::sip::config::{SipConfig, Transport};
 use crate::sip::demux::{self, Switchboard};
-use crate::sip::error::SipError;
+use crate::sip::error::{SipError, WireError};
 use crate::sip::session::guard::{Admission, Guard};
 use crate::sip::session::media::MediaEvent;
 use crate::sip::session::registrar::Registrar;
-use crate::sip::session::{Action, Incoming, SessionId, TxFailure};
-use crate::sip::wire::{Message, Method, WireLimits};
+use crate::sip::session::{Action, Incoming, SessionId, Source, TxFailure, token};
+use crate::sip::wire::refusal::refusal_bytes;
+use crate::sip::wire::via::Via;
+use crate::sip::wire::{Message, Method, Request, WireLimits};
 pub use ws::router as websocket;
 
 use flows::{Announced, Arrival, Flows, Packet, wire_limits};
@@ -268,10 +270,20 @@ impl Door {
             media: Media::new((rooms, authority), reserved, tell.clone()),
             guard: Guard::new(&config.limits),
             limits,
+            symmetric: config.symmetric_answers,
             tell,
         };
         tokio::spawn(exchange.run(arrivals, events, taken));
         Ok(SipHandle { orders, reserved })
+    }
+}
+
+/// Notes in the first Via where a request came from.
+fn note_source(request: &mut Request, source: Source, symmetric: bool) {
+    let first = request.headers.all("Via").next().and_then(|text| Via::parse(text).ok());
+    if let Some(mut via) = first {
+        via.received_from(source.addr, symmetric || source.transport.is_reliable());
+        request.headers.set_first("Via", via.to_string());
     }
 }
 
@@ -283,6 +295,7 @@ struct Exchange {
     media: Media,
     guard: Guard,
     limits: WireLimits,
+    symmetric: bool,
     tell: mpsc::Sender<Event>,
 }
 
@@ -350,15 +363,11 @@ impl Exchange {
         if self.guard.is_banned(address, now) {
             return;
         }
-        let message = match Message::parse(&packet.data, &self.limits) {
+        let mut message = match Message::parse(&packet.data, &self.limits) {
             Ok(message) => message,
-            Err(error) => {
-                trace!(remote = %Pii(packet.source.addr), %error, "a message was not understood");
-                self.blame(address, "an unreadable message");
-                return;
-            }
+            Err(error) => return self.not_understood(&packet, &error, now).await,
         };
-        if let Message::Request(request) = &message {
+        if let Message::Request(request) = &mut message {
             let opens = !matches!(request.method, Method::Ack | Method::Cancel)
                 && request.headers.tag("To").is_none();
             if opens
@@ -367,8 +376,26 @@ impl Exchange {
             {
                 return;
             }
+            note_source(request, packet.source, self.symmetric);
         }
-        self.stack.receive(message, packet.source, &packet.way).await;
+        if let Err(request) = self.stack.receive(message, packet.source, &packet.way).await {
+            // No transaction can be made of it, so it is answered without one, each time it comes.
+            if let Some(response) = demux::without_transaction(&request) {
+                packet.way.send_raw(Message::Response(response).to_bytes()).await;
+            }
+        }
+    }
+
+    /// Tells an honest sender what is wrong, as long as it does not come too often.
+    async fn not_understood(&mut self, packet: &Packet, error: &WireError, now: Instant) {
+        let address = packet.source.addr.ip();
+        trace!(remote = %Pii(packet.source.addr), %error, "a message was not understood");
+        self.blame(address, "an unreadable message");
+        let admission = self.guard.admit(address, self.board.is_trunk(address), now);
+        let answer = refusal_bytes(&packet.data, error, &self.limits, &token());
+        if let (Admission::Yes, Some(answer)) = (admission, answer) {
+            packet.way.send_raw(answer).await;
+        }
     }
 
     fn blame(&mut self, address: IpAddr, what: &'static str) {

@@ -12,7 +12,7 @@ use rsipstack::transaction::endpoint::{EndpointInnerRef, EndpointOption};
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transaction::transaction::{TransactionEvent, TransactionEventSender};
 use rsipstack::transaction::{Endpoint, EndpointBuilder, Transaction, TransactionReceiver};
-use rsipstack::transport::{SipAddr, SipConnection};
+use rsipstack::transport::SipAddr;
 use rsipstack::{platform::CancellationToken, sip};
 use tokio::sync::mpsc;
 use tracing::{debug, trace};
@@ -22,7 +22,8 @@ use crate::sip::io::Event;
 use crate::sip::io::flows::Way;
 use crate::sip::session::{ClientTx, Incoming, ServerTx, Source, TxFailure, token};
 use crate::sip::wire::uri::bracketed;
-use crate::sip::wire::{Message, Method, Request, Response, WireLimits};
+use crate::sip::wire::via::Via;
+use crate::sip::wire::{Message, Method, NameAddr, Request, Response, WireLimits};
 
 /// What is known of an INVITE of ours, for its CANCEL.
 #[derive(Clone)]
@@ -93,43 +94,47 @@ impl Stack {
         self.inner().transactions.len() < self.most
     }
 
-    /// Takes a message that was read and let through.
-    pub async fn receive(&mut self, message: Message, source: Source, way: &Way) {
-        if let Message::Response(response) = &message
-            && (200..300).contains(&response.status)
-            && response.headers.cseq().is_some_and(|(_, method)| method == Method::Invite)
-            && !self.waits_for(&message)
-        {
-            let Message::Response(response) = message else { return };
+    /// Takes a message that was read and let through. `Err`: a request that the crate cannot make a transaction of.
+    pub async fn receive(&mut self, message: Message, source: Source, way: &Way) -> Result<(), Request> {
+        match message {
+            Message::Response(response) => self.receive_response(response, source, way).await,
+            Message::Request(request) => return self.receive_request(request, source, way).await,
+        }
+        Ok(())
+    }
+
+    async fn receive_response(&mut self, response: Response, source: Source, way: &Way) {
+        let answers_invite = response.headers.cseq().is_some_and(|(_, method)| method == Method::Invite);
+        let bytes = Message::Response(response.clone()).to_bytes();
+        let Ok(sip::SipMessage::Response(parsed)) = sip::SipMessage::try_from(bytes.as_slice()) else {
+            trace!("a response was dropped: not understood");
+            return;
+        };
+        let key = TransactionKey::from_response(&parsed, TransactionRole::Client);
+        let awaited = key.is_ok_and(|key| self.inner().transactions.get(&key).is_some());
+        if !awaited && answers_invite && (200..300).contains(&response.status) {
             self.tell(Incoming::Late { source, response }).await;
             return;
         }
-        let bytes = message.to_bytes();
-        let Ok(parsed) = sip::SipMessage::try_from(bytes.as_slice()) else {
-            trace!("a message was dropped: not understood");
-            return;
-        };
-        let Ok(parsed) = SipConnection::update_msg_received(parsed, source.addr, transport(source.transport))
-        else {
-            trace!("a message was dropped: its Via is not understood");
-            return;
-        };
         let from = sip_addr(source.addr, source.transport);
-        if let Err(error) = self.inner().on_received_message(parsed, way.connection.clone(), &from).await {
-            debug!(%error, "a message was dropped");
-        }
-        while let Ok(transaction) = self.incoming.try_recv() {
-            self.begin(transaction, source).await;
+        let received = self.inner().on_received_message(parsed.into(), way.connection.clone(), &from).await;
+        if let Err(error) = received {
+            debug!(%error, "a response was dropped");
         }
     }
 
-    fn waits_for(&self, message: &Message) -> bool {
-        let bytes = message.to_bytes();
-        let Ok(sip::SipMessage::Response(response)) = sip::SipMessage::try_from(bytes.as_slice()) else {
-            return true;
-        };
-        let key = TransactionKey::from_response(&response, TransactionRole::Client);
-        key.is_ok_and(|key| self.inner().transactions.get(&key).is_some())
+    async fn receive_request(&mut self, request: Request, source: Source, way: &Way) -> Result<(), Request> {
+        let Some(parsed) = readable(&request) else { return Err(request) };
+        let from = sip_addr(source.addr, source.transport);
+        let received = self.inner().on_received_message(parsed, way.connection.clone(), &from).await;
+        if let Err(error) = received {
+            debug!(%error, "a request was dropped");
+        }
+        // One request begins one transaction at most.
+        if let Ok(transaction) = self.incoming.try_recv() {
+            self.begin(transaction, request, source).await;
+        }
+        Ok(())
     }
 
     async fn tell(&self, incoming: Incoming) {
@@ -137,12 +142,7 @@ impl Stack {
     }
 
     /// A remote party opened a transaction.
-    async fn begin(&mut self, transaction: Transaction, source: Source) {
-        let bytes = transaction.original.to_bytes();
-        let Ok(Message::Request(request)) = Message::parse(&bytes, &self.generous()) else {
-            debug!("a request was dropped: the two readers differ");
-            return;
-        };
+    async fn begin(&mut self, transaction: Transaction, request: Request, source: Source) {
         self.last += 1;
         let tx = ServerTx(self.last);
         lock(&self.open).server.insert(tx, transaction.tu_sender.clone());
@@ -163,12 +163,16 @@ impl Stack {
     /// Answers a request.
     pub fn respond(&self, tx: ServerTx, response: &Response) {
         let bytes = Message::Response(response.clone()).to_bytes();
-        let Ok(sip::SipMessage::Response(response)) = sip::SipMessage::try_from(bytes.as_slice()) else {
+        let Ok(sip::SipMessage::Response(mut parsed)) = sip::SipMessage::try_from(bytes.as_slice()) else {
             debug!(status = response.status, "a response of ours is not understood by the stack");
             return;
         };
+        // Words of ours for people, which it would replace by the usual ones.
+        if parsed.status_code.text() != response.reason {
+            parsed.status_code = sip::StatusCode::Other(response.status, response.reason.clone());
+        }
         if let Some(sender) = lock(&self.open).server.get(&tx) {
-            let _ = sender.send(TransactionEvent::Respond(response));
+            let _ = sender.send(TransactionEvent::Respond(parsed));
         }
     }
 
@@ -257,6 +261,39 @@ impl Sender {
         let shared = (self.events.clone(), self.open.clone());
         tokio::spawn(ask(transaction, tx, way, shared, (self.limits, self.mark.clone())));
     }
+}
+
+/// A request as the crate reads it: as it came, or else with those headers written plainly that it looks at.
+fn readable(request: &Request) -> Option<sip::SipMessage> {
+    let read = |request: Request| {
+        let bytes = Message::Request(request).to_bytes();
+        let Ok(sip::SipMessage::Request(read)) = sip::SipMessage::try_from(bytes.as_slice()) else {
+            return None;
+        };
+        TransactionKey::from_request(&read, TransactionRole::Server).ok()?;
+        Some(read.into())
+    };
+    read(request.clone()).or_else(|| read(plain(request)?))
+}
+
+fn plain(request: &Request) -> Option<Request> {
+    let mut plain = request.clone();
+    let headers = &mut plain.headers;
+    for name in ["From", "To"] {
+        let mut party = NameAddr::parse(headers.get(name)?).ok()?;
+        // Names of people are nothing to it, and a party of RFC 2543 has no tag, without which it does nothing.
+        party.display.clear();
+        if name == "From" && party.param("tag").is_none() {
+            party = party.with_param("tag", "none");
+        }
+        headers.set(name, party.to_string());
+    }
+    let (number, method) = headers.cseq()?;
+    headers.set("CSeq", format!("{number} {method}"));
+    let vias: Option<Vec<String>> =
+        headers.all("Via").map(|via| Some(Via::parse(via).ok()?.to_string())).collect();
+    headers.set("Via", vias?.join(", "));
+    Some(plain)
 }
 
 /// Sends a message outside of any transaction: the ACK of a 2xx.

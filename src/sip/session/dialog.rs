@@ -2,6 +2,7 @@
 
 use crate::sip::config::Transport;
 use crate::sip::session::{Destination, Source};
+use crate::sip::wire::via::Via;
 use crate::sip::wire::{Headers, Method, NameAddr, Request, Response, Uri};
 
 /// What names a dialog: Call-ID, our tag, theirs.
@@ -44,7 +45,12 @@ impl Dialog {
     pub fn answering(invite: &Request, tag: &str, contact: Uri, source: Source) -> Option<Self> {
         let from = NameAddr::parse(invite.headers.get("From")?).ok()?;
         let to = NameAddr::parse(invite.headers.get("To")?).ok()?;
-        let target = NameAddr::parse(invite.headers.all("Contact").next()?).ok()?.uri().ok()?;
+        let target = match invite.headers.all("Contact").next() {
+            Some(contact) => NameAddr::parse(contact).ok()?.uri().ok()?,
+            // A party of RFC 2543 is called where it says that it comes from.
+            None if from.param("tag").is_none() => from.uri().ok()?,
+            None => return None,
+        };
         let id = DialogId {
             call_id: invite.headers.call_id().to_owned(),
             local: tag.to_owned(),
@@ -223,11 +229,8 @@ pub fn transport_of(uri: &Uri, usual: Transport) -> Transport {
 /// Whether the party's own idea of its address differs from ours: then what it says in Contact will not
 /// reach it, and where its messages come from will.
 fn behind_nat(headers: &Headers, target: &Uri, source: Source) -> bool {
-    let sent_by = headers.all("Via").next().and_then(|via| {
-        let (_, rest) = via.split_once(char::is_whitespace)?;
-        crate::sip::wire::uri::host_port(rest.split(';').next()?)
-    });
+    let sent_by = headers.all("Via").next().and_then(|via| Via::parse(via).ok());
     let single_hop = headers.all("Via").count() == 1;
-    let differs = sent_by.is_some_and(|(host, _)| host.parse() != Ok(source.addr.ip()));
+    let differs = sent_by.is_some_and(|via| via.host.parse() != Ok(source.addr.ip()));
     single_hop && differs && target.ip() != Some(source.addr.ip())
 }

@@ -40,6 +40,29 @@ fn what_has_no_one_meaning_is_refused() {
 }
 
 #[test]
+fn a_party_of_rfc_2543_and_one_that_takes_no_description_get_their_answers() {
+    let mut bench = Bench::new(OFFICE_ONLY);
+    let mut invite = Party::new(OFFICE, "room-x").invite();
+    invite.headers.remove("Contact");
+    let tx = bench.request(OFFICE, invite.clone());
+    assert_eq!(bench.status(tx), 400, "nobody to talk to");
+    invite.headers.set("From", "<sip:caller@192.0.2.10>");
+    invite.set_body("application/sdp", OFFER);
+    let tx = bench.request(OFFICE, invite.clone());
+    assert_eq!(bench.status(tx), 200);
+    invite.headers.set("Accept", "text/nobodyKnowsThis");
+    let tx = bench.request(OFFICE, invite.clone());
+    assert_eq!(bench.status(tx), 406);
+    invite.headers.remove("Accept");
+    invite.uri = "sip:room-x@h?Route=%3Csip:elsewhere%3E".into();
+    let tx = bench.request(OFFICE, invite.clone());
+    assert_eq!(bench.status(tx), 400);
+    invite.method = Method::Other("RE%47IST%45R".into());
+    let answer = crate::sip::demux::without_transaction(&invite).expect("an answer");
+    assert!(answer.status == 405 && answer.headers.get("Allow").is_some());
+}
+
+#[test]
 fn broken_bytes_do_no_harm() {
     let party = Party::new(OFFICE, "room-x");
     let mut invite = party.invite();

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::sip::error::WireError;
 use crate::sip::wire::value;
+use crate::sip::wire::via::Via;
 
 /// Bounds that hold before anything is made of a message.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +144,19 @@ impl Headers {
         self.0.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
     }
 
+    /// Puts one value in place of the first of a header, wherever it stands.
+    pub fn set_first(&mut self, name: &str, value: impl Into<String>) {
+        let Some(at) = self.0.iter().position(|(known, _)| known.eq_ignore_ascii_case(name)) else { return };
+        let rest: Vec<String> = match self.0.get(at) {
+            Some((_, line)) => value::split(line, ',').skip(1).map(str::to_owned).collect(),
+            None => Vec::new(),
+        };
+        let line = [value.into()].into_iter().chain(rest).collect::<Vec<_>>().join(", ");
+        if let Some(first) = self.0.get_mut(at) {
+            first.1 = line;
+        }
+    }
+
     /// Copies every line of that name from another message.
     pub fn copy(&mut self, name: &str, from: &Headers) {
         for line in from.lines(name) {
@@ -247,10 +261,10 @@ impl Message {
             }
         }
         let (_, method) = headers.cseq().ok_or(WireError::Missing("CSeq"))?;
-        match self {
-            Message::Request(request) if request.method != method => Err(WireError::Missing("CSeq")),
-            _ => Ok(()),
-        }
+        let Message::Request(request) = self else { return Ok(()) };
+        // The answer goes by it.
+        headers.all("Via").next().ok_or(WireError::Missing("Via")).and_then(Via::parse)?;
+        if request.method == method { Ok(()) } else { Err(WireError::Missing("CSeq")) }
     }
 
     /// The bytes to send.
@@ -342,7 +356,7 @@ pub fn head_length(data: &[u8]) -> Option<usize> {
     None
 }
 
-fn split_head(data: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_head(data: &[u8]) -> Option<(&[u8], &[u8])> {
     match head_length(data) {
         Some(length) => data.split_at_checked(length),
         // A datagram may end without its empty line.
@@ -351,7 +365,7 @@ fn split_head(data: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Lines with their continuations joined (RFC 3261 §7.3.1).
-fn unfold(head: &str, limits: &WireLimits) -> Result<Vec<String>, WireError> {
+pub(super) fn unfold(head: &str, limits: &WireLimits) -> Result<Vec<String>, WireError> {
     let mut lines: Vec<String> = Vec::new();
     for line in head.split('\n') {
         let line = line.trim_end_matches('\r');
@@ -377,7 +391,9 @@ fn headers(lines: impl Iterator<Item = String>) -> Result<Headers, WireError> {
         if name.is_empty() || !name.bytes().all(value::is_token) {
             return Err(WireError::Header);
         }
-        // A lone carriage return or a zero byte ends a line for some readers and not for others.
+        // A lone carriage return or a zero byte ends a line for some readers and not for others. An escaped one is
+        // legal in quotes, and nobody misses it.
+        let value = value.replace("\\\0", "");
         if value.contains(['\r', '\0']) {
             return Err(WireError::Header);
         }
@@ -411,7 +427,8 @@ fn start_line(line: &str, headers: Headers, body: Vec<u8>) -> Result<Message, Wi
     let (method, rest) = line.split_once(' ').ok_or(WireError::StartLine)?;
     let (uri, version) = rest.rsplit_once(' ').ok_or(WireError::StartLine)?;
     if !version.eq_ignore_ascii_case("SIP/2.0") {
-        return Err(WireError::Version);
+        let other = version.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("SIP/"));
+        return Err(if other { WireError::Version } else { WireError::StartLine });
     }
     if method.is_empty() || !method.bytes().all(value::is_token) {
         return Err(WireError::StartLine);
@@ -464,7 +481,7 @@ const NAMES: &[(&str, &str)] = &[
     ("y", "Identity"),
 ];
 
-fn long_name(name: &str) -> &str {
+pub(super) fn long_name(name: &str) -> &str {
     if name.len() == 1 {
         let found = NAMES.iter().find(|(short, _)| short.eq_ignore_ascii_case(name));
         return found.map_or(name, |(_, long)| long);
@@ -488,6 +505,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
         407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         415 => "Unsupported Media Type",

@@ -7,9 +7,11 @@ pub mod auth;
 pub mod frame;
 pub mod message;
 pub mod name;
+pub mod refusal;
 pub mod sdp;
 pub mod uri;
 pub mod value;
+pub mod via;
 
 pub use message::{Headers, Message, Method, Request, Response, WireLimits};
 pub use name::NameAddr;
