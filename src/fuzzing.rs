@@ -1,7 +1,6 @@
 //! What the fuzz targets run: one function a target, each taking any bytes and panicking where a reader breaks
 //! its promise. The targets under `fuzz/` only call these; a test replays their seeds through [`TARGETS`].
 
-mod dtls;
 mod leg;
 
 use crate::core::control::controller::wire::{Heard, Wire};
@@ -25,7 +24,6 @@ use crate::webrtc::sdp::{Fragment, Offer, Policy, negotiate_play, negotiate_publ
 use crate::webrtc::wire::hello::HelloReader;
 use crate::webrtc::wire::stun::{IntegrityKey, Message};
 
-pub use dtls::dtls;
 pub use leg::leg;
 
 /// A target's body.
@@ -36,7 +34,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("amf0", amf0),
     ("control", control),
     ("controller", controller),
-    ("dtls", dtls),
     ("hello", hello),
     ("leg", leg),
     ("rtcp", rtcp),

@@ -2,7 +2,7 @@
 
 import { $, ask, copyable, el, hostWith, isRoomName } from "./common.js";
 
-const DOORS = { whip: "WHIP", rtmp: "RTMP", clip: "Built-in picture", whep: "WHEP" };
+const DOORS = { whip: "WHIP", rtmp: "RTMP", clip: "Built-in picture", whep: "WHEP", sip: "Telephone", room: "Room page", roomv2: "Room client" };
 const REFRESH = 3000;
 const shown = new Map();
 let facts = {};
@@ -32,6 +32,7 @@ function card(name) {
       parts.detail,
       el("div", { class: "actions" },
         el("a", { class: "button watch", href: `/${name}`, "aria-label": `Watch ${name}` }, "Watch"),
+        el("a", { class: "button", href: `/${name}/join`, "aria-label": `Join ${name}` }, "Join"),
         el("a", { class: "button", href: `/${name}/publish`, "aria-label": `Publish to ${name}` }, "Publish"))));
   return parts;
 }
@@ -41,7 +42,7 @@ function fill(parts, room) {
   parts.badge.textContent = room.live ? "Live" : "Waiting";
   parts.badge.className = room.live ? "pill live" : "pill";
   parts.viewers.textContent = room.viewers ? `${room.viewers} watching` : "";
-  const who = room.publishers.map((publisher) => (publisher.name === "live" ? describe(publisher) : `${publisher.name} (${describe(publisher)})`));
+  const who = room.publishers.map((publisher) => (publisher.name === "live" ? describe(publisher) : `${publisher.display_name ?? publisher.name} (${describe(publisher)})`));
   parts.detail.textContent = who.join(", ") || "Nobody publishes";
 }
 

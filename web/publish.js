@@ -1,12 +1,11 @@
 // Publishes camera and microphone over WHIP.
 
 import { $, ask, el, roomOfPage, tokens } from "./common.js";
+import { QUALITY, available, capture, insecure, list, meter, whyNot } from "./devices.js";
 import { Backoff, Refused, Session, bitrate, measure, milliseconds } from "./rtc.js";
 
 const room = roomOfPage();
 const backoff = new Backoff(500, 5000);
-/** Lines of the picture: width, and the most bits a second to spend on it. */
-const QUALITY = { 1080: [1920, 4_500_000], 720: [1280, 2_500_000], 480: [854, 1_000_000] };
 
 /** Milliseconds without a report of the server after which it is asked whether it still knows us. */
 const SILENT = 6000;
@@ -17,7 +16,8 @@ let session = null;
 let wanted = false;
 let liveSince = null;
 let last = null;
-let meter = null;
+/** Ends the meter of the microphone. */
+let quiet = null;
 let wake = null;
 
 document.title = `Publish to ${room} – Viaduct`;
@@ -61,74 +61,12 @@ function buttons() {
   for (const id of ["quality", "name", "token", "reveal"]) $(id).disabled = wanted;
 }
 
-/** The camera is only for addresses that browsers call secure: says which one would be. */
-async function insecure() {
-  const facts = (await ask("/api/server")) ?? {};
-  const link = (address) => el("a", { href: address }, address);
-  const here = location.hostname.includes(":") && !location.hostname.startsWith("[") ? `[${location.hostname}]` : location.hostname;
-  const path = `/${room}/publish`;
-  const secure = facts.https_port ? link(`https://${here}:${facts.https_port}${path}`) : null;
-  const local = link(`http://localhost:${facts.http_port ?? location.port ?? 80}${path}`);
-  $("stage-text").textContent = "No camera at this address.";
-  $("allow").hidden = true;
-  if (secure) problem(el("b", {}, "Browsers give the camera only to secure addresses. "), "This one is not; this one is: ", secure);
-  else {
-    problem(el("b", {}, "Browsers give the camera only to secure addresses, "), `and ${location.origin} is not one. On the server’s own machine, open `, local,
-      ". From anywhere else the server must speak HTTPS: start it with ", el("code", {}, "--dev"), " or set ", el("code", {}, "http.tls"), `, then open https://${location.host}${path}`);
-  }
-}
-
 // ---- devices ----
-
-function constraints(camera, microphone) {
-  const [width] = QUALITY[$("quality").value];
-  const height = Number($("quality").value);
-  return {
-    video: camera === false ? false : {
-      ...(camera ? { deviceId: { exact: camera } } : { facingMode: "user" }),
-      width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 },
-    },
-    audio: microphone === false ? false : {
-      ...(microphone ? { deviceId: { exact: microphone } } : {}),
-      echoCancellation: true, noiseSuppression: true, autoGainControl: true,
-    },
-  };
-}
-
-/** Asks for both; where one is missing, for the other alone. */
-async function capture(camera, microphone) {
-  try {
-    return await navigator.mediaDevices.getUserMedia(constraints(camera, microphone));
-  } catch (error) {
-    if (error.name === "OverconstrainedError" && (camera || microphone)) return capture();
-    if (error.name !== "NotFoundError" || camera === false || microphone === false) throw error;
-  }
-  const devices = await navigator.mediaDevices.enumerateDevices();
-  const has = (kind) => devices.some((device) => device.kind === kind);
-  if (has("videoinput")) return capture(camera, false);
-  if (has("audioinput")) return capture(false, microphone);
-  throw new DOMException("", "NotFoundError");
-}
-
-function whyNot(error) {
-  switch (error.name) {
-    case "NotAllowedError":
-    case "SecurityError":
-      return "The browser was told not to let this page use the camera and the microphone. Click the icon beside the address, allow both, and press the button again.";
-    case "NotFoundError":
-      return "There is no camera and no microphone on this device. Plug one in and press the button again.";
-    case "NotReadableError":
-    case "AbortError":
-      return "The camera or the microphone is busy: another program holds it. Close that program and press the button again.";
-    default:
-      return `The camera could not be opened: ${error.message || error.name}.`;
-  }
-}
 
 async function start(camera, microphone) {
   let fresh;
   try {
-    fresh = await capture(camera, microphone);
+    fresh = await capture($("quality").value, camera, microphone);
   } catch (error) {
     problem(whyNot(error));
     $("stage-text").textContent = "No picture yet.";
@@ -154,46 +92,11 @@ async function start(camera, microphone) {
     }
   }
   for (const track of before?.getTracks() ?? []) track.stop();
-  await list();
-  listen();
+  await list($("camera"), $("microphone"), stream);
+  quiet?.();
+  const microphoneTrack = fresh.getAudioTracks()[0];
+  quiet = microphoneTrack ? meter(microphoneTrack, $("level")) : null;
   buttons();
-}
-
-async function list() {
-  const devices = await navigator.mediaDevices.enumerateDevices();
-  for (const [select, kind, track] of [
-    [$("camera"), "videoinput", stream?.getVideoTracks()[0]],
-    [$("microphone"), "audioinput", stream?.getAudioTracks()[0]],
-  ]) {
-    const found = devices.filter((device) => device.kind === kind && device.deviceId);
-    select.disabled = found.length === 0;
-    const current = track?.getSettings().deviceId;
-    select.replaceChildren(...(found.length ? found : [{ label: "None", deviceId: "" }]).map((device, place) =>
-      el("option", { value: device.deviceId, selected: device.deviceId === current }, device.label || `${kind === "videoinput" ? "Camera" : "Microphone"} ${place + 1}`)));
-  }
-}
-
-/** The level of the microphone. */
-function listen() {
-  meter?.close();
-  meter = null;
-  const track = stream.getAudioTracks()[0];
-  if (!track) return;
-  meter = new AudioContext();
-  const analyser = meter.createAnalyser();
-  analyser.fftSize = 512;
-  meter.createMediaStreamSource(new MediaStream([track])).connect(analyser);
-  const samples = new Float32Array(analyser.fftSize);
-  const mine = meter;
-  const draw = () => {
-    if (meter !== mine) return;
-    analyser.getFloatTimeDomainData(samples);
-    const power = samples.reduce((sum, value) => sum + value * value, 0) / samples.length;
-    const level = Math.max(0, Math.min(1, 1 + Math.log10(power + 1e-9) / 5));
-    $("level").style.transform = `scaleX(${level.toFixed(3)})`;
-    requestAnimationFrame(draw);
-  };
-  draw();
 }
 
 // ---- the session ----
@@ -343,10 +246,12 @@ addEventListener("beforeunload", (event) => { if (wanted) event.preventDefault()
 
 setInterval(tick, 1000);
 buttons();
-if (!window.isSecureContext || !navigator.mediaDevices?.getUserMedia) {
-  insecure();
+if (!available()) {
+  $("stage-text").textContent = "No camera at this address.";
+  $("allow").hidden = true;
+  problem(...(await insecure(`/${room}/publish`)));
 } else {
-  navigator.mediaDevices.addEventListener("devicechange", () => { if (stream) list(); });
+  navigator.mediaDevices.addEventListener("devicechange", () => { if (stream) list($("camera"), $("microphone"), stream); });
   // Somebody who has said yes before need not press a button.
   const states = await Promise.all(["camera", "microphone"].map((name) => navigator.permissions?.query({ name }).catch(() => null)));
   if (states.every((state) => state?.state === "granted")) start();

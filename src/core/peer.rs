@@ -116,6 +116,8 @@ pub struct Member {
     pub app_data: Value,
     /// Other members are not told of it, and it may not send.
     pub spy: bool,
+    /// Other members have been told of it, unless it is a spy.
+    pub announced: bool,
     /// Whether it may send media.
     pub publishes: bool,
     /// The publisher it wants instead of the room's program.
@@ -134,6 +136,13 @@ pub struct Member {
     pub muted: Muted,
     /// When its first track stood, counted over all publishers; the newest is the room's program.
     pub live_since: Option<u64>,
+}
+
+impl Member {
+    /// Whether other members are not told of it.
+    pub fn is_hidden(&self) -> bool {
+        self.spy || !self.announced
+    }
 }
 
 /// How a track is layered.

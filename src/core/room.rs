@@ -247,6 +247,8 @@ pub struct PublisherSummary {
     pub conn: ConnId,
     /// Its name within the room.
     pub name: String,
+    /// Its name for people.
+    pub display_name: Option<String>,
     /// By which door it came.
     pub kind: PeerKind,
     /// What it sends.

@@ -13,6 +13,7 @@ use crate::core::room::RoomName;
 const INDEX: &str = include_str!("../../web/index.html");
 const WATCH: &str = include_str!("../../web/watch.html");
 const PUBLISH: &str = include_str!("../../web/publish.html");
+const JOIN: &str = include_str!("../../web/join.html");
 const PROBLEM: &str = include_str!("../../web/problem.html");
 const ICON: &str = include_str!("../../web/icon.svg");
 
@@ -24,9 +25,12 @@ const STYLE: &str = "text/css; charset=utf-8";
 /// Everything below `/assets/`.
 const ASSETS: &[(&str, &str, &str)] = &[
     ("common.js", SCRIPT, include_str!("../../web/common.js")),
+    ("devices.js", SCRIPT, include_str!("../../web/devices.js")),
     ("home.js", SCRIPT, include_str!("../../web/home.js")),
     ("icon.svg", SVG, ICON),
+    ("join.js", SCRIPT, include_str!("../../web/join.js")),
     ("publish.js", SCRIPT, include_str!("../../web/publish.js")),
+    ("room.js", SCRIPT, include_str!("../../web/room.js")),
     ("rtc.js", SCRIPT, include_str!("../../web/rtc.js")),
     ("style.css", STYLE, include_str!("../../web/style.css")),
     ("watch.js", SCRIPT, include_str!("../../web/watch.js")),
@@ -56,6 +60,7 @@ pub(super) fn router() -> Router {
         .route("/{room}", get(watch))
         .route("/{room}/", get(slash))
         .route("/{room}/publish", get(publish))
+        .route("/{room}/join", get(join))
         .fallback(|| async { problem("Nothing here", "There is no page at this address.") })
 }
 
@@ -65,6 +70,10 @@ async fn watch(Path(room): Path<String>, headers: HeaderMap) -> Response {
 
 async fn publish(Path(room): Path<String>, headers: HeaderMap) -> Response {
     refusal(&room).unwrap_or_else(|| page(&headers, PUBLISH, UNFRAMED))
+}
+
+async fn join(Path(room): Path<String>, headers: HeaderMap) -> Response {
+    refusal(&room).unwrap_or_else(|| page(&headers, JOIN, UNFRAMED))
 }
 
 async fn slash(Path(room): Path<String>) -> Response {
@@ -136,7 +145,10 @@ fn dress(headers: &mut HeaderMap, kind: &'static str, policy: &'static str) {
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("permissions-policy"), "camera=(self), microphone=(self), geolocation=()"),
+        (
+            HeaderName::from_static("permissions-policy"),
+            "camera=(self), microphone=(self), display-capture=(self), speaker-selection=(self), geolocation=()",
+        ),
     ];
     for (name, value) in lines {
         headers.insert(name, HeaderValue::from_static(value));

@@ -8,6 +8,7 @@
 //! | which dialect, room, name and token a URL means | `demux` |
 //! | what both dialects have in common: open requests, limits, what is asked of the room | `session` |
 //! | the v2 protocol | `session/v2` |
+//! | the v3 dialect | `session/v3` |
 //! | sockets | `io` |
 //!
 //! `docs/room-protocol.md` is the reference for clients.

@@ -313,7 +313,7 @@ impl State {
         let mut events = vec![RoomEvent::RoomOpened];
         for conn in room.everybody() {
             let Some(peer) = self.members.get(&conn).map(|entry| &entry.peer) else { continue };
-            if peer.spy && !spies {
+            if peer.is_hidden() && !spies {
                 continue;
             }
             events.push(RoomEvent::PeerJoined(PeerInfo::of(peer)));
@@ -346,10 +346,10 @@ impl State {
         }
     }
 
-    /// Tells something about a peer, which members do not learn of a spy.
-    pub fn emit_of(&mut self, room: &RoomName, spy: bool, event: impl FnOnce() -> RoomEvent) {
+    /// Tells something about a peer, which members do not learn of somebody hidden.
+    pub fn emit_of(&mut self, room: &RoomName, hidden: bool, event: impl FnOnce() -> RoomEvent) {
         if self.watchers.is_watched(room) {
-            self.watchers.tell(room, event(), spy);
+            self.watchers.tell(room, event(), hidden);
         }
     }
 }

@@ -39,6 +39,7 @@ impl State {
             display_name: join.display_name,
             app_data: join.app_data,
             spy: join.spy,
+            announced: join.announced,
             publishes: join.publishes,
             watch: join.watch,
             worker,
@@ -49,6 +50,7 @@ impl State {
             muted: Muted::default(),
             live_since: None,
         };
+        let hidden = peer.is_hidden();
         let info = self.watchers.is_watched(&join.room).then(|| PeerInfo::of(&peer));
         self.dispatcher.add_load(worker);
         let entry = Entry { room: join.room.clone(), peer, shared: shared.clone() };
@@ -70,7 +72,7 @@ impl State {
             self.take_over(&join.room, old, conn);
         }
         if let Some(info) = info {
-            self.emit_of(&join.room, info.spy, || RoomEvent::PeerJoined(info));
+            self.emit_of(&join.room, hidden, || RoomEvent::PeerJoined(info));
         }
         Ok(shared)
     }
@@ -202,7 +204,10 @@ impl State {
         for track in tracks {
             self.track_gone(&entry.room, conn, track);
         }
-        self.emit_of(&entry.room, entry.peer.spy, || RoomEvent::PeerLeft { conn, reason: reason.clone() });
+        self.emit_of(&entry.room, entry.peer.is_hidden(), || RoomEvent::PeerLeft {
+            conn,
+            reason: reason.clone(),
+        });
         if self.rooms.get(&entry.room).is_some_and(Room::is_over) {
             producers.iter().for_each(|track| self.forget_jobs_of(*track));
             self.close_room(&entry.room, &reason);

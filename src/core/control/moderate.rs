@@ -178,6 +178,14 @@ impl Rooms {
     }
 }
 
+impl Peer {
+    /// Tells the others of somebody who joined unannounced, by this name for people and with the application's data.
+    /// Those who see everybody have been told before and are told again.
+    pub fn announce(&self, display_name: Option<String>, app_data: Value) -> Result<(), ControlError> {
+        self.rooms().step(|state| state.announce(self.room(), self.conn(), display_name, app_data))
+    }
+}
+
 impl State {
     fn here(&mut self, room: &RoomName, conn: ConnId) -> Result<&mut Member, ControlError> {
         let entry = self.members.get_mut(&conn).filter(|entry| entry.room == *room);
@@ -222,8 +230,23 @@ impl State {
         if let Some(data) = app_data {
             peer.app_data = data;
         }
-        let info = PeerInfo::of(peer);
-        self.emit_of(room, info.spy, || RoomEvent::PeerChanged(info));
+        let (info, hidden) = (PeerInfo::of(peer), peer.is_hidden());
+        self.emit_of(room, hidden, || RoomEvent::PeerChanged(info));
+        Ok(())
+    }
+
+    fn announce(
+        &mut self,
+        room: &RoomName,
+        conn: ConnId,
+        display_name: Option<String>,
+        app_data: Value,
+    ) -> Result<(), ControlError> {
+        self.check_app_data(&app_data)?;
+        let peer = self.here(room, conn)?;
+        (peer.display_name, peer.app_data, peer.announced) = (display_name, app_data, true);
+        let (info, hidden) = (PeerInfo::of(peer), peer.is_hidden());
+        self.emit_of(room, hidden, || RoomEvent::PeerJoined(info));
         Ok(())
     }
 }

@@ -47,6 +47,8 @@ pub struct Join {
     pub spy: bool,
     /// A publisher of the same name and principal is replaced; else the name counts as taken.
     pub takes_over: bool,
+    /// Other members are told of it at once; else when [`Peer::announce`] is called.
+    pub announced: bool,
 }
 
 impl Join {
@@ -64,6 +66,7 @@ impl Join {
             app_data: Value::Null,
             spy: false,
             takes_over: true,
+            announced: true,
         }
     }
 }
@@ -200,6 +203,7 @@ fn summarise_publisher(peer: &Member) -> PublisherSummary {
     PublisherSummary {
         conn: peer.conn,
         name: peer.name.clone(),
+        display_name: peer.display_name.clone(),
         kind: peer.kind,
         tracks: tracks
             .map(|track| TrackSummary {

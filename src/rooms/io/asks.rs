@@ -71,6 +71,19 @@ pub(super) async fn perform(peer: Peer, ask: Ask) -> Answered {
         }
         Ask::RequestKeyframe(consumer) => peer.request_keyframe(consumer).await.map(done),
         Ask::ConsumerStats(consumer) => peer.consumer_stats(consumer).await.map(Answer::Value),
+        Ask::Announce(name, app_data) => peer.announce(name, app_data).map(done),
+        Ask::ProduceData { transport, parameters, label, protocol, app_data } => {
+            let made = peer.produce_data(transport, parameters, label, protocol, app_data).await;
+            made.map(Answer::DataProducer)
+        }
+        Ask::CloseDataProducer(producer) => peer.close_data_producer(producer).await.map(done),
+        Ask::DataProducerStats(producer) => peer.data_producer_stats(producer).await.map(Answer::Value),
+        Ask::ConsumeData(transport, producer) => {
+            let consumed = peer.consume_data(transport, producer).await;
+            consumed.map(|consumed| Answer::DataConsumed(Box::new(consumed)))
+        }
+        Ask::CloseDataConsumer(consumer) => peer.close_data_consumer(consumer).await.map(done),
+        Ask::DataConsumerStats(consumer) => peer.data_consumer_stats(consumer).await.map(Answer::Value),
         Ask::Rename(name) => peer.rename(name).await.map(done),
         // Its connection sees to these.
         Ask::Join(_) | Ask::Leave => return Err(Refusal::new(500, "asked in the wrong place")),

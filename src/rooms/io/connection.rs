@@ -283,6 +283,7 @@ impl Client {
             app_data: entry.app_data,
             spy: entry.spy,
             takes_over: false,
+            announced: entry.announced,
             ..Join::new(self.target.room.clone(), kind, self.principal.clone())
         }
     }

@@ -19,9 +19,10 @@ use super::Config;
 use super::demux::{self, Dialect, Target};
 use super::error::Refusal;
 use super::session::v2::V2;
+use super::session::v3::V3;
 use crate::core::auth::{Action, Authority, Principal};
 use crate::core::capabilities::ortc::Capabilities;
-use crate::core::capabilities::room::capabilities;
+use crate::core::capabilities::room::{self, capabilities};
 use crate::core::control::Rooms;
 use crate::core::io::connections::{Connections, Place};
 use crate::core::origins::Origins;
@@ -44,6 +45,8 @@ struct Door {
     places: Places,
     /// What rooms offer to v2 clients.
     v2: Arc<Capabilities>,
+    /// What they offer to v3 clients.
+    v3: Arc<Capabilities>,
 }
 
 /// The route `/ws`; no room has a name in `reserved`.
@@ -55,6 +58,7 @@ pub fn router(
     reserved: &'static [&'static str],
 ) -> Router {
     let v2 = capabilities(&rooms.offered_codecs(), config.v2_dialect());
+    let v3 = capabilities(&rooms.offered_codecs(), room::Dialect::V3);
     let door = Door {
         rooms,
         authority,
@@ -63,6 +67,7 @@ pub fn router(
         connections: Connections::new(config.max_connections, config.max_connections_per_address),
         places: Places::default(),
         v2: Arc::new(v2),
+        v3: Arc::new(v3),
         config,
     };
     Router::new().route("/ws", any(upgrade)).with_state(Arc::new(door))
@@ -83,8 +88,6 @@ impl Door {
     async fn admit(self: Arc<Self>, request: Request) -> Result<Response, Refusal> {
         let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
         let (mut parts, _) = request.into_parts();
-        let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-        let upgrade = upgrade.map_err(|_| Refusal::new(426, "this address is for WebSockets"))?;
         self.check_origin(&parts.headers)?;
         let query = Query::<demux::Query>::try_from_uri(&parts.uri);
         let Query(query) = query.map_err(|_| Refusal::bad("the URL's query cannot be read"))?;
@@ -92,6 +95,9 @@ impl Door {
         let principal = self.authority.identify(query.token.as_deref())?;
         self.authority.authorise(&principal, Action::Watch, target.room.as_str())?;
         let publish = self.authority.authorise(&principal, Action::Publish, target.room.as_str());
+        // Only now: a page that was refused learns why by asking without a WebSocket.
+        let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
+        let upgrade = upgrade.map_err(|_| Refusal::new(426, "this address is for WebSockets"))?;
         let place =
             match remote {
                 Some(remote) => {
@@ -105,9 +111,6 @@ impl Door {
         let upgrade = upgrade.protocols([PROTOCOL]);
         if upgrade.selected_protocol().is_none() {
             return Err(Refusal::bad("the WebSocket needs the subprotocol \"protoo\""));
-        }
-        if target.dialect == Dialect::V3 {
-            return Err(Refusal::new(501, "v3 clients (peerId) are not served yet"));
         }
         Ok(self.open(upgrade, target, principal, remote, publish.is_ok(), place))
     }
@@ -136,9 +139,15 @@ impl Door {
             // What is too long is told so; what is far too long is not even read.
             .max_message_size(self.config.max_message_bytes.saturating_mul(2));
         upgrade.on_upgrade(move |socket| async move {
-            let protocol = V2::new(self.v2.clone(), may_publish);
+            let (v2, v3) = (self.v2.clone(), self.v3.clone());
             let client = Client { door: self, target, principal, remote, may_publish };
-            connection::run(client, socket, protocol).await;
+            match client.target.dialect {
+                Dialect::V2 => connection::run(client, socket, V2::new(v2, may_publish)).await,
+                Dialect::V3 => {
+                    let protocol = V3::new(client.target.peer.clone(), v3, may_publish);
+                    connection::run(client, socket, protocol).await;
+                }
+            }
             drop(place);
         })
     }

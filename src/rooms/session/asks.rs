@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use crate::core::capabilities::RtpParameters;
-use crate::core::control::{Consumed, IceParameters, Produce, WebRtcTransport};
-use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
+use crate::core::control::{Consumed, DataConsumed, IceParameters, Produce, WebRtcTransport};
+use crate::core::data::SctpStreamParameters;
+use crate::core::id::{ConnId, ConsumerId, DataConsumerId, DataProducerId, ProducerId, TransportId};
 use crate::core::message::WebRtcOptions;
 use crate::core::profile::Profile;
 use crate::core::session::{DtlsRole, Fingerprint};
@@ -20,6 +21,8 @@ pub struct Entry {
     pub app_data: Value,
     /// Nobody is told of it.
     pub spy: bool,
+    /// The others are told of it at once, not only when it is announced.
+    pub announced: bool,
 }
 
 /// A request to the room, or to the client's own things in it. Requests are begun in the order in which they
@@ -28,6 +31,8 @@ pub struct Entry {
 pub enum Ask {
     /// Enters; answered with [`Answer::Joined`] when all that was in the room has been told.
     Join(Entry),
+    /// [`Answer::Done`]: tells the others of a client that entered unannounced; its name for people, its application's data.
+    Announce(Option<String>, Value),
     /// Leaves; answered at once, and nothing is told of the room any more.
     Leave,
     /// [`Answer::Transport`].
@@ -75,6 +80,29 @@ pub enum Ask {
     RequestKeyframe(ConsumerId),
     /// [`Answer::Value`].
     ConsumerStats(ConsumerId),
+    /// [`Answer::DataProducer`].
+    ProduceData {
+        /// By which transport.
+        transport: TransportId,
+        /// On which stream, and how it delivers.
+        parameters: SctpStreamParameters,
+        /// Its name for applications.
+        label: String,
+        /// The sub-protocol spoken on it.
+        protocol: String,
+        /// The application's own.
+        app_data: Value,
+    },
+    /// [`Answer::Done`].
+    CloseDataProducer(DataProducerId),
+    /// [`Answer::Value`].
+    DataProducerStats(DataProducerId),
+    /// [`Answer::DataConsumed`]: by which transport, what.
+    ConsumeData(TransportId, DataProducerId),
+    /// [`Answer::Done`].
+    CloseDataConsumer(DataConsumerId),
+    /// [`Answer::Value`].
+    DataConsumerStats(DataConsumerId),
     /// [`Answer::Done`].
     Rename(Option<String>),
 }
@@ -94,6 +122,10 @@ pub enum Answer {
     Producer(ProducerId),
     /// A consumer stands.
     Consumed(Box<Consumed>),
+    /// A data producer stands.
+    DataProducer(DataProducerId),
+    /// A data consumer stands.
+    DataConsumed(Box<DataConsumed>),
     /// Statistics.
     Value(Value),
     /// It is done.

@@ -3,6 +3,7 @@
 
 pub mod asks;
 pub mod v2;
+pub mod v3;
 pub mod view;
 
 use std::collections::{HashMap, HashSet, VecDeque};

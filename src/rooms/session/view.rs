@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::core::control::{PeerInfo, TrackInfo};
-use crate::core::id::{ConnId, ProducerId};
+use crate::core::control::{DataInfo, PeerInfo, RoomEvent, TrackInfo};
+use crate::core::id::{ConnId, DataProducerId, ProducerId};
 use crate::core::peer::PeerKind;
 
 /// See the module.
@@ -26,6 +26,8 @@ pub struct Seen {
     pub name: String,
     /// Its tracks.
     pub tracks: Vec<TrackInfo>,
+    /// Its data channels.
+    pub channels: Vec<DataInfo>,
     order: u64,
 }
 
@@ -74,7 +76,7 @@ impl View {
         }
         self.count += 1;
         let (conn, order) = (info.conn, self.count);
-        self.peers.insert(conn, Seen { info, name, tracks: Vec::new(), order });
+        self.peers.insert(conn, Seen { info, name, tracks: Vec::new(), channels: Vec::new(), order });
         self.peers.get(&conn)
     }
 
@@ -106,6 +108,41 @@ impl View {
         if let Some(seen) = self.peers.get_mut(&conn) {
             seen.tracks.retain(|track| track.producer != producer);
         }
+    }
+
+    /// Whatever happened, for those who look later.
+    pub fn take(&mut self, event: RoomEvent) {
+        match event {
+            RoomEvent::PeerJoined(info) => drop(self.joined(info)),
+            RoomEvent::PeerChanged(info) => drop(self.changed(info)),
+            RoomEvent::PeerLeft { conn, .. } => drop(self.left(conn)),
+            RoomEvent::TrackAdded(track) | RoomEvent::TrackChanged(track) => drop(self.track(track)),
+            RoomEvent::TrackRemoved { conn, producer } => self.track_gone(conn, producer),
+            RoomEvent::DataAdded(info) => {
+                if let Some(seen) = self.peers.get_mut(&info.conn) {
+                    seen.channels.push(info);
+                }
+            }
+            RoomEvent::DataRemoved { conn, data_producer } => {
+                if let Some(seen) = self.peers.get_mut(&conn) {
+                    seen.channels.retain(|channel| channel.id != data_producer);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A track and whose it is.
+    pub fn track_of(&self, producer: ProducerId) -> Option<(&Seen, &TrackInfo)> {
+        self.peers.values().find_map(|seen| {
+            let track = seen.tracks.iter().find(|track| track.producer == producer)?;
+            Some((seen, track))
+        })
+    }
+
+    /// Whose a data channel is.
+    pub fn owner_of_channel(&self, producer: DataProducerId) -> Option<&Seen> {
+        self.peers.values().find(|seen| seen.channels.iter().any(|channel| channel.id == producer))
     }
 
     /// Somebody who is shown.

@@ -1,7 +1,6 @@
 //! Tests of this module: no sockets, no sleeping, time moved by hand.
 
 mod certificate;
-mod dtls12;
 mod link;
 mod sdp;
 mod session;

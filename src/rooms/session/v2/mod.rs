@@ -115,8 +115,13 @@ impl V2 {
         let takes = self.room.receivable(&join.rtp_capabilities, Rule::Subset)?;
         let display_name = join.app_data.get("displayName").and_then(Value::as_str).map(str::to_owned);
         let publishes = self.may_publish && !join.spy;
-        let entry =
-            Entry { name: join.peer_name.clone(), display_name, app_data: join.app_data, spy: join.spy };
+        let entry = Entry {
+            name: join.peer_name.clone(),
+            display_name,
+            app_data: join.app_data,
+            spy: join.spy,
+            announced: true,
+        };
         self.inside = Some(Box::new(Inside {
             joining: Some(id),
             leaving: false,
