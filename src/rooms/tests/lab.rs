@@ -1,4 +1,4 @@
-//! A v2 client in front of a session, and a room behind it that says what a test tells it to.
+//! A client in front of a session, and a room behind it that says what a test tells it to.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -19,10 +19,11 @@ use crate::rooms::Config;
 use crate::rooms::error::Refusal;
 use crate::rooms::session::asks::{Answer, Ask};
 use crate::rooms::session::v2::V2;
-use crate::rooms::session::{AskId, CloseCode, Output, Session};
+use crate::rooms::session::v3::V3;
+use crate::rooms::session::{AskId, CloseCode, Output, Protocol, Session};
 
-pub struct Lab {
-    pub session: Session<V2>,
+pub struct Lab<P: Protocol = V2> {
+    pub session: Session<P>,
     pub now: Instant,
     pub sent: VecDeque<Value>,
     pub asked: VecDeque<(AskId, Ask)>,
@@ -83,41 +84,9 @@ pub fn dtls(role: &str) -> Value {
     json!({"role": role, "fingerprints": [{"algorithm": "sha-256", "value": "AA:BB"}]})
 }
 
-impl Lab {
-    pub fn new() -> Self {
-        Self::with(Config::default(), true)
-    }
-
-    pub fn with(config: Config, may_publish: bool) -> Self {
-        let now = Instant::now();
-        let room = Arc::new(capabilities(&RoomCodec::ALL, Dialect::V2));
-        let session = Session::new(config, now, random, V2::new(room, may_publish));
+impl<P: Protocol> Lab<P> {
+    fn of(session: Session<P>, now: Instant) -> Self {
         Lab { session, now, sent: VecDeque::new(), asked: VecDeque::new(), closed: None, last_id: 0 }
-    }
-
-    /// Somebody who has joined a room in which `there` happened before.
-    pub fn joined(there: Vec<RoomEvent>) -> Self {
-        let mut lab = Lab::new();
-        lab.join("bob", there);
-        lab
-    }
-
-    /// Joins, as connection 1.
-    pub fn join(&mut self, name: &str, there: Vec<RoomEvent>) -> Value {
-        let query = self.ok("queryRoom", json!({"target": "room"}));
-        let data = json!({"peerName": name, "rtpCapabilities": query["rtpCapabilities"], "spy": false,
-            "appData": {"displayName": "Bob B."}});
-        let id = self.request("join", data);
-        let (ask, Ask::Join(entry)) = self.ask() else { panic!("no join") };
-        self.event(RoomEvent::PeerJoined(PeerInfo {
-            display_name: entry.display_name,
-            app_data: entry.app_data,
-            ..peer(1, &entry.name, PeerKind::RoomV2)
-        }));
-        there.into_iter().for_each(|event| self.event(event));
-        assert!(self.sent.is_empty(), "told before it was in: {:?}", self.sent);
-        self.answer(ask, Ok(Answer::Joined(conn(1))));
-        self.response(id).expect("let in")
     }
 
     fn drain(&mut self) {
@@ -143,12 +112,6 @@ impl Lab {
         id
     }
 
-    /// Sends a request of the v2 protocol.
-    pub fn request(&mut self, method: &str, mut data: Value) -> u64 {
-        data["method"] = method.into();
-        self.raw_request("mediasoup-request", data)
-    }
-
     /// The response to a request, which must be the next thing that was sent.
     pub fn response(&mut self, id: u64) -> Result<Value, Refusal> {
         let response = self.sent.pop_front().expect("a response");
@@ -160,38 +123,6 @@ impl Lab {
                 response["errorReason"].as_str().expect("a reason"),
             )),
         }
-    }
-
-    /// A request that is answered without the room, and its response.
-    pub fn ok(&mut self, method: &str, data: Value) -> Value {
-        let id = self.request(method, data);
-        self.response(id).expect(method)
-    }
-
-    /// A request that is refused at once, and the code.
-    pub fn refused(&mut self, method: &str, data: Value) -> u16 {
-        let id = self.request(method, data);
-        self.response(id).expect_err(method).code
-    }
-
-    /// Sends a notification of the v2 protocol.
-    pub fn notify(&mut self, method: &str, mut data: Value) {
-        data["method"] = method.into();
-        data["notification"] = true.into();
-        data["target"] = "peer".into();
-        let text = json!({"notification": true, "method": "mediasoup-notification", "data": data});
-        self.text(&text.to_string());
-    }
-
-    /// The next notification of the v2 protocol: its method and fields.
-    pub fn told(&mut self) -> (String, Value) {
-        let mut note = self.sent.pop_front().expect("a notification");
-        assert_eq!(note["method"], "mediasoup-notification", "{note}");
-        let data = note["data"].as_object_mut().expect("fields");
-        assert_eq!(data.remove("notification"), Some(json!(true)));
-        assert_eq!(data.remove("target"), Some(json!("peer")));
-        let method = data.remove("method").expect("a method");
-        (method.as_str().expect("a method").to_owned(), note["data"].take())
     }
 
     pub fn quiet(&self) {
@@ -234,6 +165,120 @@ impl Lab {
         self.now += Duration::from_millis(ms);
         self.session.handle_timeout(self.now);
         self.drain();
+    }
+
+    /// The next notification: its method and fields.
+    pub fn note(&mut self) -> (String, Value) {
+        let mut note = self.sent.pop_front().expect("a notification");
+        assert_eq!(note["notification"], true, "{note}");
+        (note["method"].as_str().expect("a method").to_owned(), note["data"].take())
+    }
+
+    /// The next request to the client: its id, method and fields.
+    pub fn requested(&mut self) -> (u64, String, Value) {
+        let mut note = self.sent.pop_front().expect("a request");
+        assert_eq!(note["request"], true, "{note}");
+        let id = note["id"].as_u64().expect("an id");
+        (id, note["method"].as_str().expect("a method").to_owned(), note["data"].take())
+    }
+
+    /// The client responds to a request.
+    pub fn accept(&mut self, id: u64) {
+        self.text(&json!({"response": true, "id": id, "ok": true, "data": {}}).to_string());
+    }
+}
+
+impl Lab<V3> {
+    /// A v3 client.
+    pub fn v3(peer: &str, may_publish: bool) -> Self {
+        let now = Instant::now();
+        let room = Arc::new(capabilities(&RoomCodec::ALL, Dialect::V3));
+        Lab::of(
+            Session::new(Config::default(), now, random, V3::new(peer.to_owned(), room, may_publish)),
+            now,
+        )
+    }
+
+    /// A request and its response, which needs the room for nothing.
+    pub fn query(&mut self, method: &str, data: Value) -> Result<Value, Refusal> {
+        let id = self.raw_request(method, data);
+        self.response(id)
+    }
+}
+
+impl Lab<V2> {
+    pub fn new() -> Self {
+        Self::with(Config::default(), true)
+    }
+
+    pub fn with(config: Config, may_publish: bool) -> Self {
+        let now = Instant::now();
+        let room = Arc::new(capabilities(&RoomCodec::ALL, Dialect::V2));
+        let session = Session::new(config, now, random, V2::new(room, may_publish));
+        Lab::of(session, now)
+    }
+
+    /// Somebody who has joined a room in which `there` happened before.
+    pub fn joined(there: Vec<RoomEvent>) -> Self {
+        let mut lab = Lab::new();
+        lab.join("bob", there);
+        lab
+    }
+
+    /// Joins, as connection 1.
+    pub fn join(&mut self, name: &str, there: Vec<RoomEvent>) -> Value {
+        let query = self.ok("queryRoom", json!({"target": "room"}));
+        let data = json!({"peerName": name, "rtpCapabilities": query["rtpCapabilities"], "spy": false,
+            "appData": {"displayName": "Bob B."}});
+        let id = self.request("join", data);
+        let (ask, Ask::Join(entry)) = self.ask() else { panic!("no join") };
+        self.event(RoomEvent::PeerJoined(PeerInfo {
+            display_name: entry.display_name,
+            app_data: entry.app_data,
+            ..peer(1, &entry.name, PeerKind::RoomV2)
+        }));
+        there.into_iter().for_each(|event| self.event(event));
+        assert!(self.sent.is_empty(), "told before it was in: {:?}", self.sent);
+        self.answer(ask, Ok(Answer::Joined(conn(1))));
+        self.response(id).expect("let in")
+    }
+
+    /// Sends a request of the v2 protocol.
+    pub fn request(&mut self, method: &str, mut data: Value) -> u64 {
+        data["method"] = method.into();
+        self.raw_request("mediasoup-request", data)
+    }
+
+    /// A request that is answered without the room, and its response.
+    pub fn ok(&mut self, method: &str, data: Value) -> Value {
+        let id = self.request(method, data);
+        self.response(id).expect(method)
+    }
+
+    /// A request that is refused at once, and the code.
+    pub fn refused(&mut self, method: &str, data: Value) -> u16 {
+        let id = self.request(method, data);
+        self.response(id).expect_err(method).code
+    }
+
+    /// Sends a notification of the v2 protocol.
+    pub fn notify(&mut self, method: &str, mut data: Value) {
+        data["method"] = method.into();
+        data["notification"] = true.into();
+        data["target"] = "peer".into();
+        let text = json!({"notification": true, "method": "mediasoup-notification", "data": data});
+        self.text(&text.to_string());
+    }
+
+    /// The next notification of the v2 protocol: its method and fields.
+    pub fn told(&mut self) -> (String, Value) {
+        let mut note = self.sent.pop_front().expect("a notification");
+        assert_eq!(note["method"], "mediasoup-notification", "{note}");
+        let data = note["data"].as_object_mut().expect("fields");
+        assert_eq!(data.remove("notification"), Some(json!(true)));
+        assert_eq!(data.remove("target"), Some(json!("peer")));
+        let method = data.remove("method").expect("a method");
+        (method.as_str().expect("a method").to_owned(), note["data"].take())
     }
 
     /// A transport by which the client sends, `id` with it and `made` in the core.

@@ -3,3 +3,4 @@
 mod base;
 mod lab;
 mod v2;
+mod v3;
