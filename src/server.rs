@@ -251,7 +251,8 @@ impl Server {
         if let (Some(phones), Some(config)) = (&phones, &self.config.sip) {
             router = router.merge(phones::router(self.authority.clone(), phones, config, secure));
         }
-        let control = Door::new(self.rooms.clone(), self.authority.clone(), self.config.control);
+        let control =
+            Door::new(self.rooms.clone(), self.authority.clone(), self.config.control, http::RESERVED);
         router = router.merge(controllers::router(&control, origins));
         let (dismiss, dismissed) = tokio::sync::oneshot::channel::<()>();
         let dismissed = async { dismissed.await.unwrap_or_default() };

@@ -156,14 +156,7 @@ impl Peer {
         method: Method,
         data: Value,
     ) -> Result<Value, ControlError> {
-        let ask = |state: &mut State| {
-            state.check_feed(self.conn(), consumer)?;
-            let peer = state.member(self.conn())?;
-            let (worker, internal) = (peer.worker, on_consumer(peer.router, consumer));
-            let (waiter, pending) = oneshot::channel();
-            state.ask(worker, method, internal, data, Reply::Value(waiter));
-            Ok(pending)
-        };
+        let ask = |state: &mut State| state.ask_feed(self.conn(), consumer, method, data);
         answer(self.rooms().step(ask)?).await
     }
 }
@@ -203,6 +196,22 @@ impl State {
             true => Ok(()),
             false => Err(ControlError::NotAllowed("that is no consumer of this peer")),
         }
+    }
+
+    /// Asks a consumer of a peer something.
+    pub fn ask_feed(
+        &mut self,
+        conn: ConnId,
+        consumer: ConsumerId,
+        method: Method,
+        data: Value,
+    ) -> Result<Pending, ControlError> {
+        self.check_feed(conn, consumer)?;
+        let peer = self.member(conn)?;
+        let (worker, internal) = (peer.worker, on_consumer(peer.router, consumer));
+        let (waiter, pending) = oneshot::channel();
+        self.ask(worker, method, internal, data, Reply::Value(waiter));
+        Ok(pending)
     }
 
     /// Asks a track of a peer something.

@@ -50,7 +50,7 @@ impl Peer {
 }
 
 impl State {
-    fn consume_track(
+    pub fn consume_track(
         &mut self,
         conn: ConnId,
         transport: TransportId,

@@ -153,7 +153,7 @@ impl TrackInfo {
             producer: track.producer,
             kind: track.format.kind,
             codec: track.format.codec.clone(),
-            paused: track.paused,
+            paused: track.is_paused(),
             layers: track.layers,
             app_data: track.app_data.clone(),
         }

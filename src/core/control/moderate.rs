@@ -53,7 +53,7 @@ pub struct ConsumerInfo {
 }
 
 impl PeerDetail {
-    fn of(peer: &Member) -> Self {
+    pub(super) fn of(peer: &Member) -> Self {
         let tracks = peer.tracks.iter().filter(|track| track.ready);
         PeerDetail {
             info: PeerInfo::of(peer),

@@ -30,7 +30,7 @@ use crate::core::id::{
 };
 use crate::core::mail::MailSender;
 use crate::core::message::{CloseEvent, Internal, Method, TrackEvent};
-use crate::core::peer::{CloseReason, Member};
+use crate::core::peer::{CloseReason, Member, PeerKind};
 use crate::core::room::{Room, RoomName};
 use crate::core::time::Epoch;
 
@@ -132,6 +132,8 @@ pub(super) enum Timer {
     Speaker(RoomName, u64),
     /// A router has outlived its controller, since it left that time.
     Linger(ControllerId, u32, u64),
+    /// A room has outlived the controller that opened it, since that left that time.
+    LingerRoom(ControllerId, RoomName, u64),
     /// Routers that a controller left behind are closed.
     Sweep,
 }
@@ -408,7 +410,11 @@ impl State {
     fn run_out(&mut self, timer: Timer) {
         match timer {
             Timer::Join(conn) => {
-                if self.members.get(&conn).is_some_and(|entry| entry.peer.transports.is_empty()) {
+                // A controller decides by itself when it wants a transport.
+                let idle = |entry: &Entry| {
+                    entry.peer.transports.is_empty() && entry.peer.kind != PeerKind::Controller
+                };
+                if self.members.get(&conn).is_some_and(idle) {
                     self.close_member(
                         conn,
                         CloseReason::new("timeout", "the peer joined and then did nothing"),
@@ -437,6 +443,7 @@ impl State {
                 self.refresh(&room);
             }
             Timer::Linger(id, router, left) => self.linger_over(id, router, left),
+            Timer::LingerRoom(id, room, left) => self.room_linger_over(id, &room, left),
             Timer::Sweep => self.sweep(),
             Timer::Speaker(room, count) => self.speaker_may_change(&room, count),
             Timer::Forgive(producer) => {

@@ -38,6 +38,8 @@ pub struct ControlConfig {
     pub max_queued_bytes: usize,
     /// Routers, transports, producers and consumers of one controller. Default 65,536.
     pub max_entities: usize,
+    /// Watches of one controller. Default 64.
+    pub max_watches: usize,
     /// Milliseconds from the connection (TLS included) to the first request, or to `Authenticate` where that is
     /// needed. Default 10,000.
     pub greeting_timeout_ms: u64,
@@ -73,6 +75,7 @@ impl Default for ControlConfig {
             max_open_requests: 256,
             max_queued_bytes: 8 << 20,
             max_entities: 65_536,
+            max_watches: 64,
             greeting_timeout_ms: 10_000,
             idle_timeout_ms: 0,
             write_timeout_ms: 30_000,

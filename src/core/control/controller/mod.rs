@@ -12,33 +12,44 @@
 //! | `code` | why a request was refused |
 //! | `scope` | ids |
 //! | `worker` | requests that a worker carries out |
+//! | `rooms`, `calls` | requests about the gateway's rooms, their peers, calls |
+//! | `watch` | what happens in rooms, as events |
+//! | `member` | a controller in a room, which is a router to it |
 //! | `guard` | who guesses passwords too often |
 
+mod calls;
 pub mod code;
 mod config;
 mod guard;
+mod member;
+mod rooms;
 mod scope;
 mod session;
 pub mod vocabulary;
+mod watch;
 pub mod wire;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use serde_json::{Value, json};
 use tracing::{debug, info};
 
-use crate::core::auth::{Authority, Principal};
+use crate::core::auth::{Action, Authority, Principal};
 use crate::core::control::state::{State, Timer};
-use crate::core::id::WorkerId;
+use crate::core::id::{RouterId, WorkerId};
+use crate::core::room::RoomName;
 use code::{Code, Fault};
 pub use config::{ControlConfig, ControlConfigError};
 pub use guard::network;
+use member::{Unbound, Waiting};
 use scope::Scope;
 pub use session::{Door, Ending, Output, Session};
-use vocabulary::{By, Entry};
+use vocabulary::{By, CallMethod, Entry, RoomMethod};
 use wire::{Ask, Form};
 pub(super) use worker::Asked;
 
@@ -51,6 +62,32 @@ pub(super) struct Opening {
     pub who: Principal,
     pub authority: Arc<Authority>,
     pub form: Form,
+}
+
+/// Something that goes on until it is done.
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What is left to do of a request.
+pub(super) enum Rest {
+    /// Nothing, or a worker will answer.
+    Nothing,
+    /// This is the answer.
+    Now(Value),
+    /// A worker answers the peer behind an attached router.
+    Member(Waiting),
+    /// The session carries it out.
+    Room(RoomMethod, Ask),
+    /// Whoever carries calls does.
+    Call(CallMethod, Ask),
+}
+
+/// A room that a controller opened.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// Tells it from another of the same name.
+    home: RouterId,
+    /// Milliseconds that it outlives the connection.
+    linger: Option<u64>,
 }
 
 /// A connection as the Dispatcher sees it.
@@ -72,6 +109,10 @@ struct Controller {
     scope: Scope,
     /// Routers that outlive the connection, by the controller's ids, with the milliseconds.
     linger: HashMap<u32, u64>,
+    /// Rooms that it opened.
+    rooms: HashMap<RoomName, Kept>,
+    /// Its consumers of rooms that are on no transport yet.
+    unbound: HashMap<u32, Unbound>,
     /// How often its connection closed; tells a stale timer from a fresh one.
     left: u64,
 }
@@ -129,6 +170,8 @@ impl Controllers {
             line: Some(line),
             scope: Scope::default(),
             linger: HashMap::new(),
+            rooms: HashMap::new(),
+            unbound: HashMap::new(),
             left: 0,
         };
         self.list.insert(id, controller);
@@ -145,7 +188,9 @@ impl Controllers {
         let Some(controller) = self.list.get(&id) else { return Value::Null };
         let mut routers = controller.scope.routers();
         routers.sort_unstable();
-        json!({"session": controller.session, "routers": routers})
+        let mut rooms: Vec<&RoomName> = controller.rooms.keys().collect();
+        rooms.sort_unstable();
+        json!({"session": controller.session, "routers": routers, "rooms": rooms})
     }
 
     /// Whether it may ask more: not while too many of its requests or too many bytes for it wait.
@@ -158,11 +203,17 @@ impl Controllers {
         })
     }
 
+    /// Whether it takes what it is told.
+    pub fn reads(&self, id: ControllerId) -> bool {
+        let line = self.list.get(&id).and_then(|controller| controller.line.as_ref());
+        line.is_some_and(|line| line.ended.is_none() && line.out.len() < self.config.max_queued_bytes / 2)
+    }
+
     /// What is to be written to it, all at once.
     pub fn poll_output(&mut self, id: ControllerId, cx: &mut Context<'_>) -> Poll<Output> {
         let line = self.list.get_mut(&id).and_then(|controller| controller.line.as_mut());
         let Some(line) = line else {
-            return Poll::Ready(Output::End(Ending::Fault(Fault::new(Code::Shutdown, "it is gone"))));
+            return Poll::Ready(Output::End(Ending::Fault(gone())));
         };
         if !line.out.is_empty() {
             return Poll::Ready(Output::Bytes(std::mem::take(&mut line.out)));
@@ -200,6 +251,40 @@ impl Controllers {
         }
     }
 
+    /// `max_linger_ms`.
+    fn max_linger_ms(&self) -> u64 {
+        self.config.max_linger_ms
+    }
+
+    /// `max_watches`.
+    fn max_watches(&self) -> usize {
+        self.config.max_watches
+    }
+
+    /// Whether its connection is closed since that time.
+    fn lingers(&self, id: ControllerId, left: u64) -> bool {
+        self.list.get(&id).is_some_and(|controller| controller.line.is_none() && controller.left == left)
+    }
+
+    /// Who it is.
+    fn who(&self, id: ControllerId) -> Result<Principal, Fault> {
+        let controller = self.list.get(&id).ok_or_else(gone)?;
+        Ok(controller.who.clone())
+    }
+
+    /// Whether it may do something in a room.
+    fn may(&self, id: ControllerId, action: Action, room: &str) -> Result<(), Fault> {
+        let controller = self.list.get(&id).ok_or_else(gone)?;
+        let line = controller.line.as_ref().ok_or_else(gone)?;
+        let allowed = line.authority.authorise(&controller.who, action, room);
+        allowed.map_err(|error| Fault::new(Code::NotAllowed, error.to_string()))
+    }
+
+    /// Whether it may look at a room and change it.
+    fn may_control(&self, id: ControllerId, room: &str) -> Result<(), Fault> {
+        self.may(id, Action::Control, room)
+    }
+
     fn line(&mut self, id: ControllerId) -> Option<&mut Line> {
         self.list.get_mut(&id)?.line.as_mut()
     }
@@ -223,8 +308,8 @@ impl Controllers {
 
     /// Whether a request may be carried out; it counts as open from then on.
     fn admit(&mut self, id: ControllerId, ask: &Ask) -> Result<&'static Entry, Fault> {
-        let controller = self.list.get_mut(&id).ok_or_else(|| Fault::new(Code::Shutdown, "it is gone"))?;
-        let line = controller.line.as_mut().ok_or_else(|| Fault::new(Code::Shutdown, "it is gone"))?;
+        let controller = self.list.get_mut(&id).ok_or_else(gone)?;
+        let line = controller.line.as_mut().ok_or_else(gone)?;
         let entry = Entry::find(&ask.method);
         let entry = entry.ok_or_else(|| Fault::new(Code::UnknownMethod, "nothing is called so"))?;
         let allowed = line.authority.authorise_method(&controller.who, entry.action, entry.name);
@@ -241,7 +326,7 @@ impl Controllers {
 
 impl State {
     /// A controller asks for something.
-    pub fn controller_asks(&mut self, id: ControllerId, ask: Ask) {
+    pub fn controller_asks(&mut self, id: ControllerId, ask: Ask) -> Rest {
         let entry = match self.controllers.admit(id, &ask) {
             Ok(entry) => entry,
             Err(fault) => {
@@ -250,20 +335,23 @@ impl State {
                     line.form.answer(ask.id, &ask.method, &Err(fault), &mut line.out);
                     line.bound(limit);
                 }
-                return;
+                return Rest::Nothing;
             }
         };
         let request = ask.id;
         let done = match entry.by {
             By::Worker(method) => self.worker_asked(id, entry, method, ask),
+            By::Room(method) => Ok(Rest::Room(method, ask)),
+            By::Call(method) => Ok(Rest::Call(method, ask)),
             // The connection answers these itself.
             By::Session(_) => Err(Fault::new(Code::NotSupported, "not here")),
         };
         match done {
-            Ok(None) => {}
-            Ok(Some(answer)) => self.controllers.answer(id, request, &Ok(answer)),
+            Ok(Rest::Now(answer)) => self.controllers.answer(id, request, &Ok(answer)),
+            Ok(rest) => return rest,
             Err(fault) => self.controllers.answer(id, request, &Err(fault)),
         }
+        Rest::Nothing
     }
 
     /// A connection is closed: what its controller made ends, but for what shall linger.
@@ -283,6 +371,8 @@ impl State {
         for router in ending {
             self.end_router(id, router);
         }
+        self.drop_watches(id);
+        self.rooms_left(id, (left, crowded));
         self.forget_if_bare(id);
         if self.controllers.list.contains_key(&id) {
             for (router, ms) in lingers {
@@ -300,8 +390,18 @@ impl State {
         }
     }
 
+    /// Nobody is told by a watch any more.
+    fn drop_watches(&mut self, id: ControllerId) {
+        let Ok(controller) = self.own(id) else { return };
+        for watch in controller.scope.all(scope::Kind::Watch) {
+            controller.scope.remove(watch);
+        }
+    }
+
     fn forget_if_bare(&mut self, id: ControllerId) {
-        let bare = |controller: &Controller| controller.line.is_none() && controller.scope.len() == 0;
+        let bare = |controller: &Controller| {
+            controller.line.is_none() && controller.scope.len() == 0 && controller.rooms.is_empty()
+        };
         if self.controllers.list.get(&id).is_some_and(bare) {
             self.controllers.list.remove(&id);
             debug!(controller = id.0, "nothing is left of a controller");
@@ -313,7 +413,8 @@ impl State {
         let list = &mut self.controllers.list;
         let unknown = || Fault::new(Code::UnknownId, "nothing lingers of that session");
         let current = list.get(&id).ok_or_else(unknown)?;
-        if current.scope.len() > 0 || current.line.as_ref().is_none_or(|line| !line.open.is_empty()) {
+        let made = current.scope.len() > 0 || !current.rooms.is_empty();
+        if made || current.line.as_ref().is_none_or(|line| !line.open.is_empty()) {
             let reason = "a controller can resume only before it has made anything";
             return Err(Fault::new(Code::Refused, reason));
         }
@@ -332,6 +433,10 @@ impl State {
         info!(controller = found.0, "a controller resumed what it had left");
         Ok(found)
     }
+}
+
+fn gone() -> Fault {
+    Fault::new(Code::Shutdown, "the controller is gone")
 }
 
 fn random_token() -> String {

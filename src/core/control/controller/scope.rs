@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde_json::Value;
 
 use crate::core::control::controller::code::{Code, Fault};
-use crate::core::id::WorkerId;
+use crate::core::id::{ConnId, WorkerId};
 
 /// The first id that the server gives.
 const FIRST_GIVEN: u32 = 1 << 31;
@@ -23,6 +23,19 @@ pub(super) enum Kind {
     Consumer,
     DataProducer,
     DataConsumer,
+    /// Events of rooms; on no router.
+    Watch,
+}
+
+/// Whose an entity is on the worker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Owner {
+    /// The controller's own.
+    Controller,
+    /// Of the peer by which the controller is in a room.
+    Member(ConnId),
+    /// Somebody else's in that room.
+    Room(ConnId),
 }
 
 impl Kind {
@@ -38,6 +51,7 @@ impl Kind {
             Kind::Consumer => "consumer",
             Kind::DataProducer => "data producer",
             Kind::DataConsumer => "data consumer",
+            Kind::Watch => "watch",
         }
     }
 
@@ -50,6 +64,7 @@ impl Kind {
             Kind::Consumer => "consumerId",
             Kind::DataProducer => "dataProducerId",
             Kind::DataConsumer => "dataConsumerId",
+            Kind::Watch => "watchId",
         }
     }
 }
@@ -58,6 +73,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Entity {
     pub kind: Kind,
+    pub owner: Owner,
     /// The Dispatcher's id.
     pub ours: u32,
     pub worker: WorkerId,
@@ -65,6 +81,13 @@ pub(super) struct Entity {
     pub router: u32,
     /// The controller's id of the transport that it ends with.
     pub transport: Option<u32>,
+}
+
+impl Entity {
+    /// One that is on no router of the controller's.
+    pub fn alone(kind: Kind, owner: Owner, id: u32, ours: u32) -> Self {
+        Entity { kind, owner, ours, worker: WorkerId(0), router: id, transport: None }
+    }
 }
 
 /// See the module.
@@ -85,6 +108,16 @@ impl Scope {
     /// The routers by their ids.
     pub fn routers(&self) -> Vec<u32> {
         self.routers.keys().copied().collect()
+    }
+
+    /// How many there are of a kind.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.entities.values().filter(|entity| entity.kind == kind).count()
+    }
+
+    /// The ids of a kind.
+    pub fn all(&self, kind: Kind) -> Vec<u32> {
+        self.entities.iter().filter(|(_, entity)| entity.kind == kind).map(|(id, _)| *id).collect()
     }
 
     /// The entity of an id, if it is of that kind.
@@ -131,7 +164,24 @@ impl Scope {
         self.by_ours.insert(entity.ours, id);
         match entity.kind {
             Kind::Router => drop(self.routers.entry(id).or_default()),
+            Kind::Watch => {}
             _ => drop(self.routers.entry(entity.router).or_default().insert(id)),
+        }
+    }
+
+    /// An entity ends with a transport from now on.
+    pub fn set_transport(&mut self, id: u32, transport: u32) {
+        if let Some(entity) = self.entities.get_mut(&id) {
+            entity.transport = Some(transport);
+        }
+    }
+
+    /// Another entity of the Dispatcher's stands for an id from now on.
+    pub fn rebind(&mut self, id: u32, ours: u32) {
+        if let Some(entity) = self.entities.get_mut(&id) {
+            self.by_ours.remove(&entity.ours);
+            entity.ours = ours;
+            self.by_ours.insert(ours, id);
         }
     }
 
@@ -142,7 +192,7 @@ impl Scope {
             Kind::Router => self.routers.get(&id).into_iter().flatten().copied().collect(),
             // Consumers stay, on no transport.
             Kind::Transport => self.gone_with(id, entity.router),
-            Kind::Producer | Kind::Consumer | Kind::DataProducer | Kind::DataConsumer => Vec::new(),
+            _ => Vec::new(),
         };
         gone.push(id);
         let mut gone: Vec<(u32, Entity)> = gone.into_iter().filter_map(|id| self.take(id)).collect();
@@ -150,7 +200,7 @@ impl Scope {
             Kind::Consumer | Kind::DataConsumer => 0,
             Kind::Producer | Kind::DataProducer => 1,
             Kind::Transport => 2,
-            Kind::Router => 3,
+            Kind::Router | Kind::Watch => 3,
         });
         gone
     }
@@ -242,7 +292,7 @@ mod tests {
     use super::*;
 
     fn entity(kind: Kind, ours: u32, transport: Option<u32>) -> Entity {
-        Entity { kind, ours, worker: WorkerId(0), router: 1, transport }
+        Entity { kind, owner: Owner::Controller, ours, worker: WorkerId(0), router: 1, transport }
     }
 
     fn scope() -> Scope {

@@ -12,24 +12,33 @@ use crate::core::control::Rooms;
 use crate::core::control::controller::code::{Code, Fault};
 use crate::core::control::controller::config::ControlConfig;
 use crate::core::control::controller::guard::Guard;
+use crate::core::control::controller::member::Attachment;
 use crate::core::control::controller::vocabulary::{self, By, Entry, Greeting};
+use crate::core::control::controller::watch::Watch;
 use crate::core::control::controller::wire::{Ask, Form, Heard, Wire, WireError};
-use crate::core::control::controller::{ControllerId, Opening};
+use crate::core::control::controller::{ControllerId, Opening, Rest, Task};
 
 /// What all connections share.
 pub struct Door {
     rooms: Rooms,
     authority: Arc<Authority>,
     config: ControlConfig,
+    /// Names that no room may have.
+    reserved: &'static [&'static str],
     guard: Mutex<Guard>,
 }
 
 impl Door {
-    /// The door to `rooms` for those whom `authority` knows.
-    pub fn new(rooms: Rooms, authority: Arc<Authority>, config: ControlConfig) -> Arc<Self> {
+    /// The door to `rooms` for those whom `authority` knows; no room may have a `reserved` name.
+    pub fn new(
+        rooms: Rooms,
+        authority: Arc<Authority>,
+        config: ControlConfig,
+        reserved: &'static [&'static str],
+    ) -> Arc<Self> {
         let guard = Mutex::new(Guard::new(config.max_failures, config.failure_window()));
         rooms.step(|state| state.controllers.configure(&config));
-        Arc::new(Door { rooms, authority, config, guard })
+        Arc::new(Door { rooms, authority, config, reserved, guard })
     }
 
     /// Its settings.
@@ -81,6 +90,10 @@ pub struct Session {
     out: Vec<u8>,
     deadline: Option<Instant>,
     ended: Option<Ending>,
+    /// Requests that take time.
+    tasks: Vec<Task>,
+    watches: Vec<Watch>,
+    attachments: Vec<Attachment>,
 }
 
 impl Session {
@@ -89,7 +102,18 @@ impl Session {
         let wire = Wire::new(door.config.max_message_bytes);
         let deadline = Some(now + door.config.greeting_timeout());
         let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Session { door, from, wire, stage: Stage::Greeting(None), out: Vec::new(), deadline, ended: None }
+        Session {
+            door,
+            from,
+            wire,
+            stage: Stage::Greeting(None),
+            out: Vec::new(),
+            deadline,
+            ended: None,
+            tasks: Vec::new(),
+            watches: Vec::new(),
+            attachments: Vec::new(),
+        }
     }
 
     /// Whether it has said who it is, or needs not.
@@ -132,6 +156,7 @@ impl Session {
             Stage::Greeting(waker) => *waker = Some(cx.waker().clone()),
             Stage::Open(id) => {
                 let id = *id;
+                self.work(id, cx);
                 match self.door.rooms.step(|state| state.controllers.poll_output(id, cx)) {
                     Poll::Ready(Output::End(ending)) => drop(self.ended.get_or_insert(ending)),
                     Poll::Ready(bytes) => return Poll::Ready(bytes),
@@ -144,6 +169,15 @@ impl Session {
             Some(ending) => Poll::Ready(Output::End(ending.clone())),
             None => Poll::Pending,
         }
+    }
+
+    /// Goes on with requests that take time, and tells what happened in rooms as long as the controller reads.
+    fn work(&mut self, id: ControllerId, cx: &mut Context<'_>) {
+        self.tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());
+        let rooms = &self.door.rooms;
+        let reads = || rooms.step(|state| state.controllers.reads(id));
+        self.attachments.retain_mut(|it| drain(reads, || it.poll(cx, rooms, id)));
+        self.watches.retain_mut(|it| drain(reads, || it.poll(cx, rooms, id)));
     }
 
     /// Ready when nothing is to be written any more, whatever waits: the controller did not read.
@@ -233,11 +267,41 @@ impl Session {
             (None, Stage::Greeting(_)) => {
                 Err(Fault::new(Code::NotAuthenticated, "`Authenticate` comes first"))
             }
-            (None, &Stage::Open(id)) => return self.door.rooms.step(|state| state.controller_asks(id, ask)),
+            (None, &Stage::Open(id)) => return self.ask(id, ask),
         };
         if let Some(form) = self.wire.form() {
             form.answer(ask.id, &ask.method, &answer, &mut self.out);
         }
+    }
+
+    fn ask(&mut self, id: ControllerId, ask: Ask) {
+        let task = match self.door.rooms.step(|state| state.controller_asks(id, ask)) {
+            Rest::Nothing | Rest::Now(_) => None,
+            Rest::Member(waiting) => Some(Box::pin(waiting.finish(self.door.rooms.clone())) as Task),
+            Rest::Room(method, ask) => self.room_asked(id, method, ask),
+            Rest::Call(method, ask) => Some(self.call_asked(id, method, ask)),
+        };
+        self.tasks.extend(task);
+    }
+
+    pub(super) fn rooms(&self) -> &Rooms {
+        &self.door.rooms
+    }
+
+    pub(super) fn reserved(&self) -> &'static [&'static str] {
+        self.door.reserved
+    }
+
+    pub(super) fn keep_watch(&mut self, watch: Watch) {
+        self.watches.push(watch);
+    }
+
+    pub(super) fn unwatch(&mut self, id: u32) {
+        self.watches.retain(|watch| watch.id != id);
+    }
+
+    pub(super) fn keep_attachment(&mut self, attachment: Attachment) {
+        self.attachments.push(attachment);
     }
 
     fn hello(&self) -> Value {
@@ -317,6 +381,18 @@ impl Session {
         let data = json!({"code": fault.code.as_str(), "reason": fault.reason});
         self.wire.form().unwrap_or(Form::Text).event(0, "error", &data, &mut self.out);
     }
+}
+
+/// Polls as long as there is something and somebody reads; `false` once it is over.
+fn drain(reads: impl Fn() -> bool, mut poll: impl FnMut() -> Poll<bool>) -> bool {
+    while reads() {
+        match poll() {
+            Poll::Ready(true) => {}
+            Poll::Ready(false) => return false,
+            Poll::Pending => return true,
+        }
+    }
+    true
 }
 
 impl Drop for Session {

@@ -11,7 +11,12 @@ use crate::core::control::controller::code::{Code, Fault};
 use crate::core::message::Method;
 
 mod data;
+mod events;
+mod rooms;
 mod worker;
+
+pub use events::{EVENTS, Event};
+pub use rooms::{CallMethod, RoomMethod};
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -93,6 +98,10 @@ pub enum By {
     Session(Greeting),
     /// The worker that has the router.
     Worker(Method),
+    /// The Dispatcher, for rooms.
+    Room(RoomMethod),
+    /// Whoever carries calls.
+    Call(CallMethod),
 }
 
 /// What a connection answers itself.
@@ -125,19 +134,6 @@ pub struct Entry {
     pub by: By,
 }
 
-/// Something a controller is told unasked.
-#[derive(Debug)]
-pub struct Event {
-    /// Its name.
-    pub name: &'static str,
-    /// What its `targetId` is.
-    pub target: &'static str,
-    /// Its data.
-    pub data: &'static str,
-    /// When it comes.
-    pub about: &'static str,
-}
-
 /// Requests of the connection itself.
 const GREETINGS: &[Entry] = &[
     Entry {
@@ -163,7 +159,7 @@ const GREETINGS: &[Entry] = &[
         about: "Takes over what an earlier connection of the same user left lingering, with its ids. Only as long as this one has made nothing.",
         internal: &[],
         data: &[Field::text("session", "what `Hello` or `Authenticate` answered then")],
-        answer: "`{session, routers: [routerId]}`",
+        answer: "`{session, routers: [routerId], rooms: [name]}`",
         action: Action::Control,
         by: By::Session(Greeting::Resume),
     },
@@ -178,78 +174,9 @@ pub const CHAPTERS: &[(&str, &[Entry])] = &[
     ("Producers", worker::PRODUCERS),
     ("Consumers", worker::CONSUMERS),
     ("Data channels", data::CHANNELS),
-];
-
-/// Every event there is.
-pub const EVENTS: &[Event] = &[
-    Event {
-        name: "error",
-        target: "0: the connection",
-        data: "`{code, reason}`",
-        about: "A message was no request (the connection goes on), or the connection is about to be closed.",
-    },
-    Event {
-        name: "close",
-        target: "router, transport, producer, consumer",
-        data: "`{code, reason, clean?}`",
-        about: "It is gone, whoever ended it: once for each. Its id is free again.",
-    },
-    Event {
-        name: "audiolevels",
-        target: "router",
-        data: "`{entries: [[producerId, dBov]]}`",
-        about: "How loud it is, every 500 ms while switched on.",
-    },
-    Event {
-        name: "iceselectedtuplechange",
-        target: "WebRTC transport",
-        data: "`{iceSelectedTuple}`",
-        about: "Media goes another way.",
-    },
-    Event {
-        name: "icestatechange",
-        target: "WebRTC transport",
-        data: "`{iceState}`",
-        about: "`connected`, `completed` or `disconnected`.",
-    },
-    Event {
-        name: "dtlsstatechange",
-        target: "WebRTC transport",
-        data: "`{dtlsState, dtlsRemoteCert?}`",
-        about: "`connecting`, `connected`, `failed` or `closed`.",
-    },
-    Event { name: "sourcepaused", target: "consumer", data: "nothing", about: "Its producer was paused." },
-    Event { name: "sourceresumed", target: "consumer", data: "nothing", about: "Its producer was resumed." },
-    Event {
-        name: "effectiveprofilechange",
-        target: "consumer",
-        data: "`{profile}`",
-        about: "Another layer is sent.",
-    },
-    Event {
-        name: "x.message",
-        target: "data consumer",
-        data: "`{text}` or `{binary}`, in base64",
-        about: "A message came.",
-    },
-    Event {
-        name: "x.bufferedamountlow",
-        target: "data consumer",
-        data: "`{bufferedAmount}`",
-        about: "No more than the threshold waits.",
-    },
-    Event {
-        name: "x.mediastarted",
-        target: "plain transport",
-        data: "`{remote}`",
-        about: "The first media arrived.",
-    },
-    Event {
-        name: "x.dtmf",
-        target: "plain transport",
-        data: "`{digit, duration}`",
-        about: "The party pressed a key.",
-    },
+    ("Rooms", rooms::ROOMS),
+    ("Peers", rooms::PEERS),
+    ("Calls", rooms::CALLS),
 ];
 
 static NAMES: LazyLock<HashMap<&'static str, &'static Entry>> = LazyLock::new(|| {

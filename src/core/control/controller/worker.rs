@@ -8,14 +8,15 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::core::control::controller::code::{Code, Fault};
-use crate::core::control::controller::scope::{Entity, Kind};
+use crate::core::control::controller::scope::{Entity, Kind, Owner};
 use crate::core::control::controller::vocabulary::Entry;
 use crate::core::control::controller::wire::Ask;
-use crate::core::control::controller::{Controller, ControllerId};
+use crate::core::control::controller::{Controller, ControllerId, Rest, gone};
 use crate::core::control::error::ControlError;
 use crate::core::control::state::{Answer, Reply, State, Target, Timer};
 use crate::core::id::WorkerId;
 use crate::core::message::{Internal, Method};
+use crate::core::peer::CloseReason;
 
 /// Routers left behind that are closed at once.
 const SWEEP: usize = 64;
@@ -58,7 +59,7 @@ fn ends(method: Method) -> Option<Kind> {
     }
 }
 
-fn id_of(map: &Map<String, Value>, key: &str) -> Option<u32> {
+pub(super) fn id_of(map: &Map<String, Value>, key: &str) -> Option<u32> {
     map.get(key).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
 }
 
@@ -70,26 +71,26 @@ impl State {
         entry: &'static Entry,
         method: Method,
         ask: Ask,
-    ) -> Result<Option<Value>, Fault> {
+    ) -> Result<Rest, Fault> {
         match method {
-            Method::WorkerDump | Method::WorkerUpdateSettings => self.ask_a_worker(id, method, ask),
-            Method::WorkerCreateRouter => self.make_router(id, ask),
+            Method::WorkerDump | Method::WorkerUpdateSettings => self.ask_a_worker(id, method, ask)?,
+            Method::WorkerCreateRouter => self.make_router(id, ask)?,
             Method::XRouterCreateStreamTransport
             | Method::XRouterCreateDirectTransport
             | Method::XRouterCreatePipeTransport => {
-                Err(Fault::new(Code::NotSupported, "what it takes cannot be handed in from outside"))
+                return Err(Fault::new(Code::NotSupported, "what it takes cannot be handed in from outside"));
             }
-            _ => self.ask_on_router(id, entry, method, ask),
+            _ => return self.ask_on_router(id, entry, method, ask),
         }
-        .map(|()| None)
+        Ok(Rest::Nothing)
     }
 
-    fn own(&mut self, id: ControllerId) -> Result<&mut Controller, Fault> {
+    pub(super) fn own(&mut self, id: ControllerId) -> Result<&mut Controller, Fault> {
         let found = self.controllers.list.get_mut(&id);
-        found.ok_or_else(|| Fault::new(Code::Shutdown, "the controller is gone"))
+        found.ok_or_else(gone)
     }
 
-    fn check_count(&mut self, id: ControllerId) -> Result<(), Fault> {
+    pub(super) fn check_count(&mut self, id: ControllerId) -> Result<(), Fault> {
         let most = self.controllers.config.max_entities;
         match self.own(id)?.scope.len() < most {
             true => Ok(()),
@@ -133,7 +134,8 @@ impl State {
             self.own(id)?.linger.insert(router, u64::from(linger).min(most));
         }
         let ours = self.dispatcher.allocate();
-        self.enter(id, router, Entity { kind: Kind::Router, ours, worker, router, transport: None });
+        let (kind, owner) = (Kind::Router, Owner::Controller);
+        self.enter(id, router, Entity { kind, owner, ours, worker, router, transport: None });
         let method = Method::WorkerCreateRouter;
         let asked = Asked { controller: id, request: ask.id, method, subject: Some(router) };
         let internal = Internal { router_id: Some(ours), ..Internal::default() };
@@ -147,7 +149,7 @@ impl State {
         entry: &'static Entry,
         method: Method,
         mut ask: Ask,
-    ) -> Result<(), Fault> {
+    ) -> Result<Rest, Fault> {
         let made = makes(method);
         if made.is_some() {
             self.check_count(id)?;
@@ -161,36 +163,50 @@ impl State {
             if made == Some(kind) || !entry.is_internal(kind.key()) {
                 continue;
             }
-            let entity = scope.get(id_of(&ask.internal, kind.key()).unwrap_or_default(), kind)?;
+            // Those that may be left out are.
+            let Some(named) = id_of(&ask.internal, kind.key()) else { continue };
+            let entity = scope.get(named, kind)?;
             if entity.router != router_id {
-                return Err(Fault::new(
-                    Code::UnknownId,
-                    format!("that {} is on another router", kind.as_str()),
-                ));
+                let reason = format!("that {} is on another router", kind.as_str());
+                return Err(Fault::new(Code::UnknownId, reason));
             }
-            *place(&mut internal, kind) = Some(entity.ours);
+            let reads = matches!(
+                method,
+                Method::RouterCreateConsumer | Method::ProducerDump | Method::ProducerGetStats
+            );
+            if matches!(entity.owner, Owner::Room(_)) && !reads {
+                return Err(Fault::new(Code::NotAllowed, "that is somebody else's in the room"));
+            }
+            put(&mut internal, kind, entity.ours);
+        }
+        if let Owner::Member(conn) = router.owner {
+            return self.member_asked(id, (conn, router_id), method, (ask, internal));
         }
         if method == Method::XConsumerSetProducer
             && let Some(producer) = id_of(&ask.data, "producerId")
         {
             let source = scope.get(producer, Kind::Producer)?;
+            if source.router != router_id {
+                return Err(Fault::new(Code::UnknownId, "that producer is on another router"));
+            }
             ask.data.insert("producerId".into(), source.ours.into());
         }
         let subject = made.or(ends(method)).and_then(|kind| id_of(&ask.internal, kind.key()));
         if let (Some(kind), Some(new)) = (made, subject) {
             scope.check_new(new)?;
             let ours = self.dispatcher.allocate();
-            *place(&mut internal, kind) = Some(ours);
+            put(&mut internal, kind, ours);
             let on_it = kind != Kind::Transport && entry.is_internal(Kind::Transport.key());
             let transport = id_of(&ask.internal, Kind::Transport.key()).filter(|_| on_it);
-            let entity = Entity { kind, ours, worker: router.worker, router: router_id, transport };
+            let (owner, worker) = (Owner::Controller, router.worker);
+            let entity = Entity { kind, owner, ours, worker, router: router_id, transport };
             self.enter(id, new, entity);
         }
         // A connection's id stands in log lines; a controller's transports have one of their own.
         ask.data.remove("x.connId");
         let asked = Asked { controller: id, request: ask.id, method, subject };
         self.ask(router.worker, method, internal, Value::Object(ask.data), Reply::Controlled(asked));
-        Ok(())
+        Ok(Rest::Nothing)
     }
 
     /// Enters an entity and listens to its events.
@@ -205,11 +221,15 @@ impl State {
     }
 
     /// Takes an entity out, with all that goes with it.
-    fn take_out(&mut self, id: ControllerId, name: u32) -> Vec<(u32, Entity)> {
+    pub(super) fn take_out(&mut self, id: ControllerId, name: u32) -> Vec<(u32, Entity)> {
         let Some(controller) = self.controllers.list.get_mut(&id) else { return Vec::new() };
         let gone = controller.scope.remove(name);
         for (name, entity) in &gone {
             controller.linger.remove(name);
+            controller.unbound.remove(name);
+            if entity.owner != Owner::Controller || entity.kind == Kind::Watch {
+                continue;
+            }
             self.dispatcher.unsubscribe(entity.ours);
             if matches!(entity.kind, Kind::Router | Kind::Transport) {
                 self.dispatcher.drop_load(entity.worker);
@@ -219,7 +239,7 @@ impl State {
     }
 
     /// Says of an entity, and of all that goes with it, that it is gone.
-    fn closed(&mut self, id: ControllerId, name: u32, data: &Value) {
+    pub(super) fn closed(&mut self, id: ControllerId, name: u32, data: &Value) {
         for (gone, _) in self.take_out(id, name) {
             self.controllers.tell(id, gone, "close", data);
         }
@@ -265,7 +285,7 @@ impl State {
             }
         };
         let mut internal = Internal { router_id: router, ..Internal::default() };
-        *place(&mut internal, entity.kind) = Some(entity.ours);
+        put(&mut internal, entity.kind, entity.ours);
         let method = match entity.kind {
             Kind::Router => Method::RouterClose,
             Kind::Transport => Method::TransportClose,
@@ -273,12 +293,18 @@ impl State {
             Kind::Consumer => Method::ConsumerClose,
             Kind::DataProducer => Method::XDataProducerClose,
             Kind::DataConsumer => Method::XDataConsumerClose,
+            Kind::Watch => return,
         };
         self.tell(entity.worker, method, internal, json!({}));
     }
 
     /// Puts the controller's ids into an answer.
-    fn translate(&self, id: ControllerId, (method, subject): (Method, Option<u32>), data: &mut Value) {
+    pub(super) fn translate(
+        &self,
+        id: ControllerId,
+        (method, subject): (Method, Option<u32>),
+        data: &mut Value,
+    ) {
         let Some(controller) = self.controllers.list.get(&id) else { return };
         let scope = &controller.scope;
         match method {
@@ -343,7 +369,10 @@ impl State {
 
     /// Ends a router of a controller that is gone.
     pub(super) fn end_router(&mut self, id: ControllerId, name: u32) {
-        if let Some((_, router)) = self.take_out(id, name).last() {
+        let Some((_, router)) = self.take_out(id, name).pop() else { return };
+        if let Owner::Member(conn) = router.owner {
+            self.close_member(conn, CloseReason::left());
+        } else {
             self.controllers.swept.push_back((router.worker, router.ours));
             self.sweep();
         }
@@ -376,7 +405,9 @@ impl State {
         let on_it = |controller: &Controller| -> Vec<u32> {
             let routers = controller.scope.routers().into_iter();
             let there = |router: &u32| {
-                controller.scope.get(*router, Kind::Router).is_ok_and(|router| router.worker == worker)
+                // The peer of an attached one is told by itself.
+                let own = |router: Entity| router.owner == Owner::Controller && router.worker == worker;
+                controller.scope.get(*router, Kind::Router).is_ok_and(own)
             };
             routers.filter(there).collect()
         };
@@ -394,14 +425,16 @@ impl State {
     }
 }
 
-/// Where the id of a kind stands.
-fn place(internal: &mut Internal, kind: Kind) -> &mut Option<u32> {
-    match kind {
+/// Names an entity in a request to a worker.
+fn put(internal: &mut Internal, kind: Kind, ours: u32) {
+    let place = match kind {
         Kind::Router => &mut internal.router_id,
         Kind::Transport => &mut internal.transport_id,
         Kind::Producer => &mut internal.producer_id,
         Kind::Consumer => &mut internal.consumer_id,
         Kind::DataProducer => &mut internal.data_producer_id,
         Kind::DataConsumer => &mut internal.data_consumer_id,
-    }
+        Kind::Watch => return,
+    };
+    *place = Some(ours);
 }

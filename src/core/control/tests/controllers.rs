@@ -7,15 +7,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::core::auth::{Action, AuthConfig, Authority, KeyConfig, Secret};
+use crate::core::auth::{Action, AuthConfig, Authority, KeyConfig, Principal, Secret};
+use crate::core::capabilities::Kind;
+use crate::core::control::calls::{Asked, CallError, CallInfo, Calls, Dial, Direction};
 use crate::core::control::controller::{ControlConfig, Door, Ending, Output, Session};
 use crate::core::control::dispatcher::Link;
+use crate::core::control::events::RoomEvent;
 use crate::core::control::netstring;
-use crate::core::control::tests::fake::Post;
+use crate::core::control::tests::fake::{Post, one, opus};
 use crate::core::control::tests::mirror::Mirror;
-use crate::core::control::{Rooms, RoomsConfig};
-use crate::core::id::WorkerId;
+use crate::core::control::{Join, Peer, Produce, Rooms, RoomsConfig, WebRtcOptions};
+use crate::core::id::{ProducerId, SessionId, WorkerId};
 use crate::core::message::{Method, Request};
+use crate::core::peer::{CloseReason, PeerKind};
+use crate::core::room::RoomName;
 use crate::core::time::Epoch;
 
 struct Worker {
@@ -46,13 +51,17 @@ struct Remote {
 }
 
 fn key(name: &str, methods: &[&str]) -> KeyConfig {
+    key_of(name, methods, &["*"], &[Action::Control])
+}
+
+fn key_of(name: &str, methods: &[&str], rooms: &[&str], actions: &[Action]) -> KeyConfig {
     KeyConfig {
         name: name.into(),
         key: Some(Secret::new(format!("{name}-secret"))),
         key_file: None,
         key_sha256: None,
-        rooms: vec!["*".into()],
-        actions: vec![Action::Control],
+        rooms: rooms.iter().map(|room| room.to_string()).collect(),
+        actions: actions.to_vec(),
         methods: methods.iter().map(|method| method.to_string()).collect(),
     }
 }
@@ -65,7 +74,7 @@ impl Desk {
         let authority = Authority::new(&AuthConfig { keys, ..AuthConfig::default() }, None).expect("keys");
         let mut config = ControlConfig::default();
         change(&mut config);
-        let door = Door::new(rooms.clone(), Arc::new(authority), config);
+        let door = Door::new(rooms.clone(), Arc::new(authority), config, &["api"]);
         let mut desk = Desk { rooms, door, workers: Vec::new(), epoch, now };
         for id in (0..workers).map(WorkerId) {
             let mirror = Mirror::new(id, epoch);
@@ -106,6 +115,33 @@ impl Desk {
         }
     }
 
+    /// Runs `future` to its end while the workers do their part.
+    fn run<F: Future>(&mut self, future: F) -> F::Output {
+        let (mut future, mut cx) = (std::pin::pin!(future), Context::from_waker(Waker::noop()));
+        for _ in 0..10 {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                return output;
+            }
+            self.pump();
+        }
+        panic!("the workers answered all, and yet it waits");
+    }
+
+    /// Somebody who publishes sound over WHIP.
+    fn publisher(&mut self, room: &str, name: &str) -> (Peer, ProducerId) {
+        let join = Join {
+            name: Some(name.into()),
+            publishes: true,
+            ..Join::new(room_name(room), PeerKind::Whip, Principal::anonymous())
+        };
+        let rooms = self.rooms.clone();
+        let peer = self.run(rooms.join(join)).expect("let in");
+        let made = self.run(peer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport");
+        let track = Produce::new(Kind::Audio, one(&opus(), 1));
+        let producer = self.run(peer.produce(made.id, track)).expect("a producer");
+        (peer, producer)
+    }
+
     fn pass(&mut self, millis: u64) {
         self.pump();
         self.now += Duration::from_millis(millis);
@@ -144,6 +180,9 @@ impl Desk {
         data: Value,
     ) -> Result<Value, String> {
         let id = remote.send(self.now, method, &internal, &data);
+        self.pump();
+        remote.take(self.now);
+        // What takes several steps.
         self.pump();
         remote.take(self.now);
         let at = remote.answers.iter().position(|answer| answer["id"] == id);
@@ -199,6 +238,10 @@ impl Desk {
     }
 }
 
+fn room_name(name: &str) -> RoomName {
+    RoomName::new(name, &[]).expect("a name")
+}
+
 fn take(session: &mut Session, now: Instant) -> (Vec<u8>, Option<Ending>) {
     let (mut bytes, mut cx) = (Vec::new(), Context::from_waker(Waker::noop()));
     loop {
@@ -212,6 +255,16 @@ fn take(session: &mut Session, now: Instant) -> (Vec<u8>, Option<Ending>) {
 }
 
 impl Remote {
+    /// The events since the last look, each with its target and data.
+    fn events(&mut self, now: Instant) -> Vec<(String, u64, Value)> {
+        self.take(now);
+        let event = |event: Value| {
+            let name = event["event"].as_str().expect("a name").to_owned();
+            (name, event["targetId"].as_u64().expect("an id"), event["data"].clone())
+        };
+        self.events.drain(..).map(event).collect()
+    }
+
     fn send(&mut self, now: Instant, method: &str, internal: &Value, data: &Value) -> u32 {
         self.next += 1;
         let request = json!({"id": self.next, "method": method, "internal": internal, "data": data});
@@ -422,7 +475,7 @@ fn what_a_controller_made_ends_with_it_but_for_what_lingers() {
     let wrong = json!({"session": "0".repeat(32)});
     assert_eq!(desk.ask(&mut again, "Resume", json!({}), wrong), Err("unknown_id".into()));
     let resumed = desk.ask(&mut again, "Resume", json!({}), json!({"session": session.clone()}));
-    assert_eq!(resumed, Ok(json!({"session": session, "routers": [10]})));
+    assert_eq!(resumed, Ok(json!({"session": session, "routers": [10], "rooms": []})));
     desk.ask(&mut again, "router.dump", json!({"routerId": 10}), json!({})).expect("it is there");
     desk.pass(4_000);
     desk.ask(&mut again, "router.dump", json!({"routerId": 10}), json!({})).expect("it is not over");
@@ -663,4 +716,333 @@ fn the_end_of_the_server_is_told() {
     remote.take(desk.now);
     assert_eq!(remote.told(desk.now).last(), Some(&(0, "error".to_owned(), "shutdown".to_owned())));
     assert_eq!(remote.code(), Some("shutdown"));
+}
+
+fn named(events: &[(String, u64, Value)]) -> Vec<&str> {
+    events.iter().map(|(name, ..)| name.as_str()).collect()
+}
+
+#[test]
+fn who_watches_a_room_sees_every_door() {
+    let mut desk = Desk::new(1, Vec::new(), |_| {});
+    let mut remote = desk.connect();
+    desk.ask(&mut remote, "room.watch", json!({"watchId": 5}), json!({"room": "lobby"})).expect("a watch");
+    assert_eq!(remote.events(desk.now), [], "the room is not there yet");
+    let (peer, producer) = desk.publisher("lobby", "camera");
+    let (_other, _) = desk.publisher("elsewhere", "camera");
+    let events = remote.events(desk.now);
+    assert_eq!(named(&events), ["roomopened", "peerjoined", "trackadded"]);
+    assert!(events.iter().all(|(_, target, data)| (*target, &data["room"]) == (5, &json!("lobby"))));
+    let (joined, added) = (&events[1].2, &events[2].2);
+    assert_eq!((&joined["kind"], &joined["name"]), (&json!("whip"), &json!("camera")));
+    assert_eq!((&added["conn"], &added["track"]), (&joined["conn"], &json!(producer)));
+    assert_eq!(added["codec"]["mimeType"], "audio/opus");
+
+    let mut late = desk.connect();
+    desk.ask(&mut late, "room.watch", json!({"watchId": 1}), json!({})).expect("a watch of all");
+    assert_eq!(named(&late.events(desk.now)).iter().filter(|name| **name == "trackadded").count(), 2);
+
+    let conn = json!(peer.conn());
+    let whom = json!({"room": "lobby", "conn": conn});
+    desk.ask(&mut remote, "peer.mute", json!({}), whom.clone()).expect("muted");
+    assert_eq!(remote.events(desk.now)[0].2["paused"], true);
+    let stats = desk.ask(&mut remote, "peer.getStats", json!({}), whom.clone()).expect("statistics");
+    assert_eq!(stats["tracks"][0]["track"], json!(producer));
+    let set = json!({"room": "lobby", "conn": conn, "displayName": "Kamera", "appData": {"seat": 3}});
+    desk.ask(&mut remote, "peer.set", json!({}), set).expect("set");
+    assert_eq!(remote.events(desk.now)[0].2["displayName"], "Kamera");
+    let dump = desk.ask(&mut remote, "room.dump", json!({}), json!({"room": "lobby"})).expect("a dump");
+    assert_eq!((&dump["live"], &dump["peers"][0]["appData"]), (&json!(true), &json!({"seat": 3})));
+    assert_eq!(dump["workers"], json!([{"workerId": 0, "receivers": 0, "home": true}]));
+    desk.ask(&mut remote, "peer.kick", json!({}), whom.clone()).expect("kicked");
+    let events = remote.events(desk.now);
+    assert_eq!(named(&events), ["trackremoved", "peerleft", "roomclosed"]);
+    assert_eq!(events[1].2["code"], "kicked");
+    assert_eq!(desk.run(peer.closed()).code, "kicked");
+    assert_eq!(desk.ask(&mut remote, "peer.kick", json!({}), whom), Err("unknown_room".into()));
+    let nobody = json!({"room": "elsewhere", "conn": conn});
+    assert_eq!(desk.ask(&mut remote, "peer.dump", json!({}), nobody), Err("unknown_peer".into()));
+    desk.ask(&mut remote, "room.unwatch", json!({"watchId": 5}), json!({})).expect("unwatched");
+    assert_eq!(closes(&remote.told(desk.now)), [(5, "closed")]);
+    desk.publisher("lobby", "again");
+    assert_eq!(remote.events(desk.now), []);
+}
+
+#[test]
+fn a_room_that_a_controller_opened_ends_with_it_unless_it_lingers() {
+    let mut desk = Desk::new(1, Vec::new(), |_| {});
+    let mut remote = desk.connect();
+    desk.ask(&mut remote, "room.open", json!({}), json!({"room": "short"})).expect("open");
+    desk.ask(&mut remote, "room.open", json!({}), json!({"room": "long", "linger": 1000})).expect("open");
+    let (guest, _) = desk.publisher("short", "guest");
+    let (theirs, _) = desk.publisher("theirs", "guest");
+    let again = desk.ask(&mut remote, "room.open", json!({}), json!({"room": "theirs"}));
+    assert_eq!(again, Err("room_exists".into()));
+    assert_eq!(desk.ask(&mut remote, "room.open", json!({}), json!({"room": "api"})), Err("bad_data".into()));
+    let list = desk.ask(&mut remote, "room.list", json!({}), json!({"limit": 2})).expect("rooms");
+    assert_eq!((&list["rooms"][0]["name"], &list["more"]), (&json!("long"), &json!(true)));
+    let list = desk.ask(&mut remote, "room.list", json!({}), json!({"after": "short"})).expect("rooms");
+    assert_eq!((&list["rooms"][0]["name"], &list["more"]), (&json!("theirs"), &json!(false)));
+    drop(remote);
+    assert_eq!(desk.run(guest.closed()).code, "controller_gone");
+    let there = |desk: &Desk, room: &str| desk.rooms.summary(&room_name(room)).is_some();
+    assert_eq!(["short", "long", "theirs"].map(|room| there(&desk, room)), [false, true, true]);
+    desk.pass(1_000);
+    assert!(!there(&desk, "long"));
+    desk.run(theirs.close(CloseReason::left()));
+    desk.assert_bare();
+}
+
+#[test]
+fn a_closed_room_that_was_opened_anew_is_not_the_controllers() {
+    let mut desk = Desk::new(1, Vec::new(), |_| {});
+    let mut remote = desk.connect();
+    desk.ask(&mut remote, "room.open", json!({}), json!({"room": "r"})).expect("open");
+    desk.ask(&mut remote, "room.close", json!({}), json!({"room": "r", "reason": "lunch"})).expect("closed");
+    assert_eq!(
+        desk.ask(&mut remote, "room.close", json!({}), json!({"room": "r"})),
+        Err("unknown_room".into())
+    );
+    let (_peer, _) = desk.publisher("r", "guest");
+    drop(remote);
+    assert!(desk.rooms.summary(&room_name("r")).is_some());
+}
+
+#[test]
+fn a_controller_in_a_room_hears_and_is_heard() {
+    let mut desk = Desk::new(1, Vec::new(), |_| {});
+    let (peer, _) = desk.publisher("talk", "whip");
+    let mut remote = desk.connect();
+    let data = json!({"room": "talk", "name": "agent", "publishes": true});
+    let attached = desk.ask(&mut remote, "room.attach", json!({"routerId": 1}), data).expect("attached");
+    let events = remote.events(desk.now);
+    assert_eq!(named(&events), ["trackadded"]);
+    assert_eq!(events[0].1, 1);
+    let theirs = events[0].2["producerId"].clone();
+    for transport in [2, 4] {
+        let internal = json!({"routerId": 1, "transportId": transport});
+        let made = desk.ask(&mut remote, "router.createWebRtcTransport", internal, json!({}));
+        assert_eq!(made.expect("a transport")["transportId"], transport);
+    }
+    let rtp = json!(one(&opus(), 77));
+    let internal = json!({"routerId": 1, "transportId": 2, "producerId": 3});
+    let data = json!({"kind": "audio", "rtpParameters": rtp});
+    assert_eq!(desk.ask(&mut remote, "router.createProducer", internal, data), Ok(json!({})));
+    let peers = desk.rooms.peers(&room_name("talk")).expect("a room");
+    let agent = peers.iter().find(|it| it.info.kind == PeerKind::Controller).expect("a peer");
+    assert_eq!((agent.info.name.as_str(), agent.tracks.len()), ("agent", 1));
+    assert_eq!(attached["conn"], json!(agent.info.conn));
+
+    let internal = json!({"routerId": 1, "consumerId": 5, "producerId": theirs});
+    desk.ask(&mut remote, "router.createConsumer", internal, json!({"kind": "audio"})).expect("a consumer");
+    let internal = json!({"routerId": 1, "consumerId": 6});
+    desk.ask(&mut remote, "router.createConsumer", internal, json!({"kind": "audio"})).expect("the program");
+    let dump = desk.ask(&mut remote, "consumer.dump", json!({"routerId": 1, "consumerId": 5}), json!({}));
+    assert_eq!(dump, Err("refused".into()), "on no transport yet");
+    for consumer in [5, 6] {
+        let internal = json!({"routerId": 1, "consumerId": consumer, "transportId": 4});
+        let data = json!({"rtpParameters": one(&opus(), 80 + consumer)});
+        desk.ask(&mut remote, "consumer.enable", internal, data).expect("enabled");
+    }
+    let dump = desk.ask(&mut remote, "consumer.dump", json!({"routerId": 1, "consumerId": 5}), json!({}));
+    let dump = dump.expect("a dump");
+    assert_eq!((&dump["consumerId"], &dump["sourceProducerId"]), (&json!(5), &theirs));
+    for (method, internal, code) in [
+        ("producer.pause", json!({"routerId": 1, "producerId": theirs}), "not_allowed"),
+        ("producer.close", json!({"routerId": 1, "producerId": theirs}), "not_allowed"),
+        ("router.dump", json!({"routerId": 1}), "not_supported"),
+        ("consumer.enable", json!({"routerId": 1, "consumerId": 5, "transportId": 4}), "bad_data"),
+    ] {
+        assert_eq!(desk.ask(&mut remote, method, internal, json!({})), Err(code.into()), "{method}");
+    }
+    desk.ask(&mut remote, "producer.dump", json!({"routerId": 1, "producerId": theirs}), json!({}))
+        .expect("shown");
+
+    let mut watcher = desk.connect();
+    desk.ask(&mut watcher, "room.watch", json!({"watchId": 1}), json!({"room": "talk"})).expect("a watch");
+    watcher.events(desk.now);
+    desk.ask(&mut remote, "room.say", json!({"routerId": 1}), json!({"message": {"hi": 1}})).expect("said");
+    let said = watcher.events(desk.now);
+    assert_eq!((&said[0].2["from"], &said[0].2["message"]), (&attached["conn"], &json!({"hi": 1})));
+
+    desk.run(peer.close(CloseReason::left()));
+    let told = remote.told(desk.now);
+    let theirs = theirs.as_u64().expect("an id");
+    let gone = closes(&told);
+    assert!(gone.iter().any(|(id, _)| *id == theirs) && gone.iter().any(|(id, _)| *id == 5), "{gone:?}");
+    desk.ask(&mut remote, "transport.close", json!({"routerId": 1, "transportId": 2}), json!({}))
+        .expect("closed");
+    let told = remote.told(desk.now);
+    assert_eq!(closes(&told).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3]);
+    assert!(desk.rooms.peers(&room_name("talk")).expect("a room")[0].tracks.is_empty());
+    desk.ask(&mut remote, "router.close", json!({"routerId": 1}), json!({})).expect("left");
+    let told = remote.told(desk.now);
+    assert_eq!(closes(&told), [(1, "left"), (4, "left"), (6, "left")]);
+    drop((remote, watcher));
+    desk.assert_bare();
+}
+
+#[test]
+fn a_controller_that_is_sent_away_or_loses_its_worker_is_told_of_all_it_had_in_the_room() {
+    let mut desk = Desk::new(1, Vec::new(), |_| {});
+    let mut remote = desk.connect();
+    for code in ["kicked", "worker_lost"] {
+        let data = json!({"room": "talk"});
+        let attached = desk.ask(&mut remote, "room.attach", json!({"routerId": 1}), data).expect("attached");
+        let internal = json!({"routerId": 1, "transportId": 2});
+        desk.ask(&mut remote, "router.createWebRtcTransport", internal, json!({})).expect("a transport");
+        match code {
+            "kicked" => {
+                let whom = json!({"room": "talk", "conn": attached["conn"]});
+                desk.ask(&mut remote, "peer.kick", json!({}), whom).expect("kicked");
+            }
+            _ => desk.kill(0),
+        }
+        assert_eq!(closes(&remote.told(desk.now)), [(1, code), (2, code)]);
+    }
+    desk.revive(0);
+    let data = json!({"room": "talk"});
+    desk.ask(&mut remote, "room.attach", json!({"routerId": 1}), data).expect("attached again");
+    drop(remote);
+    desk.assert_bare();
+}
+
+#[test]
+fn rights_go_by_rooms() {
+    let keys = vec![key_of("news", &["*"], &["news*"], &[Action::Control])];
+    let mut desk = Desk::new(1, keys, |_| {});
+    let mut remote = desk.connect();
+    let credentials = json!({"user": "news", "passwd": "news-secret"});
+    desk.ask(&mut remote, "Authenticate", json!({}), credentials).expect("let in");
+    let (_one, _) = desk.publisher("news-1", "a");
+    let (other, _) = desk.publisher("sport", "a");
+    let list = desk.ask(&mut remote, "room.list", json!({}), json!({})).expect("rooms");
+    assert_eq!(list["rooms"].as_array().map(Vec::len), Some(1));
+    desk.ask(&mut remote, "room.watch", json!({"watchId": 1}), json!({})).expect("a watch");
+    let events = remote.events(desk.now);
+    assert!(events.iter().all(|(_, _, data)| data["room"] == "news-1") && events.len() == 3, "{events:?}");
+    let whom = json!({"room": "sport", "conn": other.conn()});
+    for (method, internal) in [
+        ("room.dump", json!({})),
+        ("room.open", json!({})),
+        ("room.close", json!({})),
+        ("room.watch", json!({"watchId": 2})),
+        ("room.attach", json!({"routerId": 2})),
+        ("peer.list", json!({})),
+        ("peer.kick", json!({})),
+    ] {
+        assert_eq!(
+            desk.ask(&mut remote, method, internal, whom.clone()),
+            Err("not_allowed".into()),
+            "{method}"
+        );
+    }
+    let dial = json!({"room": "news-1", "number": "100"});
+    assert_eq!(
+        desk.ask(&mut remote, "call.dial", json!({}), dial),
+        Err("not_allowed".into()),
+        "another right"
+    );
+}
+
+/// Has one call in each of two rooms.
+struct Switchboard;
+
+impl Calls for Switchboard {
+    fn dial<'a>(&'a self, who: &'a Principal, dial: Dial) -> Asked<'a, Result<SessionId, CallError>> {
+        Box::pin(async move {
+            assert_eq!((who.id(), dial.numbers.len()), ("key:desk", 2));
+            Ok(SessionId::new(7))
+        })
+    }
+
+    fn hang_up<'a>(&'a self, call: SessionId, text: &'a str) -> Asked<'a, Result<(), CallError>> {
+        assert_eq!((call, text), (SessionId::new(1), "enough"));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn hold(&self, _: SessionId, _: bool) -> Asked<'_, Result<(), CallError>> {
+        Box::pin(async { Err(CallError::NotNow("it rings")) })
+    }
+
+    fn send_dtmf<'a>(&'a self, _: SessionId, _: &'a str) -> Asked<'a, Result<(), CallError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn transfer<'a>(
+        &'a self,
+        _: &'a Principal,
+        _: SessionId,
+        _: &'a str,
+    ) -> Asked<'a, Result<(), CallError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn list(&self) -> Asked<'_, Vec<CallInfo>> {
+        let call = |id, room: &str| CallInfo {
+            id: SessionId::new(id),
+            conn: None,
+            direction: Direction::In,
+            state: "active",
+            room: room.into(),
+            trunk: "t".into(),
+            number: "100".into(),
+            codec: None,
+            seconds: 1,
+        };
+        Box::pin(async move { vec![call(1, "news"), call(2, "sport")] })
+    }
+}
+
+#[test]
+fn calls_take_a_right_of_their_own() {
+    let keys = vec![key_of("desk", &["*"], &["news"], &[Action::Control, Action::Call])];
+    let mut desk = Desk::new(1, keys, |_| {});
+    let mut remote = desk.connect();
+    let credentials = json!({"user": "desk", "passwd": "desk-secret"});
+    desk.ask(&mut remote, "Authenticate", json!({}), credentials).expect("let in");
+    let dial = json!({"room": "news", "numbers": ["100", "101"], "ring": 20, "play": "hold"});
+    let asked = desk.ask(&mut remote, "call.dial", json!({}), dial.clone());
+    assert_eq!(asked, Err("not_supported".into()), "nobody carries calls");
+    desk.rooms.set_calls(Arc::new(Switchboard));
+    let id = |number| json!(SessionId::new(number));
+    assert_eq!(desk.ask(&mut remote, "call.dial", json!({}), dial), Ok(json!({"call": id(7)})));
+    let list = desk.ask(&mut remote, "call.list", json!({}), json!({})).expect("calls");
+    assert_eq!((&list["calls"][0]["id"], list["calls"].as_array().map(Vec::len)), (&id(1), Some(1)));
+    let end = json!({"call": id(1), "reason": "enough"});
+    assert_eq!(desk.ask(&mut remote, "call.hangUp", json!({}), end), Ok(json!({})));
+    for (method, data, code) in [
+        ("call.hangUp", json!({"call": id(2)}), "unknown_call"),
+        ("call.hangUp", json!({"call": "x"}), "unknown_call"),
+        ("call.hold", json!({"call": id(1)}), "refused"),
+        ("call.dial", json!({"room": "news"}), "bad_data"),
+        ("call.dial", json!({"room": "sport", "number": "1"}), "not_allowed"),
+        ("call.dial", json!({"room": "news", "number": "1", "play": "jazz"}), "bad_data"),
+    ] {
+        assert_eq!(
+            desk.ask(&mut remote, method, json!({}), data.clone()),
+            Err(code.into()),
+            "{method} {data}"
+        );
+    }
+}
+
+#[test]
+fn a_watch_that_is_not_read_ends_and_the_controller_stays() {
+    let mut desk = Desk::new(1, Vec::new(), |config| config.max_queued_bytes = 4_000);
+    let mut remote = desk.connect();
+    desk.ask(&mut remote, "room.watch", json!({"watchId": 1}), json!({"room": "r"})).expect("a watch");
+    let (_peer, _) = desk.publisher("r", "p");
+    let room = room_name("r");
+    for number in 0..5_000 {
+        let text = format!("{number}: {}", "x".repeat(100));
+        desk.rooms.announce(&room, RoomEvent::Notice { conn: None, text });
+        if number % 10 == 0 {
+            // It looks, and takes nothing.
+            remote.session.advance(desk.now);
+        }
+    }
+    remote.take(desk.now);
+    assert_eq!(remote.told(desk.now).last(), Some(&(1, "close".to_owned(), "lagged".to_owned())));
+    desk.ask(&mut remote, "room.watch", json!({"watchId": 1}), json!({"room": "r"})).expect("another watch");
 }

@@ -42,7 +42,7 @@ impl Served {
             let epoch = Epoch { instant: Instant::now(), unix: Duration::ZERO };
             let rooms = Rooms::new(RoomsConfig::default(), epoch, None);
             let authority = Authority::new(&AuthConfig::default(), None).expect("no keys");
-            let door = Door::new(rooms, Arc::new(authority), config);
+            let door = Door::new(rooms, Arc::new(authority), config, &[]);
             let listeners = Listeners { plain: Some(listener), tls: None, unix: Some((unix, file)) };
             let stopped = async { stopped.await.unwrap_or_default() };
             runtime.block_on(serve(door, listeners, stopped)).expect("served");

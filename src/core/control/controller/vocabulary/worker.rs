@@ -127,8 +127,16 @@ pub(super) const ROUTERS: &[Entry] = &[
     entry(
         Method::RouterCreateConsumer,
         "A track out of the router, on no transport yet.",
-        &[ROUTER, Field::number("consumerId", "its id, chosen by the controller"), PRODUCER],
-        &[Field::text("kind", "the producer's")],
+        &[
+            ROUTER,
+            Field::number("consumerId", "its id, chosen by the controller"),
+            Field::number(
+                "producerId",
+                "the producer; without it, on an attached router, the room's program",
+            )
+            .optional(),
+        ],
+        &[Field::text("kind", "`audio` or `video`, as the producer")],
         NOTHING,
     ),
     entry(
