@@ -28,7 +28,7 @@ use crate::core::id::WorkerId;
 use crate::core::io::IoConfig;
 use crate::core::rtp::bwe::RateLimits;
 use crate::core::session::LocalCandidate;
-use crate::core::worker::{GopConfig, LegsConfig, WorkerConfig};
+use crate::core::worker::{GopConfig, LayersConfig, LegsConfig, WorkerConfig};
 use crate::http;
 use crate::rooms;
 use crate::rtmp::RtmpConfig;
@@ -67,6 +67,8 @@ pub struct Config {
     pub room_clients: rooms::Config,
     /// What a new viewer sees at once: the cached group of pictures.
     pub gop: GopConfig,
+    /// Tracks with layers (simulcast, scalable coding): when a viewer gets another.
+    pub layers: LayersConfig,
     /// Plain RTP legs of telephones: ports, and how their parties are found and given up.
     pub legs: LegsConfig,
     /// Conversions.
@@ -93,6 +95,7 @@ impl Default for Config {
             rooms: RoomsConfig::default(),
             room_clients: rooms::Config::default(),
             gop: GopConfig::default(),
+            layers: LayersConfig::default(),
             legs: LegsConfig::default(),
             bridge: BridgeConfig::default(),
             auth: AuthConfig::default(),
@@ -209,6 +212,7 @@ impl Config {
             id,
             candidates,
             gop: self.gop.clone(),
+            layers: self.layers.clone(),
             max_publish_bitrate: self.webrtc.max_publish_bitrate,
             rates: self.webrtc.rates,
             legs: self.legs.clone(),

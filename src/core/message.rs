@@ -114,6 +114,8 @@ methods! {
     XConsumerSendDtmf = "x.consumer.sendDtmf";
     /// Ours: the layer the receiver wants, by numbers.
     XConsumerSetPreferredLayers = "x.consumer.setPreferredLayers";
+    /// Ours: how much a consumer counts where a path does not take all, 1 to 255.
+    XConsumerSetPriority = "x.consumer.setPriority";
     /// Ours: gives a consumer another source, or none.
     XConsumerSetProducer = "x.consumer.setProducer";
     /// Ours: a data channel that the remote party, or a pipe, feeds.

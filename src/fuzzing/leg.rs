@@ -44,6 +44,7 @@ fn worker(epoch: Epoch) -> Worker {
         candidates: Vec::new(),
         gop: GopConfig::default(),
         max_publish_bitrate: 1_000_000,
+        layers: Default::default(),
         rates: RateLimits::default(),
         legs: LegsConfig::default(),
         channel: None,

@@ -68,6 +68,11 @@ impl Cursor {
         self.replay = replay;
     }
 
+    /// It waits for another stream of the same source.
+    pub fn reseat(&mut self, head: u64) {
+        self.restart(head, self.replay);
+    }
+
     /// Index of the next packet to read.
     pub fn at(&self) -> u64 {
         self.at
@@ -97,12 +102,17 @@ impl Cursor {
         } else {
             store.keyframe().filter(|index| self.would_take(*index))
         }?;
-        let start = survey(store, index)?;
+        let start = Start::survey(store, index)?;
+        self.begin_at(&start, now);
+        Some(start)
+    }
+
+    /// Reads on at `start`, wherever it stands.
+    pub fn begin_at(&mut self, start: &Start, now: MediaTime) {
         let behind = start.frames > 1;
         let pace = behind.then_some(Pace { credit: FIRST_PORTION, refilled: now, sent: 0, lost: 0 });
-        self.at = index;
+        self.at = start.index;
         self.state = State::Reading { pace };
-        Some(start)
     }
 
     /// Whether the next packet may be sent now; if not, when to ask again. `bitrate` is the pace in bits a
@@ -147,15 +157,17 @@ impl Default for Cursor {
     }
 }
 
-/// Counts the frames from `index` to the head and finds the newest of them.
-fn survey(store: &PacketStore, index: u64) -> Option<Start> {
-    let first = store.get(index)?;
-    let mut start = Start { index, frames: 1, edge: first.meta.timestamp, edge_time: first.meta.time };
-    for packet in (index + 1..store.head()).filter_map(|at| store.get(at)) {
-        if packet.meta.timestamp > start.edge {
-            start.frames += 1;
-            (start.edge, start.edge_time) = (packet.meta.timestamp, packet.meta.time);
+impl Start {
+    /// Counts the frames from `index` to the head and finds the newest of them.
+    pub fn survey(store: &PacketStore, index: u64) -> Option<Start> {
+        let first = store.get(index)?;
+        let mut start = Start { index, frames: 1, edge: first.meta.timestamp, edge_time: first.meta.time };
+        for packet in (index + 1..store.head()).filter_map(|at| store.get(at)) {
+            if packet.meta.timestamp > start.edge {
+                start.frames += 1;
+                (start.edge, start.edge_time) = (packet.meta.timestamp, packet.meta.time);
+            }
         }
+        Some(start)
     }
-    Some(start)
 }

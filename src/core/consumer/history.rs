@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::core::consumer::pictures::Shift;
 use crate::core::time::MediaTime;
 
 /// What of a packet was decided when it was sent. A packet that is sent again under its own number must be the
@@ -17,13 +18,19 @@ pub struct Stamp {
     pub mid: bool,
     /// RTP padding.
     pub padding: u8,
+    /// The marker bit.
+    pub marker: bool,
+    /// What was added to the numbers of its picture.
+    pub shift: Shift,
 }
 
 /// One sent packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
-    /// Its index in the producer's store.
+    /// Its index in the store of the producer's stream.
     pub index: u64,
+    /// Which stream that was.
+    pub stream: u8,
     /// The timestamp it was sent with.
     pub timestamp: u32,
     /// The rest of its header.
@@ -47,12 +54,12 @@ impl History {
     }
 
     /// Notes a packet.
-    pub fn push(&mut self, sequence: u16, index: u64, timestamp: u32, stamp: Stamp) {
+    pub fn push(&mut self, sequence: u16, (stream, index): (u8, u64), timestamp: u32, stamp: Stamp) {
         if self.ring.is_empty() {
             self.ring = vec![None; self.capacity];
         }
         let at = usize::from(sequence) & (self.capacity - 1);
-        self.ring[at] = Some(Sent { index, timestamp, stamp, sequence, resent: None });
+        self.ring[at] = Some(Sent { index, stream, timestamp, stamp, sequence, resent: None });
     }
 
     /// The packet sent as `sequence`, unless it is forgotten.
@@ -86,7 +93,7 @@ mod tests {
     fn finds_what_was_sent_once_per_guard() {
         let (mut history, now) = (History::new(8), MediaTime::from_millis(5));
         for n in 0..10u16 {
-            history.push(65_530u16.wrapping_add(n), u64::from(n), u32::from(n), Stamp::default());
+            history.push(65_530u16.wrapping_add(n), (0, u64::from(n)), u32::from(n), Stamp::default());
         }
         let guard = Duration::from_millis(20);
         assert!(history.take_for_resend(65_530, now, guard).is_none(), "overwritten");

@@ -4,9 +4,13 @@
 //! is the output's business, one file each: `rtp` seals them for a WebRTC receiver, `frames` puts them
 //! together for a bridge job, `pipe` carries them to another router.
 
+mod allocation;
+mod climb;
 mod cursor;
 mod frames;
 mod history;
+mod layers;
+mod pictures;
 mod pipe;
 mod rtp;
 mod sequence;
@@ -21,8 +25,12 @@ use crate::core::producer::{Producer, Stream};
 use crate::core::rtp::rtcp::ReportBlock;
 use crate::core::time::MediaTime;
 
+pub use allocation::{Ascent, Wish, allocate};
+pub use climb::{Climb, ClimbLimits};
 pub use cursor::Cursor;
 pub use frames::FrameOutput;
+use layers::Told;
+pub use layers::{Choice, LayerNews, Preference};
 pub use pipe::PipeOutput;
 pub use rtp::{RtpOutput, Seal, Sink};
 
@@ -79,8 +87,17 @@ pub struct Consumer {
     /// What it was enabled with.
     pub parameters: RtpParameters,
     cursor: Cursor,
+    /// What its receiver wants at most.
+    pub preference: Preference,
+    /// How much it counts among the consumers of its transport when they cannot all have what they want: 1 to 255.
+    pub priority: u8,
     /// Which of its source's streams it reads.
     stream: usize,
+    /// What was chosen for it.
+    target: Choice,
+    /// When it went up and down.
+    pub climb: Climb,
+    told: Told,
     replayed: Option<MediaTime>,
 }
 
@@ -98,7 +115,12 @@ impl Consumer {
             paused: false,
             parameters: RtpParameters::default(),
             cursor: Cursor::new(),
+            preference: Preference::default(),
+            priority: 1,
             stream: 0,
+            target: Choice::default(),
+            climb: Climb::default(),
+            told: Told::default(),
             replayed: None,
         }
     }
@@ -106,7 +128,7 @@ impl Consumer {
     /// Gives it another source, or none. What comes next continues the stream.
     pub fn set_producer(&mut self, key: Option<usize>, source: Option<&Producer>) {
         self.producer = key;
-        self.stream = 0;
+        (self.target, self.climb) = (Choice::default(), Climb::default());
         self.restart(source, true);
     }
 
@@ -117,6 +139,7 @@ impl Consumer {
 
     /// Begins anew at the source: with `replay` from its cached group, else from its next keyframe.
     pub fn restart(&mut self, source: Option<&Producer>, replay: bool) {
+        self.stream = self.target.stream;
         let head = source.and_then(|source| self.stream_of(source)).map_or(0, |stream| stream.store.head());
         self.cursor.restart(head, replay);
         match &mut self.output {
@@ -133,8 +156,11 @@ impl Consumer {
 
     /// The stream of its source it needs a keyframe of that nobody has yet, if it does.
     pub fn wants_keyframe(&self, source: &Producer) -> Option<usize> {
-        if self.kind != Kind::Video || !self.is_active() || !self.cursor.is_waiting() {
+        if self.kind != Kind::Video || !self.is_active() {
             return None;
+        }
+        if !self.cursor.is_waiting() {
+            return self.wants_change(source);
         }
         let keyframe = self.stream_of(source)?.store.keyframe();
         keyframe.is_none_or(|index| !self.cursor.would_take(index)).then_some(self.stream)
@@ -176,16 +202,29 @@ impl Consumer {
     /// Sends `bytes` of padding, so that the path is loaded as a better picture would; answers what is missing.
     pub fn pad(&mut self, source: &Producer, bytes: usize, sink: &mut Sink<'_>) -> usize {
         match &mut self.output {
-            Output::Rtp(output) if self.kind == Kind::Video => match source.streams.get(self.stream) {
-                Some(stream) => output.pad(stream, bytes, sink),
-                None => bytes,
-            },
+            Output::Rtp(output) if self.kind == Kind::Video => output.pad(source, bytes, sink),
             _ => bytes,
         }
     }
 
     /// Reads on and sends what may be sent now through `sink` (WebRTC), or into the output's lane.
     pub fn advance(
+        &mut self,
+        source: &Producer,
+        now: MediaTime,
+        limits: &ReplayLimits,
+        sink: Option<&mut Sink<'_>>,
+    ) -> Progress {
+        let mut sink = sink;
+        loop {
+            let progress = self.read_on(source, now, limits, sink.as_deref_mut());
+            if progress != Progress::Drained || !self.change_stream(source, now) {
+                return progress;
+            }
+        }
+    }
+
+    fn read_on(
         &mut self,
         source: &Producer,
         now: MediaTime,
@@ -206,14 +245,14 @@ impl Consumer {
             };
             self.replayed = Some(now);
             if let Output::Rtp(output) = &mut self.output
-                && !output.sync(source, stream, &start)
+                && !output.sync(source, self.target, &start)
             {
                 self.restart(Some(source), true);
                 return Progress::Drained;
             }
         }
         match (&mut self.output, sink) {
-            (Output::Rtp(output), Some(sink)) => output.send(stream, &mut self.cursor, limits, sink),
+            (Output::Rtp(output), Some(sink)) => output.send(source, stream, &mut self.cursor, limits, sink),
             (Output::Frames(output), _) => output.send(source, stream, &mut self.cursor, now),
             (Output::Pipe(output), _) => output.send(stream, &mut self.cursor, now),
             _ => Progress::Drained,
@@ -259,8 +298,8 @@ impl Consumer {
             "sourceProducerId": source.map(|source| source.id),
             "paused": self.paused,
             "sourcePaused": source.is_some_and(|source| source.paused),
-            "preferredProfile": "default",
-            "effectiveProfile": if source.is_some() { "default" } else { "none" },
+            "preferredProfile": self.preference.profile,
+            "effectiveProfile": self.effective_profile(source),
         });
         if !matches!(self.output, Output::None) {
             dump["rtpParameters"] = json!(self.parameters);

@@ -7,17 +7,23 @@ use serde_json::{Value, json};
 
 use crate::core::capabilities::{Kind, RtpCodec, RtpParameters, select};
 use crate::core::consumer::cursor::{Cursor, Start};
-use crate::core::consumer::history::{History, Stamp};
-use crate::core::consumer::sequence::Sequence;
+use crate::core::consumer::history::{History, Sent, Stamp};
+use crate::core::consumer::layers::Choice;
+use crate::core::consumer::pictures::{Pictures, Shift};
+use crate::core::consumer::sequence::{LeftOut, Place, Sequence};
 use crate::core::consumer::timeline::Timeline;
 use crate::core::consumer::tones::Tones;
 use crate::core::consumer::{Progress, ReplayLimits};
+use crate::core::payload::{Codec, renumber_payload};
 use crate::core::producer::{Producer, Stream, tone_types};
 use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
 use crate::core::rtp::bwe::Estimator;
+use crate::core::rtp::dependency;
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap};
-use crate::core::rtp::header::{HeaderFields, write_header, write_padding};
+use crate::core::rtp::header::{HeaderFields, extension_mut, write_header, write_padding};
+use crate::core::rtp::layers::{Layer, LayerFacts, LayerFilter};
 use crate::core::rtp::path::Path;
+use crate::core::rtp::receive::Score;
 use crate::core::rtp::rtcp::{ReportBlock, SenderInfo};
 use crate::core::rtp::srtp::{MAX_RTP_OVERHEAD, SrtpSender};
 use crate::core::rtp::store::Stored;
@@ -116,12 +122,21 @@ pub struct RtpOutput {
     current: Option<Current>,
     timeline: Timeline,
     sequence: Sequence,
+    pictures: Pictures,
+    filter: LayerFilter,
+    /// Timestamp of the picture that something was left out of last.
+    left_out: Option<u64>,
+    /// The packet sent last ended its picture.
+    ended: bool,
     rtx_sequence: u64,
     history: History,
     resends: Vec<u16>,
     round_trip: Option<Duration>,
-    sent: Sent,
+    sent: Counters,
     report: ReportBlock,
+    score: Score,
+    /// Packets sent again before the newest report.
+    resent: u64,
     pub(super) tones: Option<Box<Tones>>,
     /// Which bits of a packet's padding are sent: all or none.
     padding: u8,
@@ -131,12 +146,15 @@ pub struct RtpOutput {
 #[derive(Clone, Copy)]
 struct Current {
     codec: u8,
+    kind: Codec,
+    /// Which of the source's streams.
+    stream: u8,
     payload_type: u8,
     rtx_payload_type: Option<u8>,
 }
 
 #[derive(Default)]
-struct Sent {
+struct Counters {
     packets: u64,
     bytes: u64,
     resent: u64,
@@ -167,12 +185,18 @@ impl RtpOutput {
             timeline: Timeline::new(random as u32),
             // Kept in the lower half so that the first minutes of a stream have no rollover.
             sequence: Sequence::new((random >> 32) as u16 & 0x7fff),
+            pictures: Pictures::default(),
+            filter: LayerFilter::new(Layer::TOP),
+            left_out: None,
+            ended: true,
             rtx_sequence: (random >> 48) & 0x7fff,
             history: History::new(history),
             resends: Vec::new(),
             round_trip: None,
-            sent: Sent::default(),
+            sent: Counters::default(),
             report: ReportBlock::default(),
+            score: Score::new(),
+            resent: 0,
             tones: Tones::new(tone_types(&parameters.codecs)),
             padding: u8::MAX,
         })
@@ -204,8 +228,9 @@ impl RtpOutput {
         self.current = None;
     }
 
-    /// Joins `source` at `start`; `false` when the receiver takes none of what the source sends there.
-    pub(super) fn sync(&mut self, source: &Producer, stream: &Stream, start: &Start) -> bool {
+    /// Joins `source` at `start` of the stream chosen; `false` when the receiver takes none of what comes there.
+    pub(super) fn sync(&mut self, source: &Producer, choice: Choice, start: &Start) -> bool {
+        let Some(stream) = source.streams.get(choice.stream) else { return false };
         let Some(first) = stream.store.get(start.index) else { return false };
         let Some(format) = source.format(first.meta.codec) else { return false };
         let Some(codec) = select(&self.accepted, &format.codec) else { return false };
@@ -213,25 +238,32 @@ impl RtpOutput {
         let rtx = |codec: &&RtpCodec| codec.is(&rtx_mime(&format.codec)) && codec.apt() == Some(payload_type);
         self.current = Some(Current {
             codec: first.meta.codec,
+            kind: format.kind,
+            stream: choice.stream as u8,
             payload_type,
             rtx_payload_type: self.accepted.iter().find(rtx).map(|codec| codec.payload_type),
         });
         self.timeline.sync(format.codec.clock_rate, start.edge, start.edge_time, start.frames);
         self.sequence.sync(first.meta.sequence);
+        self.pictures.join();
+        self.filter = LayerFilter::new(choice.layer);
+        (self.left_out, self.ended) = (None, true);
         true
     }
 
     /// Sends from the cursor on while the pace, the path and the batch allow.
     pub(super) fn send(
         &mut self,
+        source: &Producer,
         stream: &Stream,
         cursor: &mut Cursor,
         limits: &ReplayLimits,
         sink: &mut Sink<'_>,
     ) -> Progress {
-        if self.send_resends(stream, sink) == Progress::Full {
+        if self.send_resends(source, sink) == Progress::Full {
             return Progress::Full;
         }
+        let layered = stream.is_layered();
         let head = stream.store.head();
         while cursor.at() < head {
             if *sink.allowance == Some(0) {
@@ -253,7 +285,10 @@ impl RtpOutput {
                 self.current = None;
                 return Progress::Drained;
             }
-            self.send_packet(&packet, sink);
+            match layered && !self.passes(&packet) {
+                true => self.leave_out_layer(&packet, sink),
+                false => self.send_packet(&packet, sink),
+            }
             cursor.advance(packet.payload.len(), head);
         }
         Progress::Drained
@@ -263,14 +298,23 @@ impl RtpOutput {
         let Some(current) = self.current else { return };
         if packet.payload.is_empty() {
             // Padding that only fed the source's bandwidth estimator.
-            self.sequence.skip(packet.meta.sequence);
+            if let Some(hole) = self.sequence.skip(packet.meta.sequence, LeftOut::Alone) {
+                self.fill(hole, packet, sink);
+            }
             return;
         }
         let timestamp = self.timeline.map(packet.meta.timestamp);
-        let Some(index) = self.sequence.map(packet.meta.sequence) else { return };
-        let stamp = Stamp { padding: packet.padding & self.padding, ..self.fresh_stamp(sink) };
+        let Some(Place { number: index, omitted }) = self.sequence.map(packet.meta.sequence) else { return };
+        let described = self.extensions.id(ExtensionKind::DependencyDescriptor).is_some();
+        let stamp = Stamp {
+            padding: packet.padding & self.padding,
+            marker: packet.meta.marker || self.ends_picture(&packet.meta.layers),
+            shift: self.pictures.shift(current.kind, packet, omitted, described),
+            ..self.fresh_stamp(sink)
+        };
+        self.ended = stamp.marker;
         let fields = HeaderFields {
-            marker: packet.meta.marker,
+            marker: stamp.marker,
             padding: stamp.padding > 0,
             payload_type: current.payload_type,
             sequence: index as u16,
@@ -278,9 +322,65 @@ impl RtpOutput {
             ssrc: self.ssrc,
         };
         if self.seal(&fields, index, Some(packet), packet.payload, &stamp, sink) {
-            self.history.push(index as u16, packet.index, timestamp, stamp);
+            self.history.push(index as u16, (current.stream, packet.index), timestamp, stamp);
             self.stamp_used(sink);
         }
+    }
+
+    /// Whether the receiver's layer needs a packet of a stream with layers.
+    fn passes(&mut self, packet: &Stored<'_>) -> bool {
+        let meta = &packet.meta;
+        match self.sequence.is_late(meta.sequence) {
+            true => self.filter.take_late(&meta.layers),
+            false => self.filter.take(&meta.layers, meta.timestamp),
+        }
+    }
+
+    /// Whether a packet is the last that the receiver gets of its picture, although larger ones follow.
+    fn ends_picture(&self, layers: &LayerFacts) -> bool {
+        layers.ends && layers.layer.spatial >= self.filter.current().spatial
+    }
+
+    /// Passes over a packet of a layer above the receiver's.
+    fn leave_out_layer(&mut self, packet: &Stored<'_>, sink: &mut Sink<'_>) {
+        let timestamp = Some(packet.meta.timestamp);
+        let left = if self.left_out == timestamp { LeftOut::More } else { LeftOut::First };
+        self.left_out = timestamp;
+        if let Some(hole) = self.sequence.skip(packet.meta.sequence, left) {
+            self.fill(hole, packet, sink);
+        }
+    }
+
+    /// Sends nothing but padding under a number that would be asked for in vain.
+    fn fill(&mut self, hole: u64, packet: &Stored<'_>, sink: &mut Sink<'_>) {
+        let Some(current) = self.current.filter(|_| self.padding != 0) else { return };
+        let fields = HeaderFields {
+            marker: false,
+            padding: true,
+            payload_type: current.payload_type,
+            sequence: hole as u16,
+            timestamp: self.timeline.map(packet.meta.timestamp),
+            ssrc: self.ssrc,
+        };
+        let stamp = Stamp { padding: 1, ..self.fresh_stamp(sink) };
+        if self.seal(&fields, hole, None, &[], &stamp, sink) {
+            self.stamp_used(sink);
+        }
+    }
+
+    /// What the receiver shall get of a stream with layers.
+    pub(super) fn set_target(&mut self, layer: Layer) {
+        self.filter.set_target(layer);
+    }
+
+    /// What it gets of a stream with layers.
+    pub(super) fn filter(&self) -> &LayerFilter {
+        &self.filter
+    }
+
+    /// Whether no picture is half sent.
+    pub(super) fn is_between_pictures(&self) -> bool {
+        self.ended
     }
 
     /// The stamp of a packet that is sent for the first time.
@@ -289,7 +389,7 @@ impl RtpOutput {
             transport_sequence: sink.estimator.as_ref().map_or(0, |estimator| estimator.next_sequence()),
             send_time: sink.send_time,
             mid: self.sent.mids < MID_PACKETS && !self.mid.is_empty(),
-            padding: 0,
+            ..Stamp::default()
         }
     }
 
@@ -339,12 +439,20 @@ impl RtpOutput {
         if end + MAX_RTP_OVERHEAD > MAX_DATAGRAM {
             return false;
         }
+        if stamp.shift.frame != 0
+            && let Some(id) = self.extensions.id(ExtensionKind::DependencyDescriptor)
+            && let Some(element) = extension_mut(&mut slot[..header], id)
+        {
+            dependency::renumber(element, stamp.shift.frame);
+        }
         let stream = (index, fields.ssrc);
-        let sealed = match stamp.padding {
-            0 => sink.seal.seal(slot, header, stream, payload),
-            _ => {
+        let sealed = match stamp.padding == 0 && !stamp.shift.moves_payload() {
+            true => sink.seal.seal(slot, header, stream, payload),
+            false => {
                 let (body, padding) = slot[header..end].split_at_mut(payload.len());
                 body.copy_from_slice(payload);
+                let kind = self.current.map_or(Codec::Other, |current| current.kind);
+                renumber_payload(kind, body, stamp.shift.picture, stamp.shift.tl0);
                 write_padding(padding);
                 sink.seal.seal_in_place(slot, header, end, stream)
             }
@@ -406,7 +514,7 @@ impl RtpOutput {
         while cursor.at() < head {
             let packet = stream.store.get(cursor.at());
             if let Some(packet) = &packet {
-                self.sequence.skip(packet.meta.sequence);
+                self.sequence.skip(packet.meta.sequence, LeftOut::Alone);
             }
             cursor.advance(packet.map_or(0, |packet| packet.payload.len()), head);
         }
@@ -429,7 +537,7 @@ impl RtpOutput {
         !self.resends.is_empty()
     }
 
-    fn send_resends(&mut self, stream: &Stream, sink: &mut Sink<'_>) -> Progress {
+    fn send_resends(&mut self, source: &Producer, sink: &mut Sink<'_>) -> Progress {
         while let Some(sequence) = self.resends.pop() {
             if sink.batch.is_full() {
                 self.resends.push(sequence);
@@ -439,20 +547,20 @@ impl RtpOutput {
                 self.resends.clear();
                 break;
             }
-            self.resend(sequence, stream, sink);
+            self.resend(sequence, source, sink);
         }
         Progress::Drained
     }
 
     /// Sends one packet again: as RTX with its original number in front (RFC 4588 §4), or as it was.
-    fn resend(&mut self, sequence: u16, stream: &Stream, sink: &mut Sink<'_>) {
+    fn resend(&mut self, sequence: u16, source: &Producer, sink: &mut Sink<'_>) {
         let guard =
             self.round_trip.map_or(RESEND_GUARD, |rtt| rtt.clamp(RESEND_GUARD / 2, RESEND_GUARD * 10));
         let Some(sent) = self.history.take_for_resend(sequence, sink.now, guard) else { return };
-        let Some(packet) = stream.store.get(sent.index) else { return };
-        let Some(current) = self.current else { return };
+        let Some(packet) = stored(source, &sent) else { return };
+        let Some(current) = self.current.filter(|current| current.codec == packet.meta.codec) else { return };
         let mut fields = HeaderFields {
-            marker: packet.meta.marker,
+            marker: sent.stamp.marker,
             padding: sent.stamp.padding > 0,
             payload_type: current.payload_type,
             sequence,
@@ -460,7 +568,7 @@ impl RtpOutput {
             ssrc: self.ssrc,
         };
         let done = match (self.rtx_ssrc, current.rtx_payload_type) {
-            (Some(_), Some(_)) => self.seal_rtx(&mut fields, &packet, sink),
+            (Some(_), Some(_)) => self.seal_rtx(&mut fields, &packet, sent.stamp.shift, sink),
             _ => {
                 // The newest number with these low 16 bits.
                 let newest = self.sequence.next().saturating_sub(1);
@@ -473,19 +581,29 @@ impl RtpOutput {
     }
 
     /// Sends the packet that `fields` numbered on the retransmission stream, its number in front (RFC 4588 §4).
-    fn seal_rtx(&mut self, fields: &mut HeaderFields, packet: &Stored<'_>, sink: &mut Sink<'_>) -> bool {
-        let rtx = self.current.and_then(|current| current.rtx_payload_type);
-        let (Some(ssrc), Some(payload_type)) = (self.rtx_ssrc, rtx) else { return false };
+    fn seal_rtx(
+        &mut self,
+        fields: &mut HeaderFields,
+        packet: &Stored<'_>,
+        shift: Shift,
+        sink: &mut Sink<'_>,
+    ) -> bool {
+        let Some(current) = self.current else { return false };
+        let (Some(ssrc), Some(payload_type)) = (self.rtx_ssrc, current.rtx_payload_type) else {
+            return false;
+        };
         let mut payload = [0u8; MAX_DATAGRAM];
         let len = packet.payload.len() + 2;
         let Some(room) = payload.get_mut(..len) else { return false };
         room[..2].copy_from_slice(&fields.sequence.to_be_bytes());
         room[2..].copy_from_slice(packet.payload);
+        renumber_payload(current.kind, &mut room[2..], shift.picture, shift.tl0);
         let index = self.rtx_sequence;
         self.rtx_sequence += 1;
         (fields.ssrc, fields.payload_type, fields.sequence) = (ssrc, payload_type, index as u16);
         fields.padding = false;
-        let stamp = self.fresh_stamp(sink);
+        let stamp =
+            Stamp { shift: Shift { frame: shift.frame, ..Shift::default() }, ..self.fresh_stamp(sink) };
         let done = self.seal(fields, index, Some(packet), &payload[..len], &stamp, sink);
         if done {
             self.stamp_used(sink);
@@ -495,7 +613,7 @@ impl RtpOutput {
 
     /// Sends `bytes` that the receiver can do without: what it got last, again, on the retransmission stream
     /// (RFC 4588), where one was negotiated. Answers what is missing.
-    pub(super) fn pad(&mut self, stream: &Stream, bytes: usize, sink: &mut Sink<'_>) -> usize {
+    pub(super) fn pad(&mut self, source: &Producer, bytes: usize, sink: &mut Sink<'_>) -> usize {
         let Some(current) = self.current.filter(|current| current.rtx_payload_type.is_some()) else {
             return bytes;
         };
@@ -507,16 +625,16 @@ impl RtpOutput {
                 break;
             }
             let Some(sent) = self.history.get(sequence) else { break };
-            let Some(packet) = stream.store.get(sent.index) else { break };
+            let Some(packet) = stored(source, &sent) else { break };
             let mut fields = HeaderFields {
-                marker: packet.meta.marker,
+                marker: sent.stamp.marker,
                 padding: false,
                 payload_type: current.payload_type,
                 sequence,
                 timestamp: sent.timestamp,
                 ssrc: self.ssrc,
             };
-            if !self.seal_rtx(&mut fields, &packet, sink) {
+            if !self.seal_rtx(&mut fields, &packet, sent.stamp.shift, sink) {
                 break;
             }
             missing = missing.saturating_sub(sink.batch.last_len());
@@ -525,7 +643,13 @@ impl RtpOutput {
     }
 
     pub(super) fn receiver_report(&mut self, report: &ReportBlock, now_ntp: u64) {
-        self.report = *report;
+        let expected = report.highest.wrapping_sub(self.report.highest);
+        // The first report has nothing before it; a wild number says nothing.
+        if self.report.highest != 0 && expected < 1 << 16 {
+            let lost = u64::from(expected) * u64::from(report.fraction_lost) / 256;
+            self.score.add(u64::from(expected), lost, self.sent.resent - self.resent);
+        }
+        (self.report, self.resent) = (*report, self.sent.resent);
         if let Some(micros) = report.round_trip(now_ntp) {
             self.round_trip = Some(Duration::from_micros(micros));
         }
@@ -543,6 +667,11 @@ impl RtpOutput {
             packets: self.sent.packets as u32,
             octets: self.sent.bytes as u32,
         })
+    }
+
+    /// How well the receiver gets it.
+    pub(super) fn score(&self) -> &Score {
+        &self.score
     }
 
     pub(super) fn dump(&self) -> Value {
@@ -572,6 +701,11 @@ impl RtpOutput {
             "roundTripTime": self.round_trip.map(|rtt| rtt.as_secs_f64() * 1000.0),
         })
     }
+}
+
+/// A packet sent before, if its stream still has it.
+fn stored<'s>(source: &'s Producer, sent: &Sent) -> Option<Stored<'s>> {
+    source.streams.get(usize::from(sent.stream))?.store.get(sent.index)
 }
 
 fn rtx_mime(codec: &RtpCodec) -> String {

@@ -5,6 +5,8 @@
 //! panics or grows without bound on bytes from a network.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use crate::core::rtp::layers::LayerFacts;
+
 pub mod av1;
 pub mod bits;
 pub mod h264;
@@ -95,6 +97,83 @@ pub fn inspect(codec: Codec, payload: &[u8], marker: bool) -> FrameFacts {
         Codec::Av1 => av1::inspect(payload, marker),
         Codec::Other => FrameFacts { end: marker, ..FrameFacts::default() },
         _ => WHOLE,
+    }
+}
+
+/// What a payload means to receivers of each layer, as far as the payload itself shows it; `facts` are those of
+/// [`inspect`].
+pub fn layers(codec: Codec, payload: &[u8], facts: &FrameFacts) -> LayerFacts {
+    match codec {
+        Codec::Vp8 => vp8::layers(payload, facts.keyframe),
+        Codec::Vp9 => vp9::layers(payload),
+        _ => LayerFacts::plain(facts.keyframe),
+    }
+}
+
+/// Width and height of the picture, where a payload tells them.
+pub fn dimensions(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
+    match codec {
+        Codec::Vp8 => vp8::dimensions(payload),
+        Codec::Vp9 => vp9::dimensions(payload),
+        Codec::H264 => h264::dimensions(payload),
+        _ => None,
+    }
+}
+
+/// The picture id and TL0PICIDX of a payload, where its codec has them.
+pub fn numbers(codec: Codec, payload: &[u8]) -> Option<(Option<u16>, Option<u8>)> {
+    match codec {
+        Codec::Vp8 => vp8::numbers(payload),
+        Codec::Vp9 => vp9::numbers(payload),
+        _ => None,
+    }
+}
+
+/// Adds `picture` to a payload's picture id and `tl0` to its TL0PICIDX, as far as they are there.
+pub fn renumber_payload(codec: Codec, payload: &mut [u8], picture: u16, tl0: u8) {
+    match codec {
+        Codec::Vp8 => vp8::renumber(payload, picture, tl0),
+        Codec::Vp9 => vp9::renumber(payload, picture, tl0),
+        _ => {}
+    }
+}
+
+/// A picture id of 15 bits, or of 7, at a place in a payload.
+fn picture_id(payload: &[u8], place: Option<(usize, bool)>) -> Option<u16> {
+    let (at, long) = place?;
+    let high = *payload.get(at)?;
+    if !long {
+        return Some(u16::from(high));
+    }
+    let low = *payload.get(at.checked_add(1)?)?;
+    Some(u16::from_be_bytes([high & 0x7f, low]))
+}
+
+/// Adds to the picture id and the TL0PICIDX at these places; each keeps its width.
+fn renumber(
+    payload: &mut [u8],
+    (picture, add): (Option<(usize, bool)>, u16),
+    (tl0, add_tl0): (Option<usize>, u8),
+) {
+    let id = picture_id(payload, picture).map(|id| id.wrapping_add(add));
+    if let (Some((at, long)), Some(id)) = (picture, id) {
+        let [high, low] = id.to_be_bytes();
+        match long {
+            true => {
+                let room = payload.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<2>());
+                if let Some(room) = room {
+                    *room = [high | 0x80, low];
+                }
+            }
+            false => {
+                if let Some(byte) = payload.get_mut(at) {
+                    *byte = low & 0x7f;
+                }
+            }
+        }
+    }
+    if let Some(byte) = tl0.and_then(|at| payload.get_mut(at)) {
+        *byte = byte.wrapping_add(add_tl0);
     }
 }
 

@@ -4,15 +4,19 @@
 
 mod frames;
 mod keyframes;
+mod ladder;
+mod meter;
 mod report;
 mod stream;
 
 use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
 use crate::core::id::{ConnId, ProducerId};
-use crate::core::payload::{Codec, FrameFacts, inspect};
+use crate::core::payload::{Codec, FrameFacts, dimensions, inspect};
+use crate::core::profile::Profile;
 use crate::core::rtp::clock::PublisherClock;
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap};
 use crate::core::rtp::header::RtpView;
+use crate::core::rtp::layers::LayerFacts;
 use crate::core::rtp::rtcp::SenderInfo;
 use crate::core::rtp::store::{DISCARDABLE, FRAME_END, FRAME_START, KEYFRAME, PacketMeta, StoreLimits};
 use crate::core::rtp::tone::{Tone, ToneReceiver};
@@ -21,6 +25,7 @@ use crate::core::time::MediaTime;
 
 pub use frames::FrameInput;
 pub use keyframes::KeyframeRequests;
+pub use ladder::{FlowLimits, Rung};
 pub use stream::{Reception, Stream};
 
 /// Largest payload our own packetizers make: with header, extensions and tag it stays below a datagram.
@@ -80,9 +85,16 @@ pub struct Producer {
     pub consumers: Vec<usize>,
     /// Paused: what comes is not forwarded.
     pub paused: bool,
+    /// The highest profile for consumers that prefer none.
+    pub preferred: Profile,
     /// Packets came since the last flush.
     pub changed: bool,
     extensions: ExtensionMap,
+    /// Keys of its streams, the smallest picture first.
+    order: Vec<usize>,
+    rungs: Vec<Rung>,
+    /// A stream came, or came back.
+    news: bool,
 }
 
 impl Producer {
@@ -104,6 +116,7 @@ impl Producer {
         let extensions = ExtensionMap::from_uris(pairs);
         let rtp = matches!(input, Input::Rtp(_));
         let streams = streams(&parameters.encodings, &formats, limits, rtp)?;
+        let order = (0..streams.len()).collect();
         Ok(Producer {
             id,
             conn,
@@ -114,8 +127,12 @@ impl Producer {
             input,
             consumers: Vec::new(),
             paused: false,
+            preferred: Profile::Default,
             changed: false,
             extensions,
+            order,
+            rungs: Vec::new(),
+            news: false,
             parameters,
         })
     }
@@ -136,7 +153,17 @@ impl Producer {
         let Some(stream) = self.streams.get_mut(at) else { return false };
         let Some(reception) = &mut stream.reception else { return false };
         let Some(placed) = reception.take(view, rtx, now) else { return false };
-        let facts = inspect(self.formats[tag].kind, placed.payload, view.marker);
+        let kind = self.formats[tag].kind;
+        let facts = inspect(kind, placed.payload, view.marker);
+        let map = self.extensions;
+        let layers = match kind.is_video() {
+            true => {
+                let id = map.id(ExtensionKind::DependencyDescriptor);
+                let found = id.and_then(|id| view.extensions().find(|(found, _)| *found == id));
+                stream.layers(kind, placed.payload, &facts, found.map(|(_, element)| element))
+            }
+            false => LayerFacts::plain(true),
+        };
         let meta = PacketMeta {
             sequence: placed.sequence,
             timestamp: placed.timestamp,
@@ -146,14 +173,14 @@ impl Producer {
             flags: flags(&facts),
             payload_type: view.payload_type,
             codec: tag as u8,
+            layers,
         };
-        let map = self.extensions;
         let elements = view.extensions().filter_map(|(id, data)| Some((map.kind(id)?, data)));
         let kept = elements.filter(|(kind, _)| keep(*kind));
         if facts.keyframe {
-            stream.keyframes.answered();
+            stream.dimensions = dimensions(kind, placed.payload).or(stream.dimensions);
         }
-        stream.store.push(meta, kept, placed.payload);
+        self.news |= stream.push(meta, kept, placed.payload);
         true
     }
 
@@ -209,12 +236,13 @@ impl Producer {
             flags: 0,
             payload_type: format.codec.payload_type,
             codec: 0,
+            layers: LayerFacts::default(),
         };
-        let (store, sequence) = (&mut stream.store, &mut input.sequence);
+        let sequence = &mut input.sequence;
         let mut push = |payload: &[u8], marker: bool, facts: FrameFacts| {
             (meta.sequence, meta.marker, meta.flags) = (*sequence, marker, flags(&facts));
             *sequence += 1;
-            store.push(meta, [], payload);
+            stream.push(meta, [], payload);
         };
         match &mut input.packetizer {
             Some(packetizer) => packetizer.packetize(&frame.data, MAX_PAYLOAD, &mut push),
@@ -237,10 +265,12 @@ impl Producer {
         payload: &[u8],
     ) {
         let Some(stream) = self.streams.get_mut(at) else { return };
-        if meta.has(KEYFRAME) {
-            stream.keyframes.answered();
+        if meta.has(KEYFRAME)
+            && let Some(format) = self.formats.get(usize::from(meta.codec))
+        {
+            stream.dimensions = dimensions(format.kind, payload).or(stream.dimensions);
         }
-        stream.store.push(meta, extensions, payload);
+        self.news |= stream.push(meta, extensions, payload);
     }
 
     /// A sender report of the stream `at`.

@@ -2,13 +2,19 @@
 //! RTP, its reception. A track has one, or one for each layer of a simulcast.
 
 use crate::core::capabilities::{Encoding, RtpCodec};
+use crate::core::payload::{self, Codec, FrameFacts};
 use crate::core::producer::KeyframeRequests;
+use crate::core::producer::ladder::{Flow, PERFECT};
+use crate::core::producer::meter::Meter;
 use crate::core::rtp::clock::{PublisherClock, StreamClock};
+use crate::core::rtp::dependency::DependencyReader;
+use crate::core::rtp::extension::ExtensionKind;
 use crate::core::rtp::header::RtpView;
-use crate::core::rtp::receive::{DuplicateGuard, NackGenerator, NackLimits, ReceiveStats};
-use crate::core::rtp::rtcp::SenderInfo;
+use crate::core::rtp::layers::LayerFacts;
+use crate::core::rtp::receive::{DuplicateGuard, NackGenerator, NackLimits, ReceiveStats, Score};
+use crate::core::rtp::rtcp::{ReportBlock, SenderInfo};
 use crate::core::rtp::sequence::SequenceUnwrapper;
-use crate::core::rtp::store::{PacketStore, StoreLimits};
+use crate::core::rtp::store::{KEYFRAME, PacketMeta, PacketStore, StoreLimits};
 use crate::core::time::MediaTime;
 
 /// See the module.
@@ -19,6 +25,15 @@ pub struct Stream {
     pub keyframes: KeyframeRequests,
     /// How it is received, where it comes as RTP.
     pub reception: Option<Box<Reception>>,
+    /// Width and height of its picture, where a keyframe told them.
+    pub dimensions: Option<(u16, u16)>,
+    pub(super) flow: Flow,
+    pub(super) meter: Meter,
+    pub(super) layered: bool,
+    /// The score that was told.
+    pub(super) told: u8,
+    /// Its dependency descriptors, where its packets have them.
+    dependency: DependencyReader,
 }
 
 /// Reception of one RTP stream.
@@ -31,6 +46,14 @@ pub struct Reception {
     pub receive: ReceiveStats,
     /// Loss repair, where negotiated.
     pub nack: Option<NackGenerator>,
+    /// How well it gets through to us.
+    pub score: Score,
+    /// Packets that came as retransmissions: in all, and before the newest report.
+    repaired: (u64, u64),
+    /// Keyframes asked for.
+    pub picture_losses: u64,
+    /// Requests for packets made.
+    pub nacks: u64,
     duplicates: DuplicateGuard,
     clock: StreamClock,
     sequence: SequenceUnwrapper,
@@ -47,7 +70,54 @@ pub(super) struct Placed<'a> {
 impl Stream {
     /// One that has sent nothing.
     pub(super) fn new(limits: StoreLimits, reception: Option<Box<Reception>>) -> Self {
-        Stream { store: PacketStore::new(limits), keyframes: KeyframeRequests::default(), reception }
+        Stream {
+            store: PacketStore::new(limits),
+            keyframes: KeyframeRequests::default(),
+            reception,
+            dimensions: None,
+            flow: Flow::new(),
+            meter: Meter::default(),
+            layered: false,
+            told: PERFECT,
+            dependency: DependencyReader::default(),
+        }
+    }
+
+    /// What a packet of a video `codec` means to receivers of each layer: by its dependency descriptor, else by
+    /// its payload.
+    pub(super) fn layers(
+        &mut self,
+        codec: Codec,
+        payload: &[u8],
+        facts: &FrameFacts,
+        descriptor: Option<&[u8]>,
+    ) -> LayerFacts {
+        let described = descriptor.and_then(|element| {
+            let layers = self.dependency.read(element)?;
+            self.dimensions = self.dependency.dimensions().or(self.dimensions);
+            Some(layers)
+        });
+        described.unwrap_or_else(|| payload::layers(codec, payload, facts))
+    }
+
+    /// Takes a packet in. Answers whether receivers may have to be put on another layer for it: the stream is
+    /// back, or turns out to have layers.
+    pub(super) fn push<'e>(
+        &mut self,
+        meta: PacketMeta,
+        extensions: impl IntoIterator<Item = (ExtensionKind, &'e [u8]), IntoIter: Clone>,
+        payload: &[u8],
+    ) -> bool {
+        if meta.has(KEYFRAME) {
+            self.keyframes.answered();
+        }
+        let mut news = self.flow.note(meta.timestamp, meta.arrival);
+        self.meter.add(payload.len(), &meta.layers);
+        if !self.layered && meta.layers.is_layered() {
+            (self.layered, news) = (true, true);
+        }
+        self.store.push(meta, extensions, payload);
+        news
     }
 }
 
@@ -60,6 +130,10 @@ impl Reception {
             rtx_ssrc: encoding.rtx.as_ref().map(|rtx| rtx.ssrc),
             receive: ReceiveStats::new(codec.clock_rate),
             nack,
+            score: Score::new(),
+            repaired: (0, 0),
+            picture_losses: 0,
+            nacks: 0,
             duplicates: DuplicateGuard::default(),
             clock: StreamClock::new(codec.clock_rate),
             sequence: SequenceUnwrapper::new(),
@@ -82,11 +156,27 @@ impl Reception {
         if let Some(nack) = &mut self.nack {
             nack.received(now, sequence);
         }
-        if !rtx {
-            self.receive.packet(now, sequence, view.timestamp, payload.len());
+        match rtx {
+            true => self.repaired.0 += 1,
+            false => self.receive.packet(now, sequence, view.timestamp, payload.len()),
         }
         let (timestamp, time) = self.clock.map(now, view.timestamp);
         Some(Placed { sequence, timestamp, time, payload })
+    }
+
+    /// The report block about it, where anything came.
+    pub fn report(&mut self, now: MediaTime) -> Option<ReportBlock> {
+        let ssrc = self.ssrc.filter(|_| self.receive.packets() > 0)?;
+        let block = self.receive.report(now, ssrc);
+        let (expected, lost) = self.receive.interval();
+        self.score.add(expected, lost, self.repaired.0 - self.repaired.1);
+        self.repaired.1 = self.repaired.0;
+        Some(block)
+    }
+
+    /// Packets that were lost and came as retransmissions.
+    pub fn repaired(&self) -> u64 {
+        self.repaired.0
     }
 
     /// A sender report of the stream: ties its clock to the publisher's.

@@ -124,9 +124,7 @@ impl<'a> RtpView<'a> {
     /// The header extension elements as (id, data), in one-byte and two-byte form; what is malformed
     /// ends the iteration.
     pub fn extensions(&self) -> Extensions<'a> {
-        let two_byte = self.profile & 0xfff0 == TWO_BYTE_PROFILE;
-        let known = two_byte || self.profile == ONE_BYTE_PROFILE;
-        Extensions { rest: if known { self.extension } else { &[] }, two_byte }
+        Extensions::new(self.profile, self.extension)
     }
 }
 
@@ -139,11 +137,29 @@ fn extension_block(packet: &[u8], first: u8, header_len: usize) -> (u16, &[u8]) 
     (profile, packet.get(start.saturating_add(4)..header_len).unwrap_or(&[]))
 }
 
+/// The data of the header extension element `id` of a packet, to be changed.
+pub fn extension_mut(packet: &mut [u8], id: u8) -> Option<&mut [u8]> {
+    let length = header_length(packet).ok()?;
+    let (profile, block) = extension_block(packet, *packet.first()?, length);
+    let mut elements = Extensions::new(profile, block);
+    let size = elements.find(|(found, _)| *found == id)?.1.len();
+    let end = length.checked_sub(elements.rest.len())?;
+    packet.get_mut(end.checked_sub(size)?..end)
+}
+
 /// Iterator over header extension elements.
 #[derive(Clone, Debug)]
 pub struct Extensions<'a> {
     rest: &'a [u8],
     two_byte: bool,
+}
+
+impl<'a> Extensions<'a> {
+    fn new(profile: u16, block: &'a [u8]) -> Self {
+        let two_byte = profile & 0xfff0 == TWO_BYTE_PROFILE;
+        let known = two_byte || profile == ONE_BYTE_PROFILE;
+        Extensions { rest: if known { block } else { &[] }, two_byte }
+    }
 }
 
 impl<'a> Iterator for Extensions<'a> {
@@ -289,6 +305,18 @@ mod tests {
         out.truncate(len);
         out.extend_from_slice(payload);
         out
+    }
+
+    #[test]
+    fn an_element_is_changed_in_place() {
+        for (first, second) in [(&b"abc"[..], &b"de"[..]), (&[7; 30][..], &b"de"[..])] {
+            let fields = HeaderFields { padding: true, ..fields() };
+            let mut packet = written(&fields, &[(3, first), (9, second)], b"");
+            extension_mut(&mut packet, 9).unwrap().copy_from_slice(b"xy");
+            assert_eq!(extension_mut(&mut packet, 3).unwrap(), first);
+            assert_eq!(extension_mut(&mut packet, 9).unwrap(), b"xy");
+            assert_eq!(extension_mut(&mut packet, 4), None);
+        }
     }
 
     #[test]

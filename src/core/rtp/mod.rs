@@ -6,9 +6,11 @@
 pub mod batch;
 pub mod bwe;
 pub mod clock;
+pub mod dependency;
 pub mod extension;
 pub mod header;
 pub mod keys;
+pub mod layers;
 pub mod path;
 pub mod receive;
 pub mod rtcp;

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::core::rtp::extension::ExtensionKind;
+use crate::core::rtp::layers::LayerFacts;
 use crate::core::time::MediaTime;
 use segments::{Segments, Spot};
 
@@ -84,6 +85,8 @@ pub struct PacketMeta {
     pub payload_type: u8,
     /// The caller's tag for the codec.
     pub codec: u8,
+    /// What it means to receivers of each layer.
+    pub layers: LayerFacts,
 }
 
 impl PacketMeta {
@@ -258,6 +261,25 @@ impl PacketStore {
     /// that came after it are held.
     pub fn keyframe(&self) -> Option<u64> {
         self.group
+    }
+
+    /// How much has come since the current group of pictures began, as time in microseconds.
+    pub fn keyframe_age(&self) -> Option<i64> {
+        let start = self.slot(self.group?)?;
+        Some(self.last_push.micros_since(start.meta.arrival))
+    }
+
+    /// Whether all packets of the frame that begins at `index` are here, the last one included.
+    pub fn is_frame_whole(&self, index: u64) -> bool {
+        let Some(first) = self.meta(index) else { return false };
+        let (mut count, mut last) = (0, None);
+        for meta in (index..self.head()).filter_map(|at| self.meta(at)) {
+            if meta.timestamp == first.timestamp {
+                count += 1;
+                last = last.or(meta.has(FRAME_END).then_some(meta.sequence));
+            }
+        }
+        last.is_some_and(|last| last.wrapping_sub(first.sequence).wrapping_add(1) == count)
     }
 
     /// Payload bytes from the keyframe on.

@@ -270,10 +270,9 @@ impl Feedback {
             };
             let mut heard = Vec::new();
             for reception in producer.streams.iter_mut().filter_map(|stream| stream.reception.as_mut()) {
-                let receive = &mut reception.receive;
-                let Some(ssrc) = reception.ssrc.filter(|_| receive.packets() > 0) else { continue };
-                blocks.push(receive.report(now, ssrc));
-                heard.push(ssrc);
+                let Some(block) = reception.report(now) else { continue };
+                heard.push(block.ssrc);
+                blocks.push(block);
             }
             if let Some(bounds) = bounds {
                 bounds.append(&mut heard);
@@ -308,6 +307,7 @@ impl Feedback {
                 if let Some(nack) = &mut reception.nack {
                     let given_up = nack.poll(now, round_trip, &mut lost);
                     if !lost.is_empty() {
+                        reception.nacks += 1;
                         write::nack(out, self.ssrc, ssrc, &lost);
                     }
                     if given_up && video && consumed {
@@ -315,6 +315,7 @@ impl Feedback {
                     }
                 }
                 if video && stream.keyframes.take(now) {
+                    reception.picture_losses += 1;
                     write::picture_loss(out, self.ssrc, ssrc);
                 }
             }

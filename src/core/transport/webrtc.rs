@@ -296,6 +296,16 @@ impl WebRtcTransport {
         self.feedback.estimator.bound(now)
     }
 
+    /// What the receiver's path takes in bits per second, where anything has been heard of it.
+    pub fn estimate(&self) -> Option<u64> {
+        self.feedback.estimator.estimate()
+    }
+
+    /// Something better could be sent if the path took `bitrate`.
+    pub fn want(&mut self, now: MediaTime, bitrate: u64) {
+        self.feedback.estimator.want(now, bitrate);
+    }
+
     /// Whether media may flow out.
     pub fn can_send(&self) -> bool {
         self.keys.is_some() && self.path.is_some()

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::core::consumer::ReplayLimits;
+use crate::core::consumer::{ClimbLimits, ReplayLimits};
 use crate::core::id::WorkerId;
+use crate::core::producer::FlowLimits;
 use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::store::StoreLimits;
 use crate::core::session::LocalCandidate;
@@ -51,6 +52,8 @@ pub struct WorkerConfig {
     pub candidates: Vec<LocalCandidate>,
     /// The cached group of pictures.
     pub gop: GopConfig,
+    /// Tracks with layers.
+    pub layers: LayersConfig,
     /// What a publisher is told it may send at most, in bits per second.
     pub max_publish_bitrate: u64,
     /// Bounds of what a receiver's path is thought to take.
@@ -59,6 +62,58 @@ pub struct WorkerConfig {
     pub legs: LegsConfig,
     /// Set where the worker is a process under a foreign dispatcher.
     pub channel: Option<ChannelConfig>,
+}
+
+/// Tracks with layers: simulcast and scalable coding.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LayersConfig {
+    /// A layer that was silent for so long while others of its track went on is gone, in milliseconds.
+    /// Default 500.
+    pub silence_ms: u64,
+    /// A layer that nobody wanted for so long may be stopped by its source, in milliseconds. Default 5,000.
+    pub unwanted_ms: u64,
+    /// A layer that was stopped, is wanted again and does not come for so long is gone, in milliseconds.
+    /// Default 3,000.
+    pub revival_ms: u64,
+    /// How long a receiver stays on a layer before it gets a higher one, in milliseconds. Default 2,000.
+    pub settle_ms: u64,
+    /// The same after attempts that failed, each of which doubles it, at most, in milliseconds. Default 60,000.
+    pub max_settle_ms: u64,
+    /// How long a layer may take more than the path has before the receiver gets a lower one, in milliseconds.
+    /// Default 500.
+    pub overload_ms: u64,
+}
+
+impl Default for LayersConfig {
+    fn default() -> Self {
+        LayersConfig {
+            silence_ms: 500,
+            unwanted_ms: 5_000,
+            revival_ms: 3_000,
+            settle_ms: 2_000,
+            max_settle_ms: 60_000,
+            overload_ms: 500,
+        }
+    }
+}
+
+impl LayersConfig {
+    pub(super) fn flow(&self) -> FlowLimits {
+        FlowLimits {
+            silence: Duration::from_millis(self.silence_ms),
+            unwanted: Duration::from_millis(self.unwanted_ms),
+            revival: Duration::from_millis(self.revival_ms),
+        }
+    }
+
+    pub(super) fn climb(&self) -> ClimbLimits {
+        ClimbLimits {
+            settle: Duration::from_millis(self.settle_ms),
+            max_settle: Duration::from_millis(self.max_settle_ms),
+            overload: Duration::from_millis(self.overload_ms),
+        }
+    }
 }
 
 /// A worker process under a foreign dispatcher, which knows the v2 worker channel and nothing of ours: our

@@ -105,6 +105,12 @@ impl Worker {
                 self.pause_consumer(now, request, method == Method::ConsumerPause)
             }
             Method::XConsumerSetProducer => self.set_producer(now, request),
+            Method::ProducerSetPreferredProfile => self.prefer_for_all(now, request),
+            Method::ConsumerSetPreferredProfile => self.prefer_profile(now, request),
+            Method::ConsumerSetEncodingPreferences | Method::XConsumerSetPreferredLayers => {
+                self.prefer_layers(now, request)
+            }
+            Method::XConsumerSetPriority => self.set_priority(now, request),
             Method::ConsumerRequestKeyFrame => {
                 let place = self.consumer(request)?;
                 self.lost_picture(place.0, place.1, self.epoch.media_time(now));
@@ -113,10 +119,6 @@ impl Worker {
             Method::RouterCreatePlainRtpTransport
             | Method::TransportStartMirroring
             | Method::TransportStopMirroring
-            | Method::ProducerSetPreferredProfile
-            | Method::ConsumerSetPreferredProfile
-            | Method::ConsumerSetEncodingPreferences
-            | Method::XConsumerSetPreferredLayers
             | Method::XTransportProduceData
             | Method::XTransportConsumeData
             | Method::XRouterProduceData
@@ -588,7 +590,7 @@ impl Worker {
         self.in_router(request, place, "Transport does not exist")
     }
 
-    fn producer(&self, request: &Request) -> Result<Place, String> {
+    pub(super) fn producer(&self, request: &Request) -> Result<Place, String> {
         let id = request.internal.producer_id.ok_or("internal.producerId is missing")?;
         let place = self.producers.get(&id).copied();
         self.in_router(request, place, "Producer does not exist")

@@ -11,6 +11,7 @@
 mod config;
 mod control;
 mod input;
+mod layers;
 mod legs;
 mod levels;
 mod output;
@@ -38,7 +39,7 @@ use crate::core::time::{Epoch, MediaTime};
 use crate::core::transport::Transport;
 
 pub use crate::core::transport::plain::LegsConfig;
-pub use config::{ChannelConfig, GopConfig, WorkerConfig};
+pub use config::{ChannelConfig, GopConfig, LayersConfig, WorkerConfig};
 pub use settings::{LogLevel, LogSettings, LogTag};
 
 /// Whether a datagram was somebody's.

@@ -101,6 +101,7 @@ impl Worker {
             self.ask_keyframes((place.0, transport), now);
             self.reschedule((place.0, transport));
         }
+        self.tell_layers(place);
         if changed || pace.is_some() {
             self.reschedule(place);
         }
@@ -136,6 +137,7 @@ impl Worker {
         self.tell_audio_levels(media);
         if media.micros_since(self.trim) >= TRIM_INTERVAL.as_micros() as i64 {
             self.trim = media;
+            self.tick_layers(media);
             for (_, space) in &mut self.spaces {
                 space.router.producers.iter_mut().for_each(|(_, producer)| {
                     producer.streams.iter_mut().for_each(|stream| stream.store.trim(media));
@@ -257,6 +259,8 @@ impl Worker {
             return;
         };
         let transport = consumer.transport;
+        self.rechoose(place, now);
+        let Some(space) = self.spaces.get_mut(place.0) else { return };
         if let Some(source) = space.router.want_keyframe(place.1)
             && let Some(source) = space.router.producers.get(source).map(|source| source.transport)
         {

@@ -1,6 +1,7 @@
 //! The worker with a hand-moved clock, stand-in sessions that hand over known keys, and receivers that
 //! decrypt what they get.
 
+mod layers;
 mod levels;
 
 use std::collections::VecDeque;
@@ -160,6 +161,7 @@ impl Lab {
             candidates: Vec::new(),
             gop: GopConfig::default(),
             max_publish_bitrate: 10_000_000,
+            layers: Default::default(),
             rates: RateLimits::default(),
             legs: Default::default(),
             channel: None,

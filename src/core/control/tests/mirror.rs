@@ -93,6 +93,7 @@ impl Mirror {
             candidates: Vec::new(),
             gop: GopConfig::default(),
             max_publish_bitrate: 10_000_000,
+            layers: Default::default(),
             rates: RateLimits::default(),
             legs: Default::default(),
             channel: None,

@@ -71,6 +71,7 @@ fn start(ports: (u16, u16)) -> (WorkerPool, WorkerPort) {
             candidates: seat.candidates,
             gop: GopConfig::default(),
             max_publish_bitrate: 1_000_000,
+            layers: Default::default(),
             rates: RateLimits::default(),
             legs: LegsConfig::default(),
             channel: None,

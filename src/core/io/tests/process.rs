@@ -44,6 +44,7 @@ impl Channel {
                 candidates: seat.candidates,
                 gop: GopConfig::default(),
                 max_publish_bitrate: 1_000_000,
+                layers: Default::default(),
                 rates: Default::default(),
                 legs: LegsConfig::default(),
                 channel: Some(ChannelConfig { name: "lab#1".into(), log }),
@@ -190,7 +191,8 @@ fn bad_input_costs_only_itself() {
     let nobody = json!({"routerId": ROUTER, "transportId": 1, "producerId": 2, "consumerId": 3});
     for method in crate::core::message::Method::ALL.iter().map(|method| method.as_str()) {
         if !method.starts_with("worker.") && !method.starts_with("router.") && !method.starts_with("x.") {
-            let reason = why(&mut channel, method, nobody.clone(), json!({}));
+            let data = json!({"profile": "low"});
+            let reason = why(&mut channel, method, nobody.clone(), data);
             assert!(
                 reason.ends_with("does not exist") || reason.ends_with("not supported by this version"),
                 "{method}: {reason}"

@@ -161,6 +161,21 @@ pub fn has_b_slices(data: &[u8]) -> bool {
     nals(data).any(|nal| slice_type(nal) == Some(SliceType::B))
 }
 
+/// Width and height of the picture, where a payload carries a sequence parameter set.
+pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
+    let sps = match nal_type(payload) {
+        NAL_SPS => payload,
+        STAP_A => {
+            let (length, rest) = payload.get(1..)?.split_first_chunk::<2>()?;
+            // Encoders put it first.
+            rest.get(..usize::from(u16::from_be_bytes(*length))).filter(|nal| nal_type(nal) == NAL_SPS)?
+        }
+        _ => return None,
+    };
+    let sps = Sps::parse(sps)?;
+    Some((u16::try_from(sps.width).ok()?, u16::try_from(sps.height).ok()?))
+}
+
 /// What an RTP payload tells about its frame (RFC 6184 §5.4 to §5.8).
 pub fn inspect(payload: &[u8], marker: bool) -> FrameFacts {
     let Some((&first, rest)) = payload.split_first() else { return FrameFacts::default() };

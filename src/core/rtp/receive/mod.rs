@@ -2,9 +2,11 @@
 //! repair (RFC 4585), transport-wide feedback.
 
 mod nack;
+mod score;
 mod stats;
 mod transport_cc;
 
 pub use nack::{DuplicateGuard, NackGenerator, NackLimits};
+pub use score::Score;
 pub use stats::ReceiveStats;
 pub use transport_cc::TransportCcRecorder;

@@ -17,6 +17,8 @@ pub struct ReceiveStats {
     jitter: u64,
     expected_before: u64,
     packets_before: u64,
+    /// Packets expected and lost in the interval of the newest report.
+    interval: (u64, u64),
     last_sr: Option<(u32, MediaTime)>,
 }
 
@@ -33,6 +35,7 @@ impl ReceiveStats {
             jitter: 0,
             expected_before: 0,
             packets_before: 0,
+            interval: (0, 0),
             last_sr: None,
         }
     }
@@ -69,6 +72,7 @@ impl ReceiveStats {
             expected_interval.saturating_sub(self.packets.saturating_sub(self.packets_before));
         let fraction_lost = (lost_interval * 256).checked_div(expected_interval).unwrap_or(0).min(255) as u8;
         (self.expected_before, self.packets_before) = (expected, self.packets);
+        self.interval = (expected_interval, lost_interval);
         let (last_sr, delay) = self.last_sr.map_or((0, 0), |(ntp, arrival)| {
             (ntp, (now.micros_since(arrival).max(0) as u128 * 65_536 / 1_000_000) as u32)
         });
@@ -81,6 +85,11 @@ impl ReceiveStats {
             last_sr,
             delay_since_last_sr: delay,
         }
+    }
+
+    /// Packets expected and lost in the interval of the newest report.
+    pub fn interval(&self) -> (u64, u64) {
+        self.interval
     }
 
     fn expected(&self) -> u64 {

@@ -65,6 +65,7 @@ impl Lab {
             candidates: vec![LocalCandidate { tcp: false, address: announced }],
             gop: GopConfig::default(),
             max_publish_bitrate: 10_000_000,
+            layers: Default::default(),
             rates: RateLimits::default(),
             legs: Default::default(),
             channel: None,

@@ -60,6 +60,24 @@ pub const EVENTS: &[Event] = &[
         about: "Another layer is sent.",
     },
     Event {
+        name: "x.layerschange",
+        target: "consumer",
+        data: "`{spatialLayer, temporalLayer}`, or null",
+        about: "Other layers of a track that has several are sent, or none.",
+    },
+    Event {
+        name: "x.score",
+        target: "producer, consumer",
+        data: "`{scores: [{encodingIdx, ssrc?, rid?, score}]}`; `{score, producerScore, producerScores}`",
+        about: "How well a track gets through has changed: 10 is all, 0 nothing.",
+    },
+    Event {
+        name: "x.wantedlayers",
+        target: "producer",
+        data: "`{encodings: [{encodingIdx, ssrc?, rid?, wanted}]}`",
+        about: "Which streams of a track somebody wants: the others need not be sent.",
+    },
+    Event {
         name: "x.message",
         target: "data consumer",
         data: "`{text}` or `{binary}`, in base64",

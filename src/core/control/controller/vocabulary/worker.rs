@@ -285,6 +285,13 @@ pub(super) const CONSUMERS: &[Entry] = &[
         ],
         NOTHING,
     ),
+    entry(
+        Method::XConsumerSetPriority,
+        "How much a consumer counts among those of its transport when the path does not take all.",
+        ON_CONSUMER,
+        &[Field::number("priority", "1 to 255; 1 at first")],
+        NOTHING,
+    ),
     entry(Method::ConsumerRequestKeyFrame, "Asks the source for a keyframe.", ON_CONSUMER, &[], NOTHING),
     entry(
         Method::XConsumerSendDtmf,
