@@ -2,6 +2,7 @@
 //! its promise. The targets under `fuzz/` only call these; a test replays their seeds through [`TARGETS`].
 
 mod leg;
+mod rooms;
 
 use crate::core::control::controller::wire::{Heard, Wire};
 use crate::core::control::netstring::{self, CHANNEL_LIMIT};
@@ -25,6 +26,7 @@ use crate::webrtc::wire::hello::HelloReader;
 use crate::webrtc::wire::stun::{IntegrityKey, Message};
 
 pub use leg::leg;
+pub use rooms::rooms;
 
 /// A target's body.
 pub type Target = fn(&[u8]);
@@ -36,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("controller", controller),
     ("hello", hello),
     ("leg", leg),
+    ("rooms", rooms),
     ("rtcp", rtcp),
     ("rtmp_chunk", rtmp_chunk),
     ("rtp", rtp),

@@ -43,11 +43,11 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum V2Extensions {
-    /// abs-send-time alone: Chromium may send sound and picture in any order. Its voices have no audio level, so
-    /// that the room cannot tell by it who speaks.
+    /// Those with which Chromium may send sound and picture in any order: audio level, abs-send-time and the
+    /// stream id of simulcast layers.
     Safe,
-    /// Everything the protocol knows. A Chromium that sends a picture before sound fails ("RTP extension ID
-    /// reassignment not supported").
+    /// The media id and the rotation of pictures as well: phones that are turned need not encode turned pictures.
+    /// A Chromium that sends a picture before sound fails ("RTP extension ID reassignment not supported").
     Full,
 }
 
@@ -91,7 +91,7 @@ impl Config {
     /// What v2 clients are offered.
     pub(super) fn v2_dialect(&self) -> Dialect {
         match self.v2_header_extensions {
-            V2Extensions::Safe => Dialect::V2Bare,
+            V2Extensions::Safe => Dialect::V2Safe,
             V2Extensions::Full => Dialect::V2,
         }
     }

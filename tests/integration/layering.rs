@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rooms", &["core"]),
     ("whip_whep", &["core", "webrtc"]),
     ("bench", &["core", "webrtc"]),
-    ("fuzzing", &["core", "sip", "webrtc", "rtmp"]),
+    ("fuzzing", &["core", "sip", "webrtc", "rooms", "rtmp"]),
     ("config", &["core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "rooms", "whip_whep"]),
     ("server", &["config", "core", "bridge", "sip", "webrtc", "rtmp", "moq", "http", "rooms", "whip_whep"]),
 ];

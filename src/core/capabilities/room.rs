@@ -35,11 +35,10 @@ pub enum RoomCodec {
 pub enum Dialect {
     /// mediasoup-client 2.
     V2,
-    /// mediasoup-client 2 with no extension but abs-send-time. Its answers take the ids that it found in a
+    /// mediasoup-client 2 without the extensions whose ids move. Its answers take the ids that it found in a
     /// trial offer of sound and picture; Chromium numbers extensions by what a connection offers first, and
-    /// refuses the answer to a picture that is sent first unless nothing but this, whose id never moves, is
-    /// in it.
-    V2Bare,
+    /// refuses an answer that gives a picture sent before sound another number for one of them.
+    V2Safe,
     /// mediasoup-client 3.
     V3,
 }
@@ -186,7 +185,11 @@ fn extensions(dialect: Dialect) -> Vec<ExtensionCapability> {
     use Direction::{RecvOnly, SendRecv};
     let (audio, video) = (Some(Kind::Audio), Some(Kind::Video));
     let table: &[(Option<Kind>, &str, u8, Direction)] = match dialect {
-        Dialect::V2Bare => &[(None, ext::ABS_SEND_TIME, 3, SendRecv)],
+        Dialect::V2Safe => &[
+            (audio, ext::AUDIO_LEVEL, 1, SendRecv),
+            (None, ext::ABS_SEND_TIME, 3, SendRecv),
+            (video, ext::RID, 6, SendRecv),
+        ],
         Dialect::V2 => &[
             (audio, ext::AUDIO_LEVEL, 1, SendRecv),
             (None, ext::ABS_SEND_TIME, 3, SendRecv),
@@ -227,7 +230,7 @@ mod tests {
             let all = capabilities(&RoomCodec::ALL, dialect);
             all.codecs.iter().map(|entry| entry.codec.payload_type).collect::<Vec<_>>()
         };
-        for dialect in [Dialect::V2, Dialect::V2Bare, Dialect::V3] {
+        for dialect in [Dialect::V2, Dialect::V2Safe, Dialect::V3] {
             let mut sorted = types(dialect);
             sorted.sort_unstable();
             sorted.dedup();
@@ -252,8 +255,9 @@ mod tests {
         let v2 = capabilities(&RoomCodec::ALL, Dialect::V2);
         assert!(v2.codecs.iter().all(|entry| !entry.codec.has_feedback("transport-cc", "")));
         assert!(v2.header_extensions.iter().all(|row| row.extension.uri != ext::TRANSPORT_CC));
-        let bare = capabilities(&RoomCodec::ALL, Dialect::V2Bare);
-        let uris: Vec<_> = bare.header_extensions.iter().map(|row| row.extension.uri.as_str()).collect();
-        assert_eq!(uris, [ext::ABS_SEND_TIME]);
+        let safe = capabilities(&RoomCodec::ALL, Dialect::V2Safe);
+        let moving = [ext::MID, ext::VIDEO_ORIENTATION, ext::TRANSPORT_CC];
+        assert!(safe.header_extensions.iter().all(|row| !moving.contains(&row.extension.uri.as_str())));
+        assert!(safe.header_extensions.iter().all(|row| v2.header_extensions.contains(row)));
     }
 }

@@ -192,9 +192,7 @@ impl<T> Link<T> {
     }
 
     fn send(&mut self, message: &Message) {
-        if !self.closed {
-            self.outputs.push_back(Output::Send(message.to_text()));
-        }
+        self.outputs.push_back(Output::Send(message.to_text()));
     }
 }
 
@@ -225,9 +223,17 @@ impl<P: Protocol> Session<P> {
         Session { link, protocol, outside }
     }
 
+    /// Takes the time; whether there is anything left to handle.
+    fn begin(&mut self, now: Instant) -> bool {
+        self.link.now = now;
+        !self.link.closed
+    }
+
     /// What the client sent. Asked for only as [`may_read`](Self::may_read) says.
     pub fn handle_text(&mut self, now: Instant, text: &str) {
-        self.link.now = now;
+        if !self.begin(now) {
+            return;
+        }
         self.link.budget.spend(now);
         match Message::parse(text) {
             Ok(Message::Request { id, method, data }) => self.handle_request(id, &method, data),
@@ -272,7 +278,9 @@ impl<P: Protocol> Session<P> {
 
     /// What came of a request to the room.
     pub fn handle_answer(&mut self, now: Instant, id: AskId, answer: Answered) {
-        self.link.now = now;
+        if !self.begin(now) {
+            return;
+        }
         if let Some(then) = self.link.asked.remove(&id) {
             self.protocol.answered(&mut self.link, then, answer);
         }
@@ -281,21 +289,27 @@ impl<P: Protocol> Session<P> {
 
     /// Something happened in the room.
     pub fn handle_room_event(&mut self, now: Instant, event: RoomEvent) {
-        self.link.now = now;
+        if !self.begin(now) {
+            return;
+        }
         self.protocol.room_event(&mut self.link, event);
         self.settle();
     }
 
     /// Something happened to the client's own things.
     pub fn handle_own_event(&mut self, now: Instant, event: PeerEvent) {
-        self.link.now = now;
+        if !self.begin(now) {
+            return;
+        }
         self.protocol.own_event(&mut self.link, event);
         self.settle();
     }
 
     /// The client's place in the room ended without its doing.
     pub fn handle_left(&mut self, now: Instant, reason: &CloseReason) {
-        self.link.now = now;
+        if !self.begin(now) {
+            return;
+        }
         self.protocol.left(&mut self.link, reason);
         self.link.close(CloseCode::of(reason), reason.text.clone());
     }
@@ -308,17 +322,19 @@ impl<P: Protocol> Session<P> {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.link.now = now;
+        if !self.begin(now) {
+            return;
+        }
         while self.link.requested.front().is_some_and(|request| request.until <= now) {
             let Some(request) = self.link.requested.pop_front() else { break };
             let refusal = Refusal::new(504, "the client did not respond in time");
             self.protocol.responded(&mut self.link, request.then, Err(refusal));
         }
+        self.protocol.timeout(&mut self.link);
+        self.settle();
         if self.outside.is_some_and(|until| until <= now) {
             self.link.close(CloseCode::Policy, "joined no room in time");
         }
-        self.protocol.timeout(&mut self.link);
-        self.settle();
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is wanted.
