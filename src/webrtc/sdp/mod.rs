@@ -22,8 +22,6 @@ pub use offer::{Direction, MediaOffer, Offer, OfferedCodec, OfferedExtension, Of
 /// What we are willing to do.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Take every layer of a simulcast offer; without it the publisher is asked for one stream. Default off.
-    pub simulcast: bool,
     /// Take transport-wide congestion control (feedback and header extension). Default on.
     pub transport_cc: bool,
     /// Codecs of pictures that a publisher is asked for first, in this order (`h264`, `vp8`, ...); of H.264 the
@@ -33,7 +31,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { simulcast: false, transport_cc: true, video_codecs: Vec::new() }
+        Policy { transport_cc: true, video_codecs: Vec::new() }
     }
 }
 

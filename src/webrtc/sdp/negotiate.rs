@@ -8,6 +8,7 @@
 use super::offer::{Direction, MediaOffer, Offer, OfferedCodec, OfferedExtension, Setup};
 use super::{Accepted, Negotiated, NegotiatedTrack, Policy, Section};
 use crate::core::capabilities::{Encoding, Kind, RtcpParameters, RtpCodec, RtpParameters, RtxEncoding, ext};
+use crate::core::producer::MAX_STREAMS;
 use crate::core::session::DtlsRole;
 use crate::webrtc::SdpError;
 
@@ -45,7 +46,7 @@ const LAYER_EXTENSIONS: [&str; 2] = [ext::RID, ext::REPAIRED_RID];
 pub fn negotiate_publish(offer: &Offer, policy: &Policy) -> Result<Negotiated, SdpError> {
     let mut accept = |media: &MediaOffer, mut codecs: Vec<OfferedCodec>| {
         prefer(&mut codecs, &policy.video_codecs);
-        let layers = if policy.simulcast { media.simulcast.clone() } else { Vec::new() };
+        let layers = layers(media);
         let mut rtp = parameters(media, &codecs, policy, Side::Publish, !layers.is_empty());
         rtp.encodings = sent_encodings(media, &layers);
         rtp.rtcp.cname = media.ssrcs.iter().find_map(|ssrc| ssrc.cname.clone());
@@ -70,6 +71,7 @@ pub fn negotiate_play(
         let encoding = Encoding {
             ssrc: Some(ssrc()),
             rtx: has_rtx.then(|| RtxEncoding { ssrc: ssrc() }),
+            max_bitrate: media.bandwidth,
             ..Encoding::default()
         };
         rtp.encodings = vec![encoding];
@@ -278,17 +280,32 @@ fn parameters(
     }
 }
 
-/// The streams a publisher announces: its layers, or its first SSRC with its RTX, or one found by its MID.
+/// The layers of a simulcast, as far as we take them and packets can name theirs (RFC 8852).
+fn layers(media: &MediaOffer) -> Vec<String> {
+    let named = |offered: &OfferedExtension| {
+        offered.extension.uri == ext::RID && (1..=14).contains(&offered.extension.id)
+    };
+    let mut layers = media.simulcast.clone();
+    layers.truncate(if media.extensions.iter().any(named) { MAX_STREAMS } else { 0 });
+    layers
+}
+
+/// The streams a publisher announces: its layers by name or by source, or its first SSRC with its RTX, or one
+/// found by its MID.
 fn sent_encodings(media: &MediaOffer, layers: &[String]) -> Vec<Encoding> {
     if !layers.is_empty() {
         let layer = |rid: &String| Encoding { encoding_id: Some(rid.clone()), ..Encoding::default() };
         return layers.iter().map(layer).collect();
     }
     let repairs = |ssrc: u32| media.fid.iter().any(|(_, rtx)| *rtx == ssrc);
-    let ssrc = media.ssrcs.iter().map(|offered| offered.ssrc).find(|ssrc| !repairs(*ssrc));
-    let rtx =
-        media.fid.iter().find(|(main, _)| Some(*main) == ssrc).map(|(_, rtx)| RtxEncoding { ssrc: *rtx });
-    vec![Encoding { ssrc, rtx, ..Encoding::default() }]
+    let stream = |ssrc: Option<u32>| {
+        let rtx = media.fid.iter().find(|(main, _)| Some(*main) == ssrc);
+        Encoding { ssrc, rtx: rtx.map(|(_, rtx)| RtxEncoding { ssrc: *rtx }), ..Encoding::default() }
+    };
+    if media.sim.len() > 1 {
+        return media.sim.iter().take(MAX_STREAMS).map(|ssrc| stream(Some(*ssrc))).collect();
+    }
+    vec![stream(media.ssrcs.iter().map(|offered| offered.ssrc).find(|ssrc| !repairs(*ssrc)))]
 }
 
 /// An SSRC that is neither 0 nor given out before.

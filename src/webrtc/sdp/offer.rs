@@ -114,6 +114,10 @@ pub struct MediaOffer {
     pub ssrcs: Vec<OfferedSsrc>,
     /// `a=ssrc-group:FID` pairs: a stream and its retransmissions.
     pub fid: Vec<(u32, u32)>,
+    /// `a=ssrc-group:SIM`: the layers of a simulcast by their sources.
+    pub sim: Vec<u32>,
+    /// `b=TIAS` or `b=AS`: bits a second the offerer takes at most.
+    pub bandwidth: Option<u64>,
     /// `a=msid`.
     pub msid: Option<String>,
     /// Layers the offerer would send (`a=simulcast:send`), in its order.
@@ -185,6 +189,8 @@ impl MediaOffer {
             extensions: own.extensions(),
             ssrcs: own.ssrcs(),
             fid: own.fid(),
+            sim: own.sim(),
+            bandwidth: bandwidth(&media.bandwidths),
             msid: own.value("msid").map(str::to_owned),
             simulcast: own.simulcast(),
             rtcp_mux: own.has("rtcp-mux"),
@@ -285,6 +291,13 @@ impl<'a> Attributes<'a> {
         self.values("ssrc-group").filter_map(read).collect()
     }
 
+    fn sim(&self) -> Vec<u32> {
+        let group = self.values("ssrc-group").find_map(|text| text.strip_prefix("SIM "));
+        group
+            .map(|group| group.split_ascii_whitespace().filter_map(|ssrc| ssrc.parse().ok()).collect())
+            .unwrap_or_default()
+    }
+
     /// RFC 8853: `send a;b,c;~d`; of alternatives the first is taken, paused layers are layers.
     fn simulcast(&self) -> Vec<String> {
         let Some(text) = self.value("simulcast") else { return Vec::new() };
@@ -351,6 +364,12 @@ impl<'a> Attributes<'a> {
         }
         found
     }
+}
+
+/// Bits a second (RFC 3890), else kilobits with headers (RFC 8866 §5.8).
+fn bandwidth(lines: &[sdp_types::Bandwidth]) -> Option<u64> {
+    let of = |kind: &str| lines.iter().find(|line| line.bwtype == kind).map(|line| line.bandwidth);
+    of("TIAS").or_else(|| of("AS")?.checked_mul(1000)).filter(|bitrate| *bitrate > 0)
 }
 
 /// Payload types that need no `a=rtpmap` (RFC 3551 §6), as far as we forward them.

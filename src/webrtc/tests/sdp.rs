@@ -255,14 +255,12 @@ fn a_publisher_is_asked_for_the_codec_the_room_wants() {
 }
 
 #[test]
-fn layers_are_taken_where_the_policy_says_so() {
+fn layers_are_taken() {
+    let plain = publish(CHROMIUM_PUBLISH);
+    assert!(!plain.answer(&local(DtlsRole::Server)).contains("simulcast"));
+    assert!(!plain.tracks[1].rtp.header_extensions.iter().any(|extension| extension.uri == ext::RID));
     for offer in [CHROMIUM_SIMULCAST, FIREFOX_SIMULCAST] {
-        let plain = publish(offer);
-        assert!(!plain.answer(&local(DtlsRole::Server)).contains("simulcast"));
-        assert!(!plain.tracks[1].rtp.header_extensions.iter().any(|extension| extension.uri == ext::RID));
-
-        let policy = Policy { simulcast: true, ..Policy::default() };
-        let layered = negotiate_publish(&Offer::parse(offer).expect("offer"), &policy).expect("negotiated");
+        let layered = publish(offer);
         let answer = layered.answer(&local(DtlsRole::Server));
         assert!(answer.contains("a=simulcast:recv l;m;h\r\n"));
         assert!(answer.contains("a=rid:l recv\r\n") && answer.contains("a=rid:h recv\r\n"));
@@ -271,6 +269,39 @@ fn layers_are_taken_where_the_policy_says_so() {
             video.encodings.iter().filter_map(|encoding| encoding.encoding_id.as_deref()).collect();
         assert_eq!(rids, ["l", "m", "h"]);
         assert!(video.header_extensions.iter().any(|extension| extension.uri == ext::RID));
+    }
+}
+
+#[test]
+fn layers_that_packets_cannot_name_are_one_stream() {
+    let without = CHROMIUM_SIMULCAST.replace("urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", "urn:none");
+    let negotiated = publish(&without);
+    assert!(!negotiated.answer(&local(DtlsRole::Server)).contains("simulcast"));
+    assert_eq!(negotiated.tracks[1].rtp.encodings.len(), 1);
+}
+
+#[test]
+fn layers_by_their_sources_are_taken_with_their_retransmissions() {
+    let sources = "a=ssrc-group:SIM 11 12 13\r\na=ssrc-group:FID 11 21\r\na=ssrc-group:FID 13 23\r\n\
+        a=ssrc:11 cname:c\r\na=ssrc:21 cname:c\r\na=ssrc:12 cname:c\r\na=ssrc:13 cname:c\r\n";
+    let (head, video) = CHROMIUM_PUBLISH.split_once("m=video").expect("a picture");
+    let video: String = video.split_inclusive('\n').filter(|line| !line.starts_with("a=ssrc")).collect();
+    let negotiated = publish(&format!("{head}m=video{video}{sources}"));
+    let encodings = &negotiated.tracks[1].rtp.encodings;
+    let streams: Vec<_> =
+        encodings.iter().map(|encoding| (encoding.ssrc, encoding.rtx.as_ref().map(|rtx| rtx.ssrc))).collect();
+    assert_eq!(streams, [(Some(11), Some(21)), (Some(12), None), (Some(13), Some(23))]);
+}
+
+#[test]
+fn a_player_says_how_much_it_takes() {
+    for (line, bitrate) in [("b=AS:700", Some(700_000)), ("b=TIAS:650000", Some(650_000)), ("b=CT:9", None)] {
+        let (head, video) = CHROMIUM_PLAY.split_once("m=video").expect("a picture");
+        let (media, rest) = video.split_once("c=IN").expect("an address");
+        let (address, rest) = rest.split_once("\r\n").expect("a line");
+        let negotiated = play(&format!("{head}m=video{media}c=IN{address}\r\n{line}\r\n{rest}"));
+        let video = negotiated.tracks.iter().find(|track| track.kind == Kind::Video).expect("a picture");
+        assert_eq!(video.rtp.encodings[0].max_bitrate, bitrate, "{line}");
     }
 }
 
@@ -417,7 +448,7 @@ proptest::proptest! {
         bytes.swap(swap % length, place % length);
         bytes.truncate(length - cut % length);
         if let Ok(offer) = Offer::from_bytes(&bytes, &SdpLimits::default()) {
-            let policy = Policy { simulcast: true, ..Policy::default() };
+            let policy = Policy::default();
             let both = [negotiate_publish(&offer, &policy), negotiate_play(&offer, &policy, &mut || 7)];
             for negotiated in both.into_iter().flatten() {
                 let answer = negotiated.answer(&local(DtlsRole::Server));
