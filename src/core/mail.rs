@@ -57,6 +57,13 @@ pub enum PipeMessage {
         /// Which of its streams.
         stream: u8,
     },
+    /// Which streams of a track receivers behind the pipe want; all, before this is said.
+    Wanted {
+        /// The track's number on the pipe.
+        track: u32,
+        /// A bit for each stream.
+        streams: u32,
+    },
 }
 
 /// One packet of a producer's store.

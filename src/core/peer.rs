@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::core::auth::Principal;
-use crate::core::capabilities::{Kind, RtpCodec, RtpParameters};
+use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
 use crate::core::convert::Format;
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
 
@@ -197,6 +197,8 @@ pub struct Track {
     pub transport: TransportId,
     /// What it carries.
     pub format: Format,
+    /// Its streams.
+    pub encodings: Vec<Encoding>,
     /// Its number within a stream session.
     pub session_track: Option<u32>,
     /// The worker has made the producer.

@@ -145,7 +145,8 @@ impl Consumer {
         match &mut self.output {
             Output::Rtp(output) => output.restart(),
             Output::Frames(output) => output.restart(),
-            Output::Pipe(_) | Output::None => {}
+            Output::Pipe(output) => output.restart(),
+            Output::None => {}
         }
     }
 
@@ -156,7 +157,8 @@ impl Consumer {
 
     /// The stream of its source it needs a keyframe of that nobody has yet, if it does.
     pub fn wants_keyframe(&self, source: &Producer) -> Option<usize> {
-        if self.kind != Kind::Video || !self.is_active() {
+        // Whoever reads at the far end of a pipe asks for what it needs.
+        if self.kind != Kind::Video || !self.is_active() || matches!(self.output, Output::Pipe(_)) {
             return None;
         }
         if !self.cursor.is_waiting() {
@@ -171,16 +173,23 @@ impl Consumer {
         self.stream
     }
 
-    /// The receiver's decoder lost its picture and the source cannot be asked for a keyframe: replays the
-    /// cached group, at most once per interval. Answers whether it will.
-    pub fn replay(&mut self, source: &Producer, now: MediaTime, limits: &ReplayLimits) -> bool {
+    /// The receiver's decoder lost its picture of the stream `at` and the source cannot be asked for a keyframe:
+    /// replays the cached group, at most once per interval. Answers whether it will.
+    pub fn replay(&mut self, source: &Producer, at: usize, now: MediaTime, limits: &ReplayLimits) -> bool {
         let recent =
             self.replayed.is_some_and(|at| now.micros_since(at) < limits.interval.as_micros() as i64);
-        let keyframe = self.stream_of(source).and_then(|stream| stream.store.keyframe());
-        if recent || self.cursor.is_waiting() || keyframe.is_none() {
+        let keyframe = source.streams.get(at).and_then(|stream| stream.store.keyframe());
+        let piped = matches!(self.output, Output::Pipe(_));
+        if recent || keyframe.is_none() || (self.cursor.is_waiting() && !piped) {
             return false;
         }
-        self.restart(Some(source), true);
+        match &mut self.output {
+            Output::Pipe(output) => {
+                output.restart_stream(at);
+                self.replayed = Some(now);
+            }
+            _ => self.restart(Some(source), true),
+        }
         true
     }
 
@@ -234,6 +243,9 @@ impl Consumer {
         if !self.is_active() {
             return Progress::Drained;
         }
+        if let Output::Pipe(output) = &mut self.output {
+            return output.send(source, self.kind == Kind::Video, now);
+        }
         let Some(stream) = source.streams.get(self.stream) else { return Progress::Drained };
         if !self.cursor.is_waiting() && self.cursor.at() < stream.store.tail() {
             // The receiver was held up for longer than the history lasts.
@@ -254,7 +266,6 @@ impl Consumer {
         match (&mut self.output, sink) {
             (Output::Rtp(output), Some(sink)) => output.send(source, stream, &mut self.cursor, limits, sink),
             (Output::Frames(output), _) => output.send(source, stream, &mut self.cursor, now),
-            (Output::Pipe(output), _) => output.send(stream, &mut self.cursor, now),
             _ => Progress::Drained,
         }
     }

@@ -157,6 +157,7 @@ impl State {
             producer,
             transport,
             format,
+            encodings: rtp.encodings,
             session_track,
             ready,
             paused,

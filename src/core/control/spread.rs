@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::json;
 use tracing::{debug, info};
 
-use crate::core::capabilities::{Kind, RtpCodec};
+use crate::core::capabilities::{Encoding, Kind, RtpCodec};
 use crate::core::control::jobs::one_stream;
 use crate::core::control::state::{Reply, State, Timer, on_consumer, on_producer, on_router, on_transport};
 use crate::core::id::{ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
@@ -73,15 +73,21 @@ impl State {
         pipe.tracks.insert(home, PipedTrack { consumer, producer, users: 0, idled: 0 });
         let (near, far) = (pipe.home, pipe.far);
         // Both ends name the stream by the number of the consumer that feeds the pipe.
-        let rtp = one_stream(&codec, consumer.0);
+        let near_rtp = one_stream(&codec, consumer.0);
+        let mut far_rtp = near_rtp.clone();
+        if let Some(streams) = self.track(home).map(|(_, track)| &track.encodings).filter(|all| all.len() > 1)
+        {
+            let stream = |stream: &Encoding| Encoding { codec_payload_type: None, ..stream.clone() };
+            far_rtp.encodings = streams.iter().map(stream).collect();
+        }
         let reply = || Reply::Piped(name.clone(), router);
         let internal = Internal { producer_id: Some(home.0), ..on_consumer(home_router, consumer) };
         let method = Method::RouterCreateConsumer;
         self.ask(home_worker, method, internal, json!({"kind": kind}), reply());
         let internal = Internal { transport_id: Some(near.0), ..internal };
-        self.ask(home_worker, Method::ConsumerEnable, internal, json!({"rtpParameters": rtp}), reply());
+        self.ask(home_worker, Method::ConsumerEnable, internal, json!({"rtpParameters": near_rtp}), reply());
         let internal = Internal { producer_id: Some(producer.0), ..on_transport(router, far) };
-        let data = json!({"kind": kind, "rtpParameters": rtp, "x.track": consumer});
+        let data = json!({"kind": kind, "rtpParameters": far_rtp, "x.track": consumer});
         self.ask(worker, Method::RouterCreateProducer, internal, data, reply());
         Some(producer)
     }

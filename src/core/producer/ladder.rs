@@ -193,7 +193,8 @@ impl Producer {
         for (stream, frames) in self.streams.iter_mut().zip(frames) {
             stream.meter.tick(now);
             news |= stream.flow.judge(frames, most, now, limits);
-            if stream.flow.there {
+            // While nothing comes the rate is the last that was.
+            if frames > 0 {
                 stream.flow.bitrate = stream.meter.bitrate();
             }
         }

@@ -112,6 +112,9 @@ impl Stream {
             self.keyframes.answered();
         }
         let mut news = self.flow.note(meta.timestamp, meta.arrival);
+        if news {
+            self.meter = Meter::default();
+        }
         self.meter.add(payload.len(), &meta.layers);
         if !self.layered && meta.layers.is_layered() {
             (self.layered, news) = (true, true);

@@ -113,7 +113,7 @@ impl Worker {
             Method::XConsumerSetPriority => self.set_priority(now, request),
             Method::ConsumerRequestKeyFrame => {
                 let place = self.consumer(request)?;
-                self.lost_picture(place.0, place.1, self.epoch.media_time(now));
+                self.lost_picture(place.0, (place.1, None), self.epoch.media_time(now));
                 Ok(json!({}))
             }
             Method::RouterCreatePlainRtpTransport

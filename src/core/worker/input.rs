@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::core::consumer::Output;
 use crate::core::convert::DirectIn;
 use crate::core::id::StreamId;
 use crate::core::lane::Closed;
@@ -70,7 +71,7 @@ impl Worker {
             self.queue(place);
         }
         for consumer in asked.keyframes {
-            self.lost_picture(place.0, consumer, media);
+            self.lost_picture(place.0, (consumer, None), media);
         }
         if news {
             self.session_input(now, place, Input::Authenticated { path });
@@ -79,17 +80,23 @@ impl Worker {
         Verdict::Claimed
     }
 
-    /// A receiver's decoder lost its picture.
-    pub(super) fn lost_picture(&mut self, space: usize, consumer: usize, now: MediaTime) {
+    /// A receiver's decoder lost its picture: of the stream its consumer reads, or of another where that carries
+    /// several.
+    pub(super) fn lost_picture(
+        &mut self,
+        space: usize,
+        (consumer, stream): (usize, Option<usize>),
+        now: MediaTime,
+    ) {
         let limits = self.config.replay();
         let Some(entry) = self.spaces.get_mut(space) else { return };
         let router = &mut entry.router;
         let Some(target) = router.consumers.get_mut(consumer) else { return };
-        if let crate::core::consumer::Output::Rtp(output) = &mut target.output {
+        if let Output::Rtp(output) = &mut target.output {
             output.note_keyframe_request();
         }
         let Some(key) = target.producer else { return };
-        let at = target.stream();
+        let at = stream.unwrap_or_else(|| target.stream());
         let Some(source) = router.producers.get_mut(key) else { return };
         let Some(stream) = source.streams.get_mut(at) else { return };
         let deaf = match &source.input {
@@ -103,7 +110,7 @@ impl Worker {
         stream.keyframes.want();
         let transport = source.transport;
         if deaf && let Some(target) = router.consumers.get_mut(consumer) {
-            let replays = target.replay(source, now, &limits);
+            let replays = target.replay(source, at, now, &limits);
             if let (true, Some(own)) = (replays, target.transport) {
                 self.queue((space, own));
             }
@@ -182,7 +189,7 @@ impl Worker {
                 let transport = self.spaces.get(place.0).and_then(|space| space.transports.get(place.1));
                 let consumers = transport.map(|transport| transport.consumers.clone()).unwrap_or_default();
                 for consumer in consumers {
-                    self.lost_picture(place.0, consumer, media);
+                    self.lost_picture(place.0, (consumer, None), media);
                 }
             }
             DirectIn::Event { name, data } => {
@@ -212,10 +219,20 @@ impl Worker {
                     space.router.note_changed(key);
                 }
             }
-            PipeMessage::KeyframeRequest { track, .. } => {
+            PipeMessage::KeyframeRequest { track, stream } => {
                 if let Some(&(space, consumer)) = self.consumers.get(&track) {
-                    self.lost_picture(space, consumer, media);
+                    self.lost_picture(space, (consumer, Some(usize::from(stream))), media);
                 }
+            }
+            PipeMessage::Wanted { track, streams } => {
+                let Some(&(space, consumer)) = self.consumers.get(&track) else { return };
+                let Some(router) = self.spaces.get_mut(space).map(|space| &mut space.router) else { return };
+                let Some(entry) = router.consumers.get_mut(consumer) else { return };
+                let source = entry.producer.and_then(|key| router.producers.get(key));
+                if let (Output::Pipe(output), Some(source)) = (&mut entry.output, source) {
+                    output.set_wanted(source, streams);
+                }
+                self.queue(place);
             }
         }
     }

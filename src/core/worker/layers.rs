@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::core::capabilities::Kind;
 use crate::core::consumer::{Ascent, Choice, Consumer, LayerNews, Output, Preference, Wish, allocate};
+use crate::core::mail::PipeMessage;
 use crate::core::message::Request;
-use crate::core::producer::Rung;
+use crate::core::producer::{Input, MAX_STREAMS, Rung, Stream};
 use crate::core::profile::Profile;
 use crate::core::time::MediaTime;
 use crate::core::transport::TransportKind;
@@ -176,10 +177,18 @@ impl Worker {
     /// Says which streams of a producer its source should send.
     fn tell_wanted(&mut self, place: Place) {
         let Some(space) = self.spaces.get(place.0) else { return };
-        if let Some(producer) = space.router.producers.get(place.1) {
-            let (id, wanted) = (producer.id.0, producer.wanted());
-            self.notify(id, "x.wantedlayers", json!({"encodings": wanted}));
+        let Some(producer) = space.router.producers.get(place.1) else { return };
+        let transport = space.transports.get(producer.transport).map(|transport| &transport.kind);
+        if let (Some(TransportKind::Pipe { output, .. }), Input::Pipe { track }) =
+            (transport, &producer.input)
+        {
+            let of = |(at, stream): (usize, &Stream)| u32::from(stream.is_wanted()) << at;
+            let streams = producer.streams.iter().enumerate().map(of).sum();
+            // A lane that is full carries the streams as they were.
+            let _ = output.send(PipeMessage::Wanted { track: *track, streams });
         }
+        let (id, wanted) = (producer.id.0, producer.wanted());
+        self.notify(id, "x.wantedlayers", json!({"encodings": wanted}));
     }
 
     /// `consumer.setPreferredProfile`.
@@ -266,9 +275,13 @@ impl Worker {
 
 /// Which streams of its source a consumer reads, or shall read.
 fn reads(consumer: &Consumer) -> impl Fn(usize) -> bool + use<> {
-    let all = matches!(consumer.output, Output::Pipe(_));
     let (now, target) = (consumer.stream(), consumer.target().stream);
-    move |stream| all || stream == now || stream == target
+    let own = 1u32 << now | 1 << target;
+    let read = match &consumer.output {
+        Output::Pipe(pipe) => (0..MAX_STREAMS).map(|at| u32::from(pipe.carries(at)) << at).sum(),
+        _ => own,
+    };
+    move |stream| read >> stream & 1 == 1
 }
 
 fn asked_profile(request: &Request) -> Result<Profile, String> {

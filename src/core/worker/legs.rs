@@ -190,7 +190,7 @@ impl Worker {
             self.queue(place);
         }
         for consumer in asked.keyframes {
-            self.lost_picture(place.0, consumer, media);
+            self.lost_picture(place.0, (consumer, None), media);
         }
         if heard.rtcp {
             self.leg_timeout(place, media);

@@ -721,3 +721,70 @@ fn a_network_that_loses_pictures_breaks_no_more_than_those() {
     let gaps = after.windows(2).filter(|pair| pair[1] != pair[0].wrapping_add(1)).count();
     assert_eq!(gaps, 2, "a change of the stream brings none");
 }
+
+#[test]
+fn receivers_behind_a_pipe_choose_too_and_what_they_do_not_want_is_not_carried() {
+    let (mut near, mut far) = (Lab::new(), Lab::new());
+    let mut publisher = Publisher::join(&mut near, Coding::Vp8, 3, true);
+    let ((to_far, at_far), (to_near, at_near)) = (lane(1024, None), lane(1024, None));
+    near.worker.handle_mail(near.now, Mail::Pipe { attach: 1, input: at_near, output: to_far }, None);
+    near.ok("x.router.createPipeTransport", [50, 0, 0], json!({"attach": 1}));
+    near.ok("router.createConsumer", [0, 20, 70], json!({"kind": "video"}));
+    let one = json!({"codecs": [Coding::Vp8.codec()], "encodings": [{"ssrc": 70}]});
+    near.ok("consumer.enable", [50, 20, 70], json!({"rtpParameters": one}));
+    far.ok("worker.createRouter", [0; 3], json!({}));
+    far.worker.handle_mail(far.now, Mail::Pipe { attach: 2, input: at_far, output: to_near }, None);
+    far.ok("x.router.createPipeTransport", [60, 0, 0], json!({"attach": 2}));
+    let three = json!({
+        "codecs": [Coding::Vp8.codec()],
+        "encodings": RIDS.map(|rid| json!({"encodingId": rid})),
+    });
+    let track = json!({"kind": "video", "rtpParameters": three, "x.track": 70});
+    far.ok("router.createProducer", [60, 20, 0], track);
+
+    let run = |near: &mut Lab, far: &mut Lab, publisher: &mut Publisher, seconds: u32| {
+        let mut carried = [0; 3];
+        for _ in 0..30 * seconds {
+            publisher.run(near, PICTURE);
+            let before: Vec<u64> = counts(far);
+            far.worker.handle_lanes(near.now);
+            far.run(near.now - far.now);
+            near.worker.handle_lanes(near.now);
+            near.flush();
+            counts(far)
+                .iter()
+                .zip(before)
+                .zip(&mut carried)
+                .for_each(|((after, before), sum)| *sum += after - before);
+        }
+        carried
+    };
+    fn counts(far: &mut Lab) -> Vec<u64> {
+        let space = far.worker.spaces.get(0).expect("a router");
+        space
+            .router
+            .producers
+            .iter()
+            .next()
+            .map(|(_, source)| source)
+            .map_or_else(Vec::new, |source| source.streams.iter().map(|stream| stream.store.head()).collect())
+    }
+    run(&mut near, &mut far, &mut publisher, 3);
+    let mut watcher = Watcher::join(&mut far, Coding::Vp8, 11, b'v');
+    watcher.remb(&mut far, 5_000_000);
+    run(&mut near, &mut far, &mut publisher, 10);
+    watcher.look(&mut far);
+    assert_eq!(watcher.decoder.now().0, 2);
+    let carried = run(&mut near, &mut far, &mut publisher, 2);
+    assert!(carried[0] > 0 && carried[1] == 0 && carried[2] > 0, "{carried:?}");
+    watcher.remb(&mut far, 400_000);
+    run(&mut near, &mut far, &mut publisher, 12);
+    watcher.look(&mut far);
+    assert_eq!(watcher.decoder.now().0, 1);
+    let carried = run(&mut near, &mut far, &mut publisher, 1);
+    assert!(carried[1] > 0 && carried[2] == 0, "{carried:?}");
+    watcher.look(&mut far);
+    watcher.whole();
+    let silence = watcher.decoder.longest_break();
+    assert!(silence < Duration::from_millis(150), "{silence:?}");
+}
