@@ -99,7 +99,9 @@ pub struct Room {
     pub ears: Ears,
     /// The last that was told of it was that nothing is heard.
     pub silent: bool,
-    /// Consumers of pictures that follow the program.
+    /// Consumers that follow the program.
+    pub followers: usize,
+    /// Those of them that are of pictures.
     pub pictures: usize,
     /// It stays while nobody is in it.
     pub kept: bool,
@@ -181,6 +183,7 @@ impl Room {
             observer: Observer::default(),
             ears: Ears::Off,
             silent: true,
+            followers: 0,
             pictures: 0,
             kept: false,
             refusals: BTreeMap::new(),

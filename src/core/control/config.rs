@@ -12,13 +12,13 @@ pub struct RoomsConfig {
     pub max_rooms: usize,
     /// Peers of one room, publishers and viewers together. Default 20,000.
     pub max_peers_per_room: usize,
-    /// Publishers of one room. Default 32.
+    /// Publishers of one room. Default 100.
     pub max_publishers_per_room: usize,
     /// Viewers of one room. Default 10,000.
     pub max_viewers_per_room: usize,
     /// Tracks that one peer sends. Default 8.
     pub max_tracks_per_peer: usize,
-    /// Tracks that one peer is sent. Default 256.
+    /// Tracks that one peer is sent. Default 512.
     pub max_consumers_per_peer: usize,
     /// Events that may wait for somebody who watches a room, or listens to a peer, before it is cut off. Default 1,024.
     pub max_waiting_events: usize,
@@ -84,10 +84,10 @@ impl Default for RoomsConfig {
         RoomsConfig {
             max_rooms: 1_000,
             max_peers_per_room: 20_000,
-            max_publishers_per_room: 32,
+            max_publishers_per_room: 100,
             max_viewers_per_room: 10_000,
             max_tracks_per_peer: 8,
-            max_consumers_per_peer: 256,
+            max_consumers_per_peer: 512,
             max_waiting_events: 1_024,
             max_app_data_bytes: 16_384,
             max_transports_per_peer: 4,

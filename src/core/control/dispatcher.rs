@@ -172,6 +172,12 @@ impl<R, T: Clone> Dispatcher<R, T> {
         self.subscribers.remove(&id);
     }
 
+    /// How many requests wait for their answer, or are remembered for their deadline.
+    #[cfg(test)]
+    pub fn pending(&self) -> usize {
+        self.workers.values().map(|entry| entry.pending.len() + entry.order.len() + entry.queue.len()).sum()
+    }
+
     /// How many entities somebody is subscribed to.
     pub fn subscriptions(&self) -> usize {
         self.subscribers.len()

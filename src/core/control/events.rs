@@ -124,8 +124,10 @@ pub struct TrackInfo {
     pub kind: Kind,
     /// Its codec.
     pub codec: RtpCodec,
-    /// Its member, or somebody with the right to, holds it back.
+    /// It is held back, by its member or by somebody with rights over the room.
     pub paused: bool,
+    /// It is by somebody with rights over the room.
+    pub muted: bool,
     /// Its layers.
     pub layers: Layers,
     /// The application's own.
@@ -154,6 +156,7 @@ impl TrackInfo {
             kind: track.format.kind,
             codec: track.format.codec.clone(),
             paused: track.is_paused(),
+            muted: track.muted,
             layers: track.layers,
             app_data: track.app_data.clone(),
         }
@@ -240,6 +243,11 @@ impl Watchers {
             self.sweep();
             self.sweep_at = self.rooms.len() * 2;
         }
+    }
+
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.rooms.len() + self.all.len()
     }
 
     fn sweep(&mut self) {

@@ -57,16 +57,21 @@ impl State {
         let reply = Reply::Feed(conn, consumer, waiter);
         self.ask(worker, Method::ConsumerEnable, internal, json!({"rtpParameters": rtp}), reply);
         self.point(conn, consumer);
-        if follows == Follows::Program && kind == Kind::Video {
-            self.count_picture(conn);
+        if follows == Follows::Program
+            && let Some(name) = self.members.get(&conn).map(|entry| entry.room.clone())
+        {
+            self.count_follower(&name, kind, |count| count + 1);
         }
         Ok((consumer, pending))
     }
 
-    fn count_picture(&mut self, conn: ConnId) {
-        let Some(name) = self.members.get(&conn).map(|entry| entry.room.clone()) else { return };
-        self.rooms.get_mut(&name).into_iter().for_each(|room| room.pictures += 1);
-        self.tune(&name);
+    fn count_follower(&mut self, name: &RoomName, kind: Kind, change: fn(usize) -> usize) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        room.followers = change(room.followers);
+        if kind == Kind::Video {
+            room.pictures = change(room.pictures);
+            self.tune(name);
+        }
     }
 
     /// Ends a consumer of a peer that stays.
@@ -92,12 +97,8 @@ impl State {
         if let Some(source) = feed.source {
             self.release(room, router, source);
         }
-        if feed.follows == Follows::Program
-            && feed.kind == Kind::Video
-            && let Some(state) = self.rooms.get_mut(room)
-        {
-            state.pictures -= 1;
-            self.tune(room);
+        if feed.follows == Follows::Program {
+            self.count_follower(room, feed.kind, |count| count.saturating_sub(1));
         }
     }
 

@@ -56,6 +56,9 @@ impl State {
     }
 
     fn program_feeds(&self, room: &Room) -> Vec<(ConnId, ConsumerId)> {
+        if room.followers == 0 {
+            return Vec::new();
+        }
         let entries = room.everybody().filter_map(|conn| self.members.get(&conn));
         let feeds = entries.flat_map(|entry| entry.peer.feeds.iter().map(|feed| (entry.peer.conn, feed)));
         let program = feeds.filter(|(_, feed)| feed.follows == Follows::Program);

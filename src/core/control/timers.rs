@@ -59,6 +59,12 @@ impl<K> Timers<K> {
         (entry.key().0 <= now).then(|| entry.remove())
     }
 
+    /// How many are set.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.fresh.len() + self.running.len()
+    }
+
     /// When the next runs out.
     pub fn next(&self) -> Option<Instant> {
         self.running.first_key_value().map(|((at, _), _)| *at)

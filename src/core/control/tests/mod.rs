@@ -5,10 +5,12 @@ mod controllers;
 mod events;
 mod fake;
 mod levels;
+mod many;
 mod members;
 mod mirror;
 mod mix;
 mod random;
+mod random_members;
 
 use serde_json::json;
 
