@@ -67,6 +67,7 @@ pub fn track(number: u128, producer: u32, mime: &str) -> TrackInfo {
         kind: if audio { Kind::Audio } else { Kind::Video },
         codec,
         paused: false,
+        muted: false,
         layers: Layers::Simple,
         app_data: json!({"source": "test"}),
     }
