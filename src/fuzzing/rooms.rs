@@ -187,7 +187,16 @@ fn track(conn: ConnId, producer: ProducerId) -> TrackInfo {
     };
     let codec =
         crate::core::capabilities::RtpCodec { mime_type: mime.into(), clock_rate, ..Default::default() };
-    TrackInfo { conn, producer, kind, codec, paused: false, layers: Layers::Simple, app_data: Value::Null }
+    TrackInfo {
+        conn,
+        producer,
+        kind,
+        codec,
+        paused: false,
+        muted: false,
+        layers: Layers::Simple,
+        app_data: Value::Null,
+    }
 }
 
 fn transport(made: u32) -> WebRtcTransport {
