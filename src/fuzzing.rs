@@ -1,6 +1,7 @@
 //! What the fuzz targets run: one function a target, each taking any bytes and panicking where a reader breaks
 //! its promise. The targets under `fuzz/` only call these; a test replays their seeds through [`TARGETS`].
 
+mod dtls;
 mod leg;
 mod rooms;
 
@@ -25,6 +26,7 @@ use crate::webrtc::sdp::{Fragment, Offer, Policy, negotiate_play, negotiate_publ
 use crate::webrtc::wire::hello::HelloReader;
 use crate::webrtc::wire::stun::{IntegrityKey, Message};
 
+pub use dtls::dtls;
 pub use leg::leg;
 pub use rooms::rooms;
 
@@ -36,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("amf0", amf0),
     ("control", control),
     ("controller", controller),
+    ("dtls", dtls),
     ("hello", hello),
     ("leg", leg),
     ("rooms", rooms),

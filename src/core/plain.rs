@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::id::TransportId;
+use crate::core::message::DtlsParameters;
 use crate::core::rtp::keys::{KeyingMaterial, SrtpProfile};
 
 /// One side's SRTP keys as `a=crypto` carries them (RFC 4568). They do not print themselves.
@@ -74,6 +75,9 @@ pub struct PlainOptions {
     /// The keys that protect what we send.
     #[serde(rename = "x.srtpLocal", skip_serializing_if = "Option::is_none")]
     pub srtp_local: Option<SdesKeys>,
+    /// Keys come from a DTLS handshake on the RTP port (RFC 5764); nothing flows in the clear.
+    #[serde(rename = "x.dtls")]
+    pub dtls: bool,
     /// Milliseconds without a packet, while the remote side should send, after which the leg counts as
     /// dead; the configured time when not given, 0 for never.
     #[serde(rename = "x.mediaTimeoutMs", skip_serializing_if = "Option::is_none")]
@@ -88,6 +92,7 @@ impl Default for PlainOptions {
             local_ip: None,
             ipv6: false,
             srtp_local: None,
+            dtls: false,
             media_timeout_ms: None,
         }
     }
@@ -155,6 +160,9 @@ pub struct PlainTransport {
     /// The RTCP port, where it is not the RTP port.
     #[serde(rename = "x.rtcpPort", default, skip_serializing_if = "Option::is_none")]
     pub rtcp_port: Option<u16>,
+    /// Our certificate and role, where there is a DTLS handshake.
+    #[serde(rename = "dtlsLocalParameters", default, skip_serializing_if = "Option::is_none")]
+    pub dtls: Option<DtlsParameters>,
 }
 
 fn yes() -> bool {

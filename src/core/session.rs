@@ -61,6 +61,11 @@ pub enum Command {
         /// Remote password.
         pwd: String,
     },
+    /// Where the party is said to be: a DTLS client without ICE begins there.
+    SetRemotePath {
+        /// The path.
+        path: Path,
+    },
     /// `transport.changeUfragPwd`: answers `{"usernameFragment", "password"}`.
     RestartIce,
     /// Somebody needs a keyframe of `track`; a session that cannot ask ignores it.
@@ -236,6 +241,13 @@ pub trait SessionFactory: Send + Sync {
         options: &Value,
         candidates: &[LocalCandidate],
     ) -> Result<Box<dyn Session>, String>;
+
+    /// A DTLS handshake without ICE, over paths that the caller answers for; `options` are those of
+    /// `router.createPlainRtpTransport`.
+    fn dtls(&self, options: &Value) -> Result<Box<dyn Session>, String> {
+        let _ = options;
+        Err("there is no DTLS here".to_owned())
+    }
 
     /// The key of [`Event::Route`] that an unclaimed datagram names (a STUN request's local ufrag).
     fn route_key<'a>(&self, datagram: &'a [u8]) -> Option<&'a str>;

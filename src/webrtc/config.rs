@@ -94,10 +94,10 @@ impl SessionConfig {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum DtlsPolicy {
-    /// As a server 1.2 first and 1.3 with a party that has nothing else; as a client either, 1.3 first.
+    /// As a server 1.2 first and 1.3 with a party that has nothing else; as a client 1.2, which all have.
     #[default]
     PreferGcm,
-    /// 1.3 first, 1.2 with a party that has nothing else.
+    /// 1.3 first, 1.2 with a party that has nothing else. As a client it takes no RSA certificates.
     Auto,
     /// Only 1.2.
     #[serde(rename = "1.2")]

@@ -6,7 +6,7 @@
 //! | [`session`] | ICE-lite, consent, DTLS, keys | 8445 §2.5, 7675, 6544, 6347, 9147, 5764 |
 //! | [`sdp`] | offer and answer | 8866, 8829, 8843, 8840, 9725 |
 //!
-//! Not done: full ICE (we are always reachable), data channels, RSA certificates.
+//! Not done: full ICE (we are always reachable), data channels.
 
 pub mod config;
 pub mod error;

@@ -1,6 +1,6 @@
 //! A media path: what a datagram's source and destination are called inside.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::core::id::StreamId;
 
@@ -48,6 +48,15 @@ pub struct LegSockets {
 }
 
 impl Path {
+    /// From UDP socket `socket` to `remote`, from whichever of our addresses leads there.
+    pub fn toward(socket: u32, remote: SocketAddr) -> Path {
+        let local: IpAddr = match remote {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Path::Udp { socket, local, remote }
+    }
+
     /// The number of the UDP socket.
     pub fn socket(&self) -> Option<u32> {
         match *self {

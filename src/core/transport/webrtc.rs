@@ -47,6 +47,9 @@ pub struct WebRtcTransport {
     keys: Option<Keys>,
     feedback: Feedback,
     mids: Vec<(Vec<u8>, usize)>,
+    /// Producers whose packets may come with an SSRC that was not named: those with a MID, and those of parties that
+    /// name none (SIP).
+    unnamed: Vec<usize>,
     rids: Vec<Rid>,
     extensions: ExtensionMap,
     counters: Counters,
@@ -99,6 +102,7 @@ impl WebRtcTransport {
             keys: None,
             feedback: Feedback::new(ssrc, rates),
             mids: Vec::new(),
+            unnamed: Vec::new(),
             rids: Vec::new(),
             extensions: ExtensionMap::EMPTY,
             counters: Counters::default(),
@@ -126,6 +130,10 @@ impl WebRtcTransport {
         if let Some(mid) = &parameters.mux_id {
             self.mids.push((mid.clone().into_bytes(), key));
         }
+        if parameters.mux_id.is_some() || parameters.encodings.iter().all(|encoding| encoding.ssrc.is_none())
+        {
+            self.unnamed.push(key);
+        }
         for extension in &parameters.header_extensions {
             if let Some(kind) = ExtensionKind::from_uri(&extension.uri) {
                 self.extensions.set(kind, extension.id);
@@ -144,6 +152,7 @@ impl WebRtcTransport {
     pub fn remove_producer(&mut self, key: usize) {
         self.feedback.remove_producer(key);
         self.mids.retain(|(_, producer)| *producer != key);
+        self.unnamed.retain(|producer| *producer != key);
         self.rids.retain(|rid| rid.producer != key);
     }
 
@@ -233,13 +242,13 @@ impl WebRtcTransport {
         self.rids.iter().any(|rid| rid.producer == producer)
     }
 
-    /// The only producer with a MID, and of one stream, that has the packet's payload type.
+    /// The only producer of those, and of one stream, that has the packet's payload type.
     fn alone(&self, view: &RtpView<'_>, router: &Router) -> Option<(usize, usize)> {
         let fits = |key: &usize| {
             let producer = router.producers.get(*key)?;
             is_rtx(producer, view.payload_type).filter(|_| producer.streams.len() == 1)
         };
-        let mut fitting = self.mids.iter().map(|(_, key)| *key).filter(|key| fits(key).is_some());
+        let mut fitting = self.unnamed.iter().copied().filter(|key| fits(key).is_some());
         fitting.next().filter(|_| fitting.next().is_none()).map(|key| (key, 0))
     }
 

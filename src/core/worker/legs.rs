@@ -10,9 +10,10 @@ use tracing::debug;
 use crate::core::capabilities::RtpCodec;
 use crate::core::message::{Request, Response};
 use crate::core::plain::{PlainOptions, PlainRemote};
-use crate::core::producer::Input;
+use crate::core::producer::Input as ProducerInput;
 use crate::core::rtp::path::{FIRST_LEG_SOCKET, LegSockets, Path};
 use crate::core::rtp::tone::Tone;
+use crate::core::session::{Command, Input};
 use crate::core::time::MediaTime;
 use crate::core::transport::plain::{LegEvent, PlainTransport};
 use crate::core::transport::{Asked, Transport, TransportKind};
@@ -41,12 +42,16 @@ impl Worker {
         let ssrc = self.random() as u32 | 1;
         let mut plain = PlainTransport::new(&options, &self.config.legs, ip, ssrc);
         plain.asked_by = Some(request.id);
+        if options.dtls {
+            plain.session = Some(self.factory.dtls(&request.data)?);
+        }
         if let (Some(ip), Some(port)) = (v2.remote_ip, v2.remote_port) {
             let remote = PlainRemote { rtcp_mux: true, ..PlainRemote::at((ip, port).into()) };
             plain.connect(self.epoch.media_time(now), remote)?;
         }
         let place = self.insert_transport(key, id, &request.data, TransportKind::Plain(Box::new(plain)));
-        let pair = !options.rtcp_mux;
+        // One handshake protects one port.
+        let pair = !options.rtcp_mux && !options.dtls;
         self.actions.push_back(Action::OpenLeg { leg: id, ip: options.local_ip, ipv6, pair });
         self.reschedule(place);
         Ok(())
@@ -119,9 +124,11 @@ impl Worker {
         let Transport { kind, producers, consumers, .. } = transport;
         let TransportKind::Plain(plain) = kind else { return Err("the transport is not a plain one".into()) };
         let types = remote.dtmf_payload_types.clone();
+        let path = plain.sockets.as_ref().map(|sockets| Path::toward(sockets.rtp.socket, remote.rtp));
         let rekeyed = plain.connect(media, remote)?;
+        let shakes = plain.session.is_some();
         for key in &*producers {
-            if let Some(Input::Rtp(input)) =
+            if let Some(ProducerInput::Rtp(input)) =
                 space.router.producers.get_mut(*key).map(|found| &mut found.input)
             {
                 input.tones.add_types(&types);
@@ -137,6 +144,9 @@ impl Worker {
             }
         }
         self.start_sending(place);
+        if let Some(path) = path.filter(|_| shakes) {
+            self.session_command(now, place, Command::SetRemotePath { path })?;
+        }
         Ok(json!({}))
     }
 
@@ -161,11 +171,13 @@ impl Worker {
 
     /// Takes one datagram on a leg's socket.
     pub fn handle_leg(&mut self, now: Instant, path: Path, data: &mut [u8]) {
-        if !matches!(data.first(), Some(128..=191)) {
-            return;
-        }
         let slot = path.socket().and_then(|socket| socket.checked_sub(FIRST_LEG_SOCKET));
         let Some(&Some(place)) = slot.and_then(|slot| self.legs.get(slot as usize)) else { return };
+        match data.first() {
+            Some(128..=191) => {}
+            Some(20..=63) => return self.leg_handshake(now, place, path, data),
+            _ => return,
+        }
         let media = self.epoch.media_time(now);
         let Some(space) = self.spaces.get_mut(place.0) else { return };
         let Some(transport) = space.transports.get_mut(place.1) else { return };
@@ -196,6 +208,19 @@ impl Worker {
             self.leg_timeout(place, media);
         }
         self.reschedule(place);
+    }
+
+    fn leg_handshake(&mut self, now: Instant, place: Place, path: Path, data: &[u8]) {
+        let media = self.epoch.media_time(now);
+        let Some(plain) = self.plain_mut(place).filter(|plain| plain.may_shake_hands(media, &path)) else {
+            return;
+        };
+        let bare = plain.is_bare();
+        self.session_input(now, place, Input::Datagram { path, data });
+        if let Some(plain) = self.plain_mut(place).filter(|plain| bare && !plain.is_bare()) {
+            plain.shook_hands(path);
+            self.restart_consumers(place, media);
+        }
     }
 
     /// What a leg receives can flow now, or to somewhere else.
@@ -233,7 +258,7 @@ impl Worker {
         let Some(transport) = space.transports.get(place.1) else { return };
         let mut tones = Vec::new();
         for key in &transport.producers {
-            if let Some(Input::Rtp(input)) =
+            if let Some(ProducerInput::Rtp(input)) =
                 space.router.producers.get_mut(*key).map(|found| &mut found.input)
             {
                 tones.extend(input.tones.handle_timeout(now));

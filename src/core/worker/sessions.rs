@@ -19,6 +19,7 @@ impl Transport {
         match &self.kind {
             TransportKind::WebRtc(webrtc) => Some(&*webrtc.session),
             TransportKind::Stream(stream) => Some(&*stream.session),
+            TransportKind::Plain(plain) => plain.session.as_deref(),
             _ => None,
         }
     }
@@ -27,6 +28,7 @@ impl Transport {
         match &mut self.kind {
             TransportKind::WebRtc(webrtc) => Some(&mut webrtc.session),
             TransportKind::Stream(stream) => Some(&mut stream.session),
+            TransportKind::Plain(plain) => plain.session.as_mut(),
             _ => None,
         }
     }
@@ -155,7 +157,7 @@ impl Worker {
                 debug!(target: "viaduct::ice", %conn, state, "ICE");
                 self.notify(id, "icestatechange", json!({"iceState": state}));
             }
-            (Event::DtlsState { state, certificate }, TransportKind::WebRtc(_)) => {
+            (Event::DtlsState { state, certificate }, TransportKind::WebRtc(_) | TransportKind::Plain(_)) => {
                 debug!(target: "viaduct::dtls", %conn, state, "DTLS");
                 let mut data = json!({"dtlsState": state});
                 if let Some(certificate) = certificate {
@@ -183,6 +185,14 @@ impl Worker {
             (Event::SrtpKeys(keys), TransportKind::WebRtc(webrtc)) => {
                 if let Err(fault) = webrtc.set_keys(&keys) {
                     self.end_transport(place, &fault.to_string(), false);
+                    return;
+                }
+                debug!(target: "viaduct::srtp", %conn, profile = ?keys.profile, "SRTP");
+                self.start_sending(place);
+            }
+            (Event::SrtpKeys(keys), TransportKind::Plain(plain)) => {
+                if let Err(fault) = plain.set_keys(&keys) {
+                    self.end_transport(place, &fault, false);
                     return;
                 }
                 debug!(target: "viaduct::srtp", %conn, profile = ?keys.profile, "SRTP");

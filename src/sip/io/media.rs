@@ -276,18 +276,26 @@ impl Leg {
             self.peer()?.close_transport(old.transport).await?;
         }
         let (transport, local) = match how {
-            How::Plain { mux } => {
-                let media_timeout_ms = Some(self.media_timeout_ms);
-                let options =
-                    PlainOptions { rtcp_mux: mux, ipv6, media_timeout_ms, ..PlainOptions::default() };
+            How::Plain { .. } | How::Dtls => {
+                let options = PlainOptions {
+                    rtcp_mux: how == How::Plain { mux: true },
+                    dtls: how == How::Dtls,
+                    ipv6,
+                    media_timeout_ms: Some(self.media_timeout_ms),
+                    ..PlainOptions::default()
+                };
                 let made = self.peer()?.create_plain_transport(options).await?;
-                let local = Local::Plain { ip: made.ip, port: made.port, rtcp_port: made.rtcp_port };
+                let (ip, port) = (made.ip, made.port);
+                let local = match made.dtls {
+                    Some(dtls) => Local::Dtls { ip, port, fingerprints: dtls.fingerprints },
+                    None => Local::Plain { ip, port, rtcp_port: made.rtcp_port },
+                };
                 (made.id, local)
             }
-            How::Dtls => {
+            How::Ice => {
                 let made = self.peer()?.create_webrtc_transport(WebRtcOptions::default()).await?;
                 let udp = made.candidates.iter().filter(|candidate| candidate.protocol == "udp");
-                let local = Local::Dtls {
+                let local = Local::Ice {
                     ice: (made.ice.username_fragment, made.ice.password),
                     candidates: udp.map(|candidate| SocketAddr::new(candidate.ip, candidate.port)).collect(),
                     fingerprints: made.dtls.fingerprints,
@@ -305,10 +313,16 @@ impl Leg {
         let Some(stream) = self.streams.get_mut(&ask.index) else { return Err(ControlError::Closed) };
         match ask.remote {
             Remote::Plain(remote) => peer.connect_plain(stream.transport, remote).await?,
-            // DTLS is agreed on once; a re-INVITE repeats it.
-            Remote::Dtls { .. } if stream.producer.is_some() => {}
-            Remote::Dtls { role, fingerprints, ice } => {
-                peer.connect_webrtc(stream.transport, role, fingerprints, ice).await?;
+            Remote::Dtls { remote, role, fingerprints } => {
+                peer.connect_plain(stream.transport, remote).await?;
+                // DTLS is agreed on once; a re-INVITE repeats it.
+                if stream.producer.is_none() {
+                    peer.connect_webrtc(stream.transport, role, fingerprints, None).await?;
+                }
+            }
+            Remote::Ice { .. } if stream.producer.is_some() => {}
+            Remote::Ice { role, fingerprints, ice } => {
+                peer.connect_webrtc(stream.transport, role, fingerprints, Some(ice)).await?;
             }
         }
         // Another codec than before, or another end of a fork: the old tracks are of no use any more.

@@ -97,8 +97,10 @@ pub enum How {
         /// RTP and RTCP on one port from the start.
         mux: bool,
     },
-    /// ICE and DTLS-SRTP.
+    /// SRTP with keys from a DTLS handshake on its port.
     Dtls,
+    /// The same behind ICE.
+    Ice,
 }
 
 /// Our end as it came to be.
@@ -113,8 +115,17 @@ pub enum Local {
         /// RTCP, where it has its own.
         rtcp_port: Option<u16>,
     },
-    /// ICE and DTLS.
+    /// A port with DTLS.
     Dtls {
+        /// Address to tell.
+        ip: IpAddr,
+        /// RTP, and RTCP where both sides agree to that.
+        port: u16,
+        /// The certificate's fingerprints.
+        fingerprints: Vec<Fingerprint>,
+    },
+    /// ICE and DTLS.
+    Ice {
         /// Username fragment and password.
         ice: (String, String),
         /// UDP candidates.
@@ -128,8 +139,8 @@ impl Local {
     /// The address for `c=` and `m=`.
     pub fn address(&self) -> SocketAddr {
         match self {
-            Local::Plain { ip, port, .. } => SocketAddr::new(*ip, *port),
-            Local::Dtls { candidates, .. } => {
+            Local::Plain { ip, port, .. } | Local::Dtls { ip, port, .. } => SocketAddr::new(*ip, *port),
+            Local::Ice { candidates, .. } => {
                 let nowhere = SocketAddr::from(([0, 0, 0, 0], 9));
                 let first = candidates.iter().find(|c| c.is_ipv4()).or(candidates.first());
                 first.copied().unwrap_or(nowhere)
@@ -162,14 +173,23 @@ pub struct ConnectStream {
 pub enum Remote {
     /// RTP or SRTP.
     Plain(PlainRemote),
-    /// ICE and DTLS.
+    /// DTLS, and SRTP with its keys.
     Dtls {
+        /// Where, and what flows.
+        remote: PlainRemote,
+        /// Its role.
+        role: DtlsRole,
+        /// Its certificate's fingerprints.
+        fingerprints: Vec<Fingerprint>,
+    },
+    /// The same behind ICE.
+    Ice {
         /// Its role.
         role: DtlsRole,
         /// Its certificate's fingerprints.
         fingerprints: Vec<Fingerprint>,
         /// Its ICE credentials.
-        ice: Option<(String, String)>,
+        ice: (String, String),
     },
 }
 

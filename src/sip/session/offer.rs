@@ -12,7 +12,7 @@ use crate::core::base64;
 use crate::core::capabilities::{Encoding, Kind, RtcpFeedback, RtcpParameters, RtpCodec, RtpParameters};
 use crate::core::plain::{PlainRemote, SdesKeys};
 use crate::core::rtp::keys::SrtpProfile;
-use crate::core::session::DtlsRole;
+use crate::core::session::{DtlsRole, Fingerprint};
 use crate::sip::config::Srtp;
 use crate::sip::session::media::{ConnectStream, How, Local, OpenStream, Remote};
 use crate::sip::session::random;
@@ -31,6 +31,8 @@ pub struct Policy {
     pub video_bitrate: u32,
     /// Protection.
     pub srtp: Srtp,
+    /// Offer ICE where DTLS is offered: phones in browsers have nothing else.
+    pub offer_ice: bool,
     /// One port from the start.
     pub rtcp_mux: bool,
     /// Take what is sent during a hold.
@@ -95,7 +97,8 @@ struct Live {
     offered: Direction,
     rtcp_mux: bool,
     feedback: bool,
-    ice: bool,
+    /// Of its certificate: another one is another party.
+    fingerprints: Vec<Fingerprint>,
     ssrc: u32,
     ptime: Option<u32>,
 }
@@ -210,10 +213,14 @@ impl MediaSession {
     fn take_section(&self, kind: Kind, media: &Media, old: Option<&Live>) -> Option<Live> {
         let guard = self.guard_for(media)?;
         let how = match guard {
+            Guard::Dtls(_) if media.ice.is_some() => How::Ice,
             Guard::Dtls(_) => How::Dtls,
             _ => How::Plain { mux: self.policy.rtcp_mux && media.rtcp_mux },
         };
-        let keep = old.filter(|old| old.kind == kind && same_end(old.how, how));
+        let same = |old: &&Live| {
+            old.kind == kind && same_end(old.how, how) && old.fingerprints == media.fingerprints
+        };
+        let keep = old.filter(same);
         let mut codecs = match kind {
             Kind::Audio => self.audio_codecs(media, keep)?,
             Kind::Video if self.policy.video => video_codecs(media)?,
@@ -240,7 +247,7 @@ impl MediaSession {
             offered: media.direction,
             rtcp_mux: media.rtcp_mux,
             feedback: media.proto.ends_with('F') || !media.feedback.is_empty(),
-            ice: media.ice.is_some(),
+            fingerprints: media.fingerprints.clone(),
             ssrc: keep.map_or_else(|| u32::from_be_bytes(random()), |old| old.ssrc),
             ptime: media.ptime,
         })
@@ -317,7 +324,8 @@ impl MediaSession {
     /// Makes a first offer; answers which of our ends must be made.
     pub fn make_offer(&mut self) -> Vec<OpenStream> {
         let (proto, how) = match self.policy.srtp {
-            Srtp::Dtls => ("UDP/TLS/RTP/SAVPF", How::Dtls),
+            Srtp::Dtls if self.policy.offer_ice => ("UDP/TLS/RTP/SAVPF", How::Ice),
+            Srtp::Dtls => ("UDP/TLS/RTP/SAVP", How::Dtls),
             Srtp::Sdes => ("RTP/SAVP", How::Plain { mux: self.policy.rtcp_mux }),
             Srtp::Accept | Srtp::Off => ("RTP/AVP", How::Plain { mux: self.policy.rtcp_mux }),
         };
@@ -357,7 +365,7 @@ impl MediaSession {
             offered: Direction::BOTH,
             rtcp_mux: true,
             feedback: true,
-            ice: how == How::Dtls,
+            fingerprints: Vec::new(),
             ssrc: u32::from_be_bytes(random()),
             ptime: (kind == Kind::Audio).then_some(20),
         }
@@ -405,9 +413,8 @@ impl MediaSession {
     }
 
     fn body(&self) -> String {
-        let dtls = self.lives().any(|live| live.how == How::Dtls);
         let mut out = String::new();
-        if dtls {
+        if self.lives().any(|live| live.how == How::Ice) {
             out.push_str("a=ice-lite\r\n");
         }
         for stream in &self.streams {
@@ -506,11 +513,17 @@ impl MediaSession {
         let codec = live.codecs.first()?;
         let direction = self.direction(live);
         let remote = match &live.guard {
-            Guard::Dtls(setup) => Remote::Dtls {
-                role: if *setup == Setup::Active { DtlsRole::Server } else { DtlsRole::Client },
-                fingerprints: media.fingerprints.clone(),
-                ice: media.ice.clone(),
-            },
+            Guard::Dtls(setup) => {
+                let role = if *setup == Setup::Active { DtlsRole::Server } else { DtlsRole::Client };
+                let fingerprints = media.fingerprints.clone();
+                match live.how {
+                    How::Ice => Remote::Ice { role, fingerprints, ice: media.ice.clone()? },
+                    _ => {
+                        let remote = self.plain_remote(live, &live.guard, media, direction)?;
+                        Remote::Dtls { remote, role, fingerprints }
+                    }
+                }
+            }
             guard => Remote::Plain(self.plain_remote(live, guard, media, direction)?),
         };
         // What it sends and takes is described in its words; ours say what we take.
@@ -555,7 +568,7 @@ fn wants_audio(media: &Media) -> bool {
 }
 
 fn same_end(a: How, b: How) -> bool {
-    matches!((a, b), (How::Plain { .. }, How::Plain { .. }) | (How::Dtls, How::Dtls))
+    std::mem::discriminant(&a) == std::mem::discriminant(&b)
 }
 
 fn same_suite(a: &[(u32, &'static str, SdesKeys)], b: &[(u32, &'static str, SdesKeys)]) -> bool {
@@ -632,6 +645,7 @@ fn narrow(live: &mut Live, media: &Media) -> Option<()> {
         Guard::Dtls(setup) => {
             *setup = if media.setup == Some(Setup::Passive) { Setup::Active } else { Setup::Passive };
             media.fingerprints.first()?;
+            live.fingerprints.clone_from(&media.fingerprints);
         }
     }
     Some(())
@@ -673,24 +687,28 @@ fn write_guard(live: &Live, local: &Local, out: &mut String) {
                 out.push_str(&format!("a=rtcp:{rtcp}\r\n"));
             }
         }
-        Local::Dtls { ice: (ufrag, pwd), candidates, fingerprints } => {
-            for print in fingerprints.iter().filter(|print| print.algorithm == "sha-256") {
-                out.push_str(&format!("a=fingerprint:{} {}\r\n", print.algorithm, print.value));
-            }
-            out.push_str("a=rtcp-mux\r\n");
-            if live.ice {
-                out.push_str(&format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:{pwd}\r\n"));
-                for (at, candidate) in candidates.iter().enumerate() {
-                    let priority = 2_130_706_431 - 256 * at;
-                    let (ip, port) = (candidate.ip(), candidate.port());
-                    out.push_str(&format!(
-                        "a=candidate:{} 1 udp {priority} {ip} {port} typ host\r\n",
-                        at + 1
-                    ));
-                }
-                out.push_str("a=end-of-candidates\r\n");
+        Local::Dtls { fingerprints, .. } => {
+            write_fingerprint(fingerprints, out);
+            if live.rtcp_mux {
+                out.push_str("a=rtcp-mux\r\n");
             }
         }
+        Local::Ice { ice: (ufrag, pwd), candidates, fingerprints } => {
+            write_fingerprint(fingerprints, out);
+            out.push_str(&format!("a=rtcp-mux\r\na=ice-ufrag:{ufrag}\r\na=ice-pwd:{pwd}\r\n"));
+            for (at, candidate) in candidates.iter().enumerate() {
+                let priority = 2_130_706_431 - 256 * at;
+                let (ip, port) = (candidate.ip(), candidate.port());
+                out.push_str(&format!("a=candidate:{} 1 udp {priority} {ip} {port} typ host\r\n", at + 1));
+            }
+            out.push_str("a=end-of-candidates\r\n");
+        }
+    }
+}
+
+fn write_fingerprint(fingerprints: &[Fingerprint], out: &mut String) {
+    for print in fingerprints.iter().filter(|print| print.algorithm == "sha-256") {
+        out.push_str(&format!("a=fingerprint:{} {}\r\n", print.algorithm, print.value));
     }
 }
 

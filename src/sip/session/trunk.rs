@@ -276,6 +276,7 @@ pub fn settings(config: &TrunkConfig, sip: &SipConfig, account: Option<Account>)
             offer_video: config.video.unwrap_or(false),
             video_bitrate: calls.video_bitrate,
             srtp: config.srtp.unwrap_or(if config.name.is_empty() { calls.srtp } else { Srtp::Accept }),
+            offer_ice: false,
             rtcp_mux: config.rtcp_mux.unwrap_or(false),
             hold_music: calls.hold_music,
         },

@@ -141,6 +141,14 @@ impl Bench {
                             rtcp_port: Some(self.ports + 1),
                         },
                         crate::sip::session::media::How::Dtls => Local::Dtls {
+                            ip: "203.0.113.1".parse().expect("address"),
+                            port: self.ports,
+                            fingerprints: vec![crate::core::session::Fingerprint {
+                                algorithm: "sha-256".into(),
+                                value: "AA:BB".into(),
+                            }],
+                        },
+                        crate::sip::session::media::How::Ice => Local::Ice {
                             ice: ("ufrag".into(), "password".into()),
                             candidates: vec!["203.0.113.1:8189".parse().expect("address")],
                             fingerprints: vec![crate::core::session::Fingerprint {

@@ -38,7 +38,7 @@ fn a_browsers_offer_gets_ice_and_dtls() {
                a=ice-ufrag:u\r\na=ice-pwd:p\r\na=fingerprint:sha-256 aa:bb\r\na=setup:actpass\r\n\
                a=rtpmap:111 opus/48000/2\r\na=rtpmap:110 telephone-event/48000\r\n";
     let (bench, answer) = answer_to(sdp);
-    assert_eq!(bench.opened[0].how, How::Dtls);
+    assert_eq!(bench.opened[0].how, How::Ice);
     for line in [
         "a=setup:passive",
         "a=ice-ufrag:ufrag",
@@ -50,9 +50,37 @@ fn a_browsers_offer_gets_ice_and_dtls() {
         assert!(answer.lines().any(|known| known == line), "{line} in {answer}");
     }
     assert!(answer.contains("m=audio 8189 UDP/TLS/RTP/SAVPF 111 110"));
-    let Remote::Dtls { ice, fingerprints, .. } = &bench.connected[0].remote else { panic!("DTLS") };
-    assert_eq!(ice.as_ref().map(|(ufrag, _)| ufrag.as_str()), Some("u"));
+    let Remote::Ice { ice, fingerprints, .. } = &bench.connected[0].remote else { panic!("ICE") };
+    assert_eq!(ice.0, "u");
     assert_eq!(fingerprints[0].value, "AA:BB");
+}
+
+#[test]
+fn a_desk_phones_dtls_needs_no_ice_and_another_certificate_gets_another_port() {
+    let sdp = format!(
+        "{}a=fingerprint:SHA-256 aa:bb\r\na=setup:actpass\r\na=rtcp-mux\r\n",
+        OFFER.replace("RTP/AVP", "UDP/TLS/RTP/SAVP")
+    );
+    let mut bench = Bench::new(OFFICE_ONLY);
+    let party = Party::new(OFFICE, "room-x");
+    let mut invite = party.invite();
+    invite.set_body("application/sdp", sdp.as_str());
+    let tx = bench.request(OFFICE, invite);
+    let body = text(&bench.answer(tx).body);
+    for line in ["a=setup:passive", "a=fingerprint:sha-256 AA:BB", "a=rtcp-mux"] {
+        assert!(body.lines().any(|known| known == line), "{line} in {body}");
+    }
+    assert!(!body.contains("ice"), "{body}");
+    let Remote::Dtls { remote, role, fingerprints } = &bench.connected[0].remote else { panic!("DTLS") };
+    assert_eq!((remote.rtcp_mux, *role), (true, crate::core::session::DtlsRole::Client));
+    assert_eq!(fingerprints[0].value, "AA:BB");
+    assert_eq!(bench.opened[0].how, How::Dtls);
+    let party = bench.acknowledge(party, tx, None);
+    let tx = bench.later(&party, Method::Invite, Some(&sdp));
+    let party = bench.acknowledge(party, tx, None);
+    assert_eq!(bench.opened.len(), 1, "the same again changes nothing");
+    let tx = bench.later(&party, Method::Invite, Some(&sdp.replace("aa:bb", "cc:dd")));
+    assert_eq!((bench.status(tx), bench.opened.len()), (200, 2));
 }
 
 #[test]

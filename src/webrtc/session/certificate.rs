@@ -2,17 +2,25 @@
 //! (RFC 8122). Where it is kept is the server's affair.
 
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::dtls12::{Ecdsa, Identity};
 use crate::core::base64;
 use crate::core::session::{FINGERPRINT_ALGORITHMS, Fingerprint};
 use crate::webrtc::WebRtcError;
+use crate::webrtc::wire::hello::SUITES_12;
 
 /// The hash behind each of [`FINGERPRINT_ALGORITHMS`].
 const HASHES: [&digest::Algorithm; FINGERPRINT_ALGORITHMS.len()] =
     [&digest::SHA1_FOR_LEGACY_USE_ONLY, &digest::SHA224, &digest::SHA256, &digest::SHA384, &digest::SHA512];
+
+/// Curves our key may be on.
+const CURVES: [&EcdsaSigningAlgorithm; 2] =
+    [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING];
 
 /// A certificate with its private key; it never prints the key.
 #[derive(Clone)]
@@ -48,8 +56,7 @@ impl Certificate {
             CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| refused("certificate", &e))?;
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| refused("private key", &e))?;
         let private_key = key.secret_der().to_vec();
-        let curves = [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING];
-        if curves.iter().all(|curve| EcdsaKeyPair::from_private_key_der(curve, &private_key).is_err()) {
+        if CURVES.iter().all(|curve| EcdsaKeyPair::from_private_key_der(curve, &private_key).is_err()) {
             return Err(refused("private key", &"not an ECDSA key on P-256 or P-384"));
         }
         Ok(Certificate { certificate: certificate.to_vec(), private_key })
@@ -62,12 +69,16 @@ impl Certificate {
 
     /// Its fingerprints, `sha-1` to `sha-512`.
     pub fn fingerprints(&self) -> Vec<Fingerprint> {
-        let known = FINGERPRINT_ALGORITHMS.iter().zip(HASHES);
-        let print = |(name, hash): (&&str, _)| Fingerprint {
-            algorithm: (*name).to_owned(),
-            value: hex_pairs(digest::digest(hash, &self.certificate).as_ref()),
-        };
-        known.map(print).collect()
+        fingerprints_of(&self.certificate)
+    }
+
+    /// In the form our own engine takes.
+    pub(in crate::webrtc) fn to_identity(&self) -> Result<Identity, WebRtcError> {
+        let [p256, p384] = CURVES.map(|curve| EcdsaKeyPair::from_private_key_der(curve, &self.private_key));
+        let key = p256.map(|pair| Ecdsa { pair, scheme: 0x0403 });
+        let key = key.or_else(|_| p384.map(|pair| Ecdsa { pair, scheme: 0x0503 }));
+        let key = key.map_err(|error| WebRtcError::Certificate(error.to_string()))?;
+        Ok(Identity { certificate: self.certificate.clone(), key: Box::new(key), suites: SUITES_12 })
     }
 
     /// In the form the DTLS library takes.
@@ -82,6 +93,16 @@ impl Certificate {
 /// A certificate (DER) as text.
 pub(super) fn to_pem(certificate: &[u8]) -> String {
     pem_block("CERTIFICATE", certificate)
+}
+
+/// The fingerprints of a certificate (DER), `sha-1` to `sha-512`.
+pub(in crate::webrtc) fn fingerprints_of(certificate: &[u8]) -> Vec<Fingerprint> {
+    let known = FINGERPRINT_ALGORITHMS.iter().zip(HASHES);
+    let print = |(name, hash): (&&str, _)| Fingerprint {
+        algorithm: (*name).to_owned(),
+        value: hex_pairs(digest::digest(hash, certificate).as_ref()),
+    };
+    known.map(print).collect()
 }
 
 /// Whether `certificate` (DER) is one that `fingerprints` name.

@@ -1,8 +1,7 @@
-//! The DTLS handshake (RFC 6347, RFC 9147) of one session on `dimpl`, from which nothing else of it is
-//! seen: datagrams and time in; datagrams, keys and the end out.
+//! The DTLS handshake of one session: datagrams and time in; datagrams, keys and the end out. 1.2 (RFC 6347) is our
+//! own [`Dtls12`], 1.3 (RFC 9147) is `dimpl`, from which nothing else of it is seen.
 //!
-//! The library's own choice between versions is 1.3 whenever it is offered. As a server that prefers GCM we
-//! want 1.2 (see [`DtlsPolicy`]), so the ClientHello is looked into first, and the engine made to suit it.
+//! As a server we look into the ClientHello first and make the engine that suits it (see [`DtlsPolicy`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,7 +10,8 @@ use std::time::{Duration, Instant};
 use dimpl::{Dtls, Output};
 
 use super::certificate::{self, Certificate};
-use crate::core::rtp::keys::{KeyingMaterial, SrtpKeys, SrtpProfile};
+use super::dtls12::{Dtls12, Identity, Settings, split_keys};
+use crate::core::rtp::keys::{SrtpKeys, SrtpProfile};
 use crate::core::session::Fingerprint;
 use crate::webrtc::wire::hello::HelloReader;
 use crate::webrtc::{DtlsPolicy, SessionConfig, WebRtcError};
@@ -24,24 +24,35 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What all sessions share.
 pub(super) struct DtlsContext {
     config: Arc<dimpl::Config>,
+    settings: Settings,
     policy: DtlsPolicy,
     certificate: Certificate,
+    identity: Arc<Identity>,
     fingerprints: Vec<Fingerprint>,
 }
 
 impl DtlsContext {
     pub fn new(config: &SessionConfig, certificate: Certificate) -> Result<DtlsContext, WebRtcError> {
+        let retransmit = Duration::from_millis(config.dtls_retransmit_ms.max(1));
         // The path of a ClientHello has answered to ICE, so a cookie round trip would only cost time.
         let dtls = dimpl::Config::builder()
             .mtu(config.dtls_mtu)
             .use_server_cookie(false)
-            .flight_start_rto(Duration::from_millis(config.dtls_retransmit_ms.max(1)))
+            .flight_start_rto(retransmit)
             .flight_retries(config.dtls_retries)
             .handshake_timeout(config.dtls_timeout().max(Duration::from_millis(1)))
             .build()
             .map_err(|error| WebRtcError::Config(error.to_string()))?;
-        let fingerprints = certificate.fingerprints();
-        Ok(DtlsContext { config: Arc::new(dtls), policy: config.dtls, certificate, fingerprints })
+        let settings =
+            Settings { mtu: config.dtls_mtu, retransmit, retries: config.dtls_retries, cookie: false };
+        Ok(DtlsContext {
+            config: Arc::new(dtls),
+            settings,
+            policy: config.dtls,
+            identity: Arc::new(certificate.to_identity()?),
+            fingerprints: certificate.fingerprints(),
+            certificate,
+        })
     }
 
     pub fn fingerprints(&self) -> &[Fingerprint] {
@@ -49,19 +60,33 @@ impl DtlsContext {
     }
 
     /// An engine for `version` in our role.
-    fn engine(&self, now: Instant, client: bool, version: Version) -> Dtls {
-        let config = Arc::clone(&self.config);
-        let certificate = self.certificate.to_dtls();
-        let mut dtls = match version {
-            Version::V12 => Dtls::new_12(config, certificate, now),
+    fn engine(
+        &self,
+        now: Instant,
+        client: bool,
+        version: Version,
+        fingerprints: &[Fingerprint],
+    ) -> Result<Engine, WebRtcError> {
+        let (config, certificate) = (Arc::clone(&self.config), self.certificate.to_dtls());
+        let mut library = match version {
+            Version::V12 => {
+                let (identity, fingerprints) = (Arc::clone(&self.identity), fingerprints.to_vec());
+                let ours = Dtls12::new(identity, self.settings, client, fingerprints)?;
+                return Ok(Engine::Ours(Box::new(ours)));
+            }
             Version::V13 => Dtls::new_13(config, certificate, now),
             Version::Either => Dtls::new_auto(config, certificate, now),
         };
         if client {
-            dtls.set_active(true);
+            library.set_active(true);
         }
-        dtls
+        Ok(Engine::Library(Box::new(library)))
     }
+}
+
+enum Engine {
+    Ours(Box<Dtls12>),
+    Library(Box<Dtls>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +97,9 @@ enum Version {
 }
 
 /// What a handshake yields.
-pub(super) enum DtlsOutput {
+pub(in crate::webrtc) enum DtlsOutput {
     Packet(Vec<u8>),
+    /// It is through.
     Keys(SrtpKeys),
     /// close_notify from the other side.
     Closed,
@@ -82,49 +108,70 @@ pub(super) enum DtlsOutput {
 /// One handshake.
 pub(super) struct Handshake {
     context: Arc<DtlsContext>,
-    dtls: Option<Dtls>,
+    engine: Option<Engine>,
     client: bool,
     fingerprints: Vec<Fingerprint>,
     /// The ClientHello and its datagrams, while the version is open.
     hello: Option<(HelloReader, Vec<Vec<u8>>)>,
     /// The other side's certificate, once it was found to be the right one.
     verified: Option<Vec<u8>>,
+    /// Of the library: the handshake is done, what it exported.
     connected: bool,
     keys: Option<SrtpKeys>,
-    handed_over: bool,
+    /// The keys were handed over.
+    through: bool,
     wake: Option<Instant>,
 }
 
 impl Handshake {
     /// A handshake with the party whose certificate `fingerprints` name; as a client it begins at once.
     pub fn new(
-        context: Arc<DtlsContext>,
+        context: &Arc<DtlsContext>,
         now: Instant,
         client: bool,
         fingerprints: Vec<Fingerprint>,
     ) -> Result<Handshake, WebRtcError> {
         let version = match context.policy {
-            DtlsPolicy::V12 => Some(Version::V12),
             DtlsPolicy::V13 => Some(Version::V13),
-            DtlsPolicy::PreferGcm if !client => None,
-            DtlsPolicy::PreferGcm | DtlsPolicy::Auto => Some(Version::Either),
+            DtlsPolicy::V12 => Some(Version::V12),
+            DtlsPolicy::PreferGcm => client.then_some(Version::V12),
+            DtlsPolicy::Auto => client.then_some(Version::Either),
         };
-        let dtls = match version {
-            Some(version) => Some(guard(|| Ok(context.engine(now, client, version)))?),
-            None => None,
-        };
-        Ok(Handshake {
-            context,
-            hello: dtls.is_none().then(Default::default),
-            dtls,
+        let make = |version| guard(|| context.engine(now, client, version, &fingerprints));
+        let engine = version.map(make).transpose()?;
+        Ok(Handshake::on(context, engine, client, fingerprints))
+    }
+
+    /// A handshake over a path that no connectivity check has shown to be the party's: 1.2, and as a server with a
+    /// cookie.
+    pub fn unchecked(
+        context: &Arc<DtlsContext>,
+        client: bool,
+        fingerprints: Vec<Fingerprint>,
+    ) -> Result<Handshake, WebRtcError> {
+        let settings = Settings { cookie: true, ..context.settings };
+        let ours = Dtls12::new(Arc::clone(&context.identity), settings, client, fingerprints)?;
+        Ok(Handshake::on(context, Some(Engine::Ours(Box::new(ours))), client, Vec::new()))
+    }
+
+    fn on(
+        context: &Arc<DtlsContext>,
+        engine: Option<Engine>,
+        client: bool,
+        fingerprints: Vec<Fingerprint>,
+    ) -> Handshake {
+        Handshake {
+            context: Arc::clone(context),
+            hello: engine.is_none().then(Default::default),
+            engine,
             client,
             fingerprints,
             verified: None,
             connected: false,
             keys: None,
-            handed_over: false,
+            through: false,
             wake: None,
-        })
+        }
     }
 
     /// The certificate the other side showed, if it is the one its SDP names.
@@ -133,7 +180,7 @@ impl Handshake {
     }
 
     pub fn is_connected(&self) -> bool {
-        self.handed_over
+        self.through
     }
 
     pub fn is_client(&self) -> bool {
@@ -146,7 +193,7 @@ impl Handshake {
 
     /// Begins (as a client) or goes on.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<DtlsOutput>) -> Result<(), WebRtcError> {
-        self.step(now, out, |dtls| dtls.handle_timeout(now))
+        self.step(now, out, |engine, out| engine.handle_timeout(now, out))
     }
 
     pub fn handle_packet(
@@ -159,29 +206,30 @@ impl Handshake {
             return self.take(now, packet, out);
         };
         datagrams.push(packet.to_vec());
+        let auto = self.context.policy == DtlsPolicy::Auto;
         let version = match reader.push(packet) {
-            Some(offered) if offered.v13 && !offered.v12 => Version::V13,
+            Some(offered) if offered.v13 && (auto || !offered.v12) => Version::V13,
             None if datagrams.len() < MAX_HELLO_DATAGRAMS => return Ok(()),
             _ => Version::V12,
         };
-        let context = Arc::clone(&self.context);
-        self.dtls = Some(guard(|| Ok(context.engine(now, false, version)))?);
+        let (context, fingerprints) = (Arc::clone(&self.context), &self.fingerprints);
+        self.engine = Some(guard(|| context.engine(now, false, version, fingerprints))?);
         let (_, datagrams) = self.hello.take().unwrap_or_default();
         datagrams.iter().try_for_each(|datagram| self.take(now, datagram, out))
     }
 
     fn take(&mut self, now: Instant, packet: &[u8], out: &mut Vec<DtlsOutput>) -> Result<(), WebRtcError> {
-        self.step(now, out, |dtls| dtls.handle_timeout(now))?;
-        self.step(now, out, |dtls| dtls.handle_packet(packet))
+        self.step(now, out, |engine, out| engine.handle_timeout(now, out))?;
+        self.step(now, out, |engine, out| engine.handle_packet(now, packet, out))
     }
 
     /// Says good-bye, if there is anybody to say it to.
     pub fn close(&mut self, now: Instant, out: &mut Vec<DtlsOutput>) {
-        if self.connected {
+        if self.through {
             // An error here means that it is closed already.
-            let _ = self.step(now, out, |dtls| dtls.close());
+            let _ = self.step(now, out, Engine::close);
         }
-        self.dtls = None;
+        self.engine = None;
         self.wake = None;
     }
 
@@ -189,12 +237,20 @@ impl Handshake {
         &mut self,
         now: Instant,
         out: &mut Vec<DtlsOutput>,
-        action: impl FnOnce(&mut Dtls) -> Result<(), dimpl::Error>,
+        action: impl FnOnce(&mut Engine, &mut Vec<DtlsOutput>) -> Result<(), WebRtcError>,
     ) -> Result<(), WebRtcError> {
-        let Some(mut dtls) = self.dtls.take() else { return Ok(()) };
-        guard(|| action(&mut dtls).map_err(|error| WebRtcError::Dtls(error.to_string())))?;
-        guard(|| self.drain(now, &mut dtls, out))?;
-        self.dtls = Some(dtls);
+        let Some(mut engine) = self.engine.take() else { return Ok(()) };
+        guard(|| action(&mut engine, out))?;
+        match &mut engine {
+            Engine::Ours(ours) => {
+                self.wake = ours.poll_timeout();
+                if ours.is_through() && !std::mem::replace(&mut self.through, true) {
+                    self.verified = Some(ours.remote_certificate().to_vec());
+                }
+            }
+            Engine::Library(library) => guard(|| self.drain(now, library, out))?,
+        }
+        self.engine = Some(engine);
         Ok(())
     }
 
@@ -213,26 +269,25 @@ impl Handshake {
                 }
                 Output::Connected => self.connected = true,
                 Output::KeyingMaterial(material, profile) => {
-                    self.keys = Some(split_keys(&material, profile, self.client)?);
+                    self.keys = Some(library_keys(&material, profile, self.client)?);
                 }
                 Output::CloseNotify => out.push(DtlsOutput::Closed),
                 Output::Timeout(at) => {
                     self.wake = Some(at).filter(|at| *at < now + NEVER);
-                    break;
+                    return self.hand_over(out);
                 }
                 _ => {}
             }
         }
-        self.hand_over(out)
     }
 
     fn hand_over(&mut self, out: &mut Vec<DtlsOutput>) -> Result<(), WebRtcError> {
-        if !self.connected || self.handed_over {
+        if !self.connected || self.through {
             return Ok(());
         }
         match self.keys.take() {
             Some(keys) if self.verified.is_some() => {
-                self.handed_over = true;
+                self.through = true;
                 out.push(DtlsOutput::Keys(keys));
                 Ok(())
             }
@@ -242,30 +297,53 @@ impl Handshake {
     }
 }
 
+impl Engine {
+    fn handle_timeout(&mut self, now: Instant, out: &mut Vec<DtlsOutput>) -> Result<(), WebRtcError> {
+        match self {
+            Engine::Ours(ours) => ours.handle_timeout(now, out),
+            Engine::Library(library) => library.handle_timeout(now).map_err(library_error),
+        }
+    }
+
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        out: &mut Vec<DtlsOutput>,
+    ) -> Result<(), WebRtcError> {
+        match self {
+            Engine::Ours(ours) => ours.handle_packet(now, packet, out),
+            Engine::Library(library) => library.handle_packet(packet).map_err(library_error),
+        }
+    }
+
+    fn close(&mut self, out: &mut Vec<DtlsOutput>) -> Result<(), WebRtcError> {
+        match self {
+            Engine::Ours(ours) => {
+                ours.close(out);
+                Ok(())
+            }
+            Engine::Library(library) => library.close().map_err(library_error),
+        }
+    }
+}
+
+fn library_error(error: dimpl::Error) -> WebRtcError {
+    WebRtcError::Dtls(error.to_string())
+}
 /// The library works on bytes from a network; should it panic, only this session is lost.
 fn guard<T>(action: impl FnOnce() -> Result<T, WebRtcError>) -> Result<T, WebRtcError> {
     catch_unwind(AssertUnwindSafe(action))
         .unwrap_or_else(|_| Err(WebRtcError::Dtls("the DTLS library broke".to_owned())))
 }
 
-/// RFC 5764 §4.2: client key, server key, client salt, server salt.
-fn split_keys(material: &[u8], profile: dimpl::SrtpProfile, client: bool) -> Result<SrtpKeys, WebRtcError> {
-    let (profile, key, salt) = match profile {
-        dimpl::SrtpProfile::AEAD_AES_256_GCM => (SrtpProfile::AeadAes256Gcm, 32, 12),
-        dimpl::SrtpProfile::AEAD_AES_128_GCM => (SrtpProfile::AeadAes128Gcm, 16, 12),
-        dimpl::SrtpProfile::AES128_CM_SHA1_80 => (SrtpProfile::Aes128CmSha1_80, 16, 14),
+fn library_keys(material: &[u8], profile: dimpl::SrtpProfile, client: bool) -> Result<SrtpKeys, WebRtcError> {
+    let (profile, lengths) = match profile {
+        dimpl::SrtpProfile::AEAD_AES_256_GCM => (SrtpProfile::AeadAes256Gcm, (32, 12)),
+        dimpl::SrtpProfile::AEAD_AES_128_GCM => (SrtpProfile::AeadAes128Gcm, (16, 12)),
+        dimpl::SrtpProfile::AES128_CM_SHA1_80 => (SrtpProfile::Aes128CmSha1_80, (16, 14)),
         _ => return Err(WebRtcError::Dtls("unknown SRTP profile".to_owned())),
     };
-    let part = |from: usize, length: usize| {
-        material
-            .get(from..from + length)
-            .map(<[u8]>::to_vec)
-            .ok_or_else(|| WebRtcError::Dtls("keying material too short".to_owned()))
-    };
-    let theirs = KeyingMaterial { key: part(0, key)?, salt: part(2 * key, salt)? };
-    let ours = KeyingMaterial { key: part(key, key)?, salt: part(2 * key + salt, salt)? };
-    Ok(match client {
-        true => SrtpKeys { profile, local: theirs, remote: ours },
-        false => SrtpKeys { profile, local: ours, remote: theirs },
-    })
+    split_keys(material, profile, lengths, client)
+        .ok_or_else(|| WebRtcError::Dtls("keying material too short".to_owned()))
 }

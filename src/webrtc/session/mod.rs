@@ -24,12 +24,15 @@ use crate::webrtc::wire::stun::Message;
 use crate::webrtc::{SessionConfig, WebRtcError};
 
 pub mod certificate;
-mod dtls;
+pub(in crate::webrtc) mod dtls;
+pub(in crate::webrtc) mod dtls12;
 mod ice;
+mod plain;
 
 use certificate::Certificate;
 use dtls::{DtlsContext, DtlsOutput, Handshake};
 use ice::IceAgent;
+use plain::DtlsSession;
 
 /// Makes WebRTC sessions that share a certificate and settings.
 pub struct Factory {
@@ -80,6 +83,10 @@ impl SessionFactory for Factory {
         candidates: &[LocalCandidate],
     ) -> Result<Box<dyn Session>, String> {
         Ok(Box::new(self.session(options, candidates)?))
+    }
+
+    fn dtls(&self, options: &Value) -> Result<Box<dyn Session>, String> {
+        Ok(Box::new(DtlsSession::new(Arc::clone(&self.config), Arc::clone(&self.dtls), options)))
     }
 
     fn route_key<'a>(&self, datagram: &'a [u8]) -> Option<&'a str> {
@@ -153,6 +160,7 @@ impl Session for WebRtcSession {
                 self.ice.set_remote_ufrag(ufrag);
                 Ok(json!({}))
             }
+            Command::SetRemotePath { .. } => Ok(json!({})),
             Command::RestartIce => {
                 let credentials = self.ice.restart(&mut self.out)?;
                 Ok(json!({ "usernameFragment": credentials.ufrag, "password": credentials.pwd }))
@@ -201,12 +209,6 @@ impl Session for WebRtcSession {
 
     fn dump(&self) -> Value {
         let credentials = self.ice.credentials();
-        let fingerprints: Vec<_> = self
-            .context
-            .fingerprints()
-            .iter()
-            .map(|print| json!({ "algorithm": print.algorithm, "value": print.value }))
-            .collect();
         let mut dump = json!({
             "iceRole": "controlled",
             "iceLocalParameters": {
@@ -216,7 +218,7 @@ impl Session for WebRtcSession {
             },
             "iceLocalCandidates": self.dump_candidates(),
             "iceState": self.ice.state().name(),
-            "dtlsLocalParameters": { "role": role_name(self.local_role), "fingerprints": fingerprints },
+            "dtlsLocalParameters": { "role": self.local_role, "fingerprints": self.context.fingerprints() },
             "dtlsState": self.dtls_state,
         });
         if let (Some(path), Value::Object(fields)) = (self.ice.selected(), &mut dump) {
@@ -241,8 +243,8 @@ impl WebRtcSession {
             return Err("no fingerprint of a supported algorithm".to_owned());
         }
         let client = role == DtlsRole::Server;
-        let handshake = Handshake::new(Arc::clone(&self.context), now, client, fingerprints)
-            .map_err(|error| error.to_string())?;
+        let handshake =
+            Handshake::new(&self.context, now, client, fingerprints).map_err(|error| error.to_string())?;
         self.handshake = Some(handshake);
         self.local_role = if client { DtlsRole::Client } else { DtlsRole::Server };
         self.arm(now);
@@ -250,7 +252,7 @@ impl WebRtcSession {
         for (path, data) in std::mem::take(&mut self.early) {
             self.handle_dtls(now, path, &data);
         }
-        Ok(json!({ "role": role_name(self.local_role) }))
+        Ok(json!({ "role": self.local_role }))
     }
 
     /// Lets the ICE agent act and follows up what changed.
@@ -415,13 +417,5 @@ impl WebRtcSession {
             "remotePort": path.remote().port(),
             "protocol": if tcp { "tcp" } else { "udp" },
         })
-    }
-}
-
-fn role_name(role: DtlsRole) -> &'static str {
-    match role {
-        DtlsRole::Auto => "auto",
-        DtlsRole::Client => "client",
-        DtlsRole::Server => "server",
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of this module: no sockets, no sleeping, time moved by hand.
 
 mod certificate;
+mod dtls12;
 mod link;
 mod sdp;
 mod session;

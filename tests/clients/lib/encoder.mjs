@@ -41,6 +41,19 @@ export function picture({ id = 1, rate = FPS, size = [640, 360] } = {}) {
   return filters.join(",");
 }
 
+/** Reads a picture's number and source; `luma(x, y)` is its brightness at a place from 0 to 1. `n` is null when damaged. */
+export function readPicture(luma) {
+  const row = (Math.round(360 / 22.5) * 2) / 360;
+  let n = 0, id = 0;
+  for (let column = 0; column < 20; column++) {
+    const x = (column + 0.5) / 20;
+    const bit = luma(x, row / 2) > 128;
+    if (bit === luma(x, row * 1.5) > 128) return { n: null, id: null };
+    if (bit) column < 16 ? (n |= 1 << column) : (id |= 1 << (column - 16));
+  }
+  return { n, id };
+}
+
 export function sound({ rate = 48000 } = {}) {
   return `aevalsrc='0.15*sin(2*PI*${TONE}*t)+0.5*sin(2*PI*2000*t)*lt(mod(t,1),0.08)':s=${rate}`;
 }

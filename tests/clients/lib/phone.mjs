@@ -5,6 +5,7 @@ import path from "node:path";
 import readline from "node:readline";
 import { fileURLToPath } from "node:url";
 
+import { readPicture } from "./encoder.mjs";
 import { freePorts } from "./server.mjs";
 
 const script = path.join(path.dirname(fileURLToPath(import.meta.url)), "phones.py");
@@ -68,6 +69,14 @@ export class Phone {
 
   packets() {
     return ask("packets", this.name);
+  }
+
+  /** The number and source of the picture it shows now (see encoder.mjs); null when it shows none, or a damaged one. */
+  async picture() {
+    const shown = await ask("picture", this.name);
+    if (!shown) return null;
+    const [width, height, rows] = [shown[0], shown[1], Buffer.from(shown[2], "base64")];
+    return { width, height, ...readPicture((x, y) => rows[Math.floor(y * height) * width + Math.floor(x * width)]) };
   }
 
   kill() {

@@ -2,7 +2,7 @@
 
 Each line in is {"id", "op", "phone", ...}; each line out {"id", "result"} or {"id", "error"}.
 """
-import glob, json, math, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, wave
+import base64, glob, json, math, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, wave
 
 MODULES = "/usr/lib/baresip/modules"
 NAMES = {"opus": "opus", "g722": "g722", "pcmu": "g711", "pcma": "g711"}
@@ -42,11 +42,11 @@ def share(path, hz):
 
 class Phone:
     def __init__(self, user, port, hz, codecs, host="127.0.0.1", transport="udp", mediaenc=None, medianat=None, video=None,
-                 outbound=None, password=None, register=False, answer="manual", cafile=None):
+                 clip=None, outbound=None, password=None, register=False, answer="manual", cafile=None):
         self.home, self.events, self.answers, self.number, self.port = tempfile.mkdtemp(prefix="phone."), [], {}, 0, port
         os.makedirs(self.home + "/rec")
         tone(self.home + "/tone.wav", hz)
-        modules = [NAMES[c] for c in codecs] + (["avcodec", "fakevideo", "avformat"] if video else [])
+        modules = [NAMES[c] for c in codecs] + (["avcodec", "fakevideo", "avformat", "snapshot"] if video else [])
         modules += [("srtp" if mediaenc.startswith("srtp") else mediaenc)] if mediaenc else []
         modules += ([medianat] if medianat else []) + ["stun", "uuid", "sndfile", "aufile", "aubridge", "auloop"]
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3",
@@ -62,13 +62,15 @@ class Phone:
                  "rtcp_mux yes", f"ctrl_tcp_listen 127.0.0.1:{port + 2}", f"snd_path {self.home}/rec", "opus_stereo no",
                  "opus_sprop_stereo no", f"module_path {MODULES}"]
         if video:
-            lines += ["video_source fakevideo,nil", "video_display fakevideo,nil", "video_size 320x240", "video_fps 10"]
+            lines += [f"video_source avformat,{clip}" if clip else "video_source fakevideo,nil", "video_display fakevideo,nil",
+                      "video_size 640x360", "video_bitrate 500000", "video_fps 30", "videnc_format yuv420p"]
         lines += [f"module {m}.so" for m in dict.fromkeys(modules)] + ["module_tmp account.so"]
         lines += [f"module_app {m}.so" for m in ("contact", "debug_cmd", "menu", "ctrl_tcp")]
         open(self.home + "/config", "w").write("\n".join(lines) + "\n")
         kind = "" if transport == "udp" else f";transport={transport}"
         account = f"<sip:{user}@{host}{kind}>;audio_codecs=" + ",".join(LINES[c] for c in codecs) + f";answermode={answer}"
-        account += f";video_codecs={video.upper()}" if video else ""
+        # Without a list it offers H.264 in both packetization modes, with one only mode 0.
+        account += f";video_codecs={video.upper()}" if video and video != "all" else ""
         account += (f";mediaenc={mediaenc}" if mediaenc else "") + (f";medianat={medianat}" if medianat else "")
         account += f';outbound="{outbound}{kind}"' if outbound else ""
         account += f";auth_user={user};auth_pass={password}" if password else ""
@@ -137,6 +139,22 @@ class Phone:
         """Packets received, as the phone's last report says."""
         reports = [e["rtcp_stats"]["rx"]["sent"] for e in self.events if e.get("type") == "CALL_RTCP"]
         return reports[-1] if reports else 0
+
+    def picture(self):
+        """The picture it shows now as grey values: [width, height, base64 of the rows], or None."""
+        path = self.home + "/shown.png"
+        if os.path.exists(path):
+            os.remove(path)
+        self.command("snapshot_recv", path)
+        for _ in range(40):
+            if os.path.exists(path) and os.path.getsize(path):
+                made = subprocess.run(["ffmpeg", "-nostdin", "-loglevel", "error", "-i", path, "-f", "image2pipe", "-pix_fmt", "gray",
+                                       "-c:v", "pgm", "-"], capture_output=True)
+                if made.returncode == 0 and made.stdout:
+                    head = re.match(rb"P5\s+(\d+)\s+(\d+)\s+255\s", made.stdout)
+                    return [int(head[1]), int(head[2]), base64.b64encode(made.stdout[head.end():]).decode()]
+            time.sleep(0.05)
+        return None
 
     def heard(self, hz):
         return max([share(f, hz) for f in glob.glob(self.home + "/rec/*-dec.wav")] or [0.0])

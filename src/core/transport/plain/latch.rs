@@ -79,6 +79,8 @@ pub(super) struct Latch {
     granted: MediaTime,
     grants: u8,
     chosen: Option<Chosen>,
+    /// Where a handshake showed the party to be, before any media.
+    vouched: Option<Path>,
     former: Option<Path>,
     candidates: Vec<Candidate>,
     /// Packets that were not the party's.
@@ -101,6 +103,7 @@ impl Latch {
             granted: MediaTime::default(),
             grants: 0,
             chosen: None,
+            vouched: None,
             former: None,
             candidates: Vec::new(),
             ignored: 0,
@@ -121,6 +124,9 @@ impl Latch {
         if self.grants < MAX_GRANTS {
             self.granted = now;
             self.grants = self.grants.saturating_add(1);
+        }
+        if !known {
+            self.vouched = None;
         }
         (self.sdp, self.since) = (Some(sdp), now);
         self.candidates.clear();
@@ -205,6 +211,21 @@ impl Latch {
         hopeless
     }
 
+    /// A handshake has shown that the party is at `path`.
+    pub fn vouch(&mut self, path: Path) {
+        self.vouched = Some(path);
+    }
+
+    /// Whether what comes over `path` may be the party's, before anything in it has been looked at.
+    pub fn may_be_it(&self, now: MediaTime, path: &Path) -> bool {
+        let Some(sdp) = self.sdp else { return false };
+        match self.chosen {
+            Some(chosen) => chosen.path.remote() == path.remote() || !self.is_speaking(now, &chosen),
+            None if path.remote() == sdp => true,
+            None => self.learn && now.micros_since(self.since) <= micros(self.guard),
+        }
+    }
+
     /// Counts a packet of a source on trial; `true` when it has passed.
     fn try_out(&mut self, path: Path, stream: Stream) -> bool {
         let known = self.candidates.iter_mut().find(|other| other.path.remote() == path.remote());
@@ -258,15 +279,14 @@ impl Latch {
         if let Some(chosen) = self.chosen.filter(|_| self.learn) {
             return Some(chosen.path);
         }
+        if self.vouched.is_some() {
+            return self.vouched;
+        }
         let remote = self.sdp.filter(is_one_host)?;
         let granted = now.micros_since(self.granted) <= micros(self.unlatched);
-        let any = if remote.is_ipv4() { UNSPECIFIED_4 } else { UNSPECIFIED_6 };
-        (!self.learn || (granted && !careful)).then_some(Path::Udp { socket, local: any, remote })
+        (!self.learn || (granted && !careful)).then_some(Path::toward(socket, remote))
     }
 }
-
-const UNSPECIFIED_4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-const UNSPECIFIED_6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
 
 /// Whether one party can be there: an old hold names the address 0.0.0.0, and nobody is sent to by a group.
 fn is_one_host(address: &SocketAddr) -> bool {

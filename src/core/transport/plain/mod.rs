@@ -33,10 +33,12 @@ use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::extension::abs_send_time;
 use crate::core::rtp::header::{RtpView, is_rtcp};
+use crate::core::rtp::keys::{KeyingMaterial, SrtpKeys};
 use crate::core::rtp::path::{LegSockets, Path};
 use crate::core::rtp::rtcp::write;
 use crate::core::rtp::srtp::{MAX_RTCP_OVERHEAD, SrtpReceiver, SrtpSender};
 use crate::core::rtp::tone::Tone;
+use crate::core::session::Session;
 use crate::core::time::{Epoch, MediaTime};
 use crate::core::transport::feedback::{Asked, Feedback, Incoming, compounds};
 
@@ -78,6 +80,8 @@ pub struct PlainTransport {
     pub asked_by: Option<u32>,
     /// Keys of a telephone that were pressed.
     pub tones: Vec<Tone>,
+    /// The DTLS handshake, where the keys come from one: nothing flows before.
+    pub session: Option<Box<dyn Session>>,
     ip: IpAddr,
     remote: Option<PlainRemote>,
     latch: Latch,
@@ -109,6 +113,7 @@ impl PlainTransport {
             sockets: None,
             asked_by: None,
             tones: Vec::new(),
+            session: None,
             ip,
             remote: None,
             latch: Latch::new(config, options.latch),
@@ -141,8 +146,36 @@ impl PlainTransport {
         Ok(rekeyed)
     }
 
+    /// Takes the keys of a DTLS handshake.
+    pub fn set_keys(&mut self, keys: &SrtpKeys) -> Result<(), String> {
+        let told = |material: &KeyingMaterial| {
+            let inline = [&material.key[..], &material.salt].concat();
+            SdesKeys::new(keys.profile, inline).ok_or_else(|| "SRTP keys of the wrong length".to_owned())
+        };
+        let (ours, theirs) = (told(&keys.local)?, told(&keys.remote)?);
+        self.use_keys(ours, theirs).map(drop)
+    }
+
+    /// Whether a DTLS datagram over `path` may be the party's.
+    pub fn may_shake_hands(&self, now: MediaTime, path: &Path) -> bool {
+        self.session.is_some() && self.latch.may_be_it(now, path)
+    }
+
+    /// The handshake over `path` is through: the party is there.
+    pub fn shook_hands(&mut self, path: Path) {
+        self.latch.vouch(path);
+    }
+
+    /// Keys are still to come.
+    pub fn is_bare(&self) -> bool {
+        self.session.is_some() && self.protection.sender.is_none()
+    }
+
     /// Takes the keys of both sides; a key said again goes on where it was.
     fn protect(&mut self, remote: &PlainRemote) -> Result<bool, String> {
+        if self.session.is_some() {
+            return Ok(false);
+        }
         let ours = remote.srtp_local.as_ref().or(self.protection.offered.as_ref()).cloned();
         let (Some(theirs), Some(ours)) = (&remote.srtp, ours) else {
             if remote.srtp.is_some() {
@@ -151,12 +184,16 @@ impl PlainTransport {
             (self.protection.sender, self.protection.receiver) = (None, None);
             return Ok(false);
         };
+        self.use_keys(ours, theirs.clone())
+    }
+
+    fn use_keys(&mut self, ours: SdesKeys, theirs: SdesKeys) -> Result<bool, String> {
         let bad = |_| "SRTP keys of the wrong length".to_owned();
         let mut rekeyed = false;
-        if self.protection.receiver.as_ref().is_none_or(|(keys, _)| keys != theirs) {
+        if self.protection.receiver.as_ref().is_none_or(|(keys, _)| *keys != theirs) {
             let material = theirs.material().ok_or("SRTP keys of the wrong length")?;
             let receiver = SrtpReceiver::new(theirs.profile, &material, MAX_STREAMS).map_err(bad)?;
-            self.protection.receiver = Some((theirs.clone(), receiver));
+            self.protection.receiver = Some((theirs, receiver));
         }
         if self.protection.sender.as_ref().is_none_or(|(keys, _)| *keys != ours) {
             let material = ours.material().ok_or("SRTP keys of the wrong length")?;
@@ -222,6 +259,10 @@ impl PlainTransport {
 
     fn receive_rtp(&mut self, router: &mut Router, now: MediaTime, path: Path, data: &mut [u8]) -> Heard {
         let mut heard = Heard::default();
+        if self.is_bare() {
+            self.counters.refused += 1;
+            return heard;
+        }
         let mut plain = data;
         let proven = self.protection.receiver.is_some();
         if let Some((_, receiver)) = &mut self.protection.receiver {
@@ -286,6 +327,10 @@ impl PlainTransport {
         asked: &mut Asked,
     ) -> Heard {
         let heard = Heard { rtcp: true, ..Heard::default() };
+        if self.is_bare() {
+            self.counters.refused += 1;
+            return heard;
+        }
         let mut plain = data;
         if let Some((_, receiver)) = &mut self.protection.receiver {
             let Ok(len) = receiver.open_rtcp(plain) else {
@@ -319,9 +364,13 @@ impl PlainTransport {
     /// Where its RTCP goes now, if anywhere.
     fn rtcp_path(&self, now: MediaTime) -> Option<Path> {
         let (sockets, remote) = (self.sockets.as_ref()?, self.remote.as_ref()?);
-        let rtp = self.latch.target(now, sockets.rtp.socket, false)?;
+        let rtp = self.latch.target(now, sockets.rtp.socket, false).filter(|_| !self.is_bare())?;
         if remote.rtcp_mux {
             return Some(rtp);
+        }
+        if self.session.is_some() {
+            // It would need a handshake of its own.
+            return None;
         }
         if let Some(learnt) = self.rtcp {
             return Some(learnt);
@@ -391,7 +440,7 @@ impl PlainTransport {
     /// Where media of `kind` goes now, if anywhere.
     fn rtp_path(&self, now: MediaTime, kind: Kind) -> Option<Path> {
         let (sockets, remote) = (self.sockets.as_ref()?, self.remote.as_ref()?);
-        let wanted = remote.receives;
+        let wanted = remote.receives && !self.is_bare();
         self.latch.target(now, sockets.rtp.socket, kind == Kind::Video).filter(|_| wanted)
     }
 
@@ -513,6 +562,11 @@ impl PlainTransport {
             "x.latched": self.latch.found().is_some(),
             "x.srtp": self.protection.sender.is_some(),
         });
+        if let Some(Value::Object(dtls)) = self.session.as_ref().map(|session| session.dump())
+            && let Value::Object(fields) = &mut dump
+        {
+            fields.extend(dtls);
+        }
         if let Some(rtcp) = self.sockets.as_ref().and_then(|sockets| sockets.rtcp) {
             dump["x.rtcpPort"] = json!(rtcp.address.port());
         }
