@@ -16,7 +16,10 @@ use crate::core::rtp::srtp::{SrtpReceiver, SrtpSender};
 use crate::rtmp::wire::amf0::{AmfLimits, Reader, write_all};
 use crate::rtmp::wire::chunk::{ChunkLimits, ChunkReader};
 use crate::rtmp::wire::{flv, kind};
+use crate::sip::config::Transport;
+use crate::sip::session::locate::{Search, Step};
 use crate::sip::wire::auth::Credentials;
+use crate::sip::wire::dns::answer;
 use crate::sip::wire::refusal::refusal_bytes;
 use crate::sip::wire::sdp::Description;
 use crate::sip::wire::via::Via;
@@ -38,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("amf0", amf0),
     ("control", control),
     ("controller", controller),
+    ("dns", dns),
     ("dtls", dtls),
     ("hello", hello),
     ("leg", leg),
@@ -90,6 +94,24 @@ pub fn sip(data: &[u8]) {
     for line in message.headers().lines("Authorization") {
         let _ = Credentials::parse(line);
     }
+}
+
+/// Answers of name servers: whatever they hold leads to a bounded number of places in a bounded number of questions.
+pub fn dns(data: &[u8]) {
+    let Some((id, _)) = data.split_first_chunk::<2>() else { return };
+    let Ok(answer) = answer(data, u16::from_be_bytes(*id)) else { return };
+    let Ok(uri) = Uri::parse("sip:user@example.com") else { return };
+    let mut search = Search::new(&uri, Transport::Udp, true);
+    for _ in 0..=answer.records.len() + 4 {
+        match search.step() {
+            Step::Ask(..) => search.handle_records(&answer.records),
+            Step::Try(hops) => {
+                assert!((1..=8).contains(&hops.len()));
+                return;
+            }
+        }
+    }
+    panic!("a search without an end");
 }
 
 /// RTP headers: what is read fits together, and written anew it reads the same.

@@ -49,6 +49,8 @@ pub struct SipConfig {
     pub max_registration_s: u32,
     /// Seconds a registration must last at least; less is answered with 423. Default 60.
     pub min_registration_s: u32,
+    /// Name servers that are asked for SRV and NAPTR, with their ports. Default: those of the system.
+    pub nameservers: Vec<SocketAddr>,
     /// Contacts of one user. Default 10.
     pub max_contacts: usize,
     /// Providers, PBXs and peers. Default none.
@@ -82,6 +84,7 @@ impl Default for SipConfig {
             users_file: None,
             max_registration_s: 3600,
             min_registration_s: 60,
+            nameservers: Vec::new(),
             max_contacts: 10,
             trunks: Vec::new(),
             dispatch: Vec::new(),
@@ -195,6 +198,12 @@ pub struct TrunkConfig {
     pub preset: Option<Preset>,
     /// Host (and port) where calls and registrations go. Default none: calls only come in.
     pub host: Option<String>,
+    /// PEM file of authorities that its certificate is checked against. Default the general one.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the certificate that we show to it by TLS. Default the general one.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
     /// Host (and port) of a proxy that everything to it goes through. Default none.
     pub proxy: Option<String>,
     /// How messages go there: `udp`, `tcp`, `tls`. Default: as the name server says (RFC 3263), else `udp`.
@@ -383,6 +392,10 @@ pub struct SipLimits {
     pub max_tracked_addresses: usize,
     /// Networks that are never banned. Default loopback.
     pub never_ban: Vec<String>,
+    /// Milliseconds without any answer after which the next address of a server is tried, if it has one. Default 4000.
+    pub failover_ms: u64,
+    /// Seconds for which an address that did not answer is tried last. Default 60.
+    pub failover_s: u64,
     /// Seconds that a nonce is good for. Default 300.
     pub nonce_s: u64,
 }
@@ -406,6 +419,8 @@ impl Default for SipLimits {
             ban_s: 600,
             max_tracked_addresses: 10_000,
             never_ban: vec!["127.0.0.0/8".into(), "::1/128".into()],
+            failover_ms: 4000,
+            failover_s: 60,
             nonce_s: 300,
         }
     }

@@ -13,7 +13,7 @@ use tracing::{debug, info};
 
 use crate::core::control::RoomEvent;
 use crate::core::control::calls::{CallEvent, CallInfo, CallState};
-use crate::sip::config::{SipConfig, TrunkConfig};
+use crate::sip::config::{SipConfig, Transport, TrunkConfig};
 use crate::sip::session::branch::refuse_answer;
 use crate::sip::session::call::{Call, CallSettings, add_abilities};
 use crate::sip::session::dialog::{Dialog, DialogId};
@@ -23,13 +23,16 @@ use crate::sip::session::refer::Referral;
 use crate::sip::session::registrar::Registrar;
 use crate::sip::session::trunk::{Trunk, settings};
 use crate::sip::session::{
-    Action, Addresses, ClientTx, Ctx, Incoming, ServerTx, SessionId, Source, TxFailure,
+    Action, Addresses, ClientTx, Ctx, Destination, Incoming, ServerTx, SessionId, Source, TxFailure,
 };
 use crate::sip::session::{random, token};
 use crate::sip::wire::{Method, NameAddr, Request, Response};
 
 pub use door::without_transaction;
 pub use orders::Order;
+
+/// How long the first requests to a trunk wait for name servers.
+const NAMES: Duration = Duration::from_secs(5);
 
 /// Whose a transaction of ours is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,6 +61,8 @@ pub struct Switchboard {
     branches: HashMap<(String, String), SessionId>,
     server: HashMap<ServerTx, SessionId>,
     client: HashMap<ClientTx, Owner>,
+    /// When what waits for name servers begins without them.
+    resolved_by: Instant,
     sleepers: BTreeSet<(Instant, Sleeper)>,
     asleep: HashMap<Sleeper, Instant>,
     trunks: Vec<Trunk>,
@@ -91,6 +96,7 @@ impl Switchboard {
             branches: HashMap::new(),
             server: HashMap::new(),
             client: HashMap::new(),
+            resolved_by: now + NAMES,
             sleepers: BTreeSet::new(),
             asleep: HashMap::new(),
             trunks,
@@ -100,11 +106,16 @@ impl Switchboard {
             draining: false,
         };
         for at in 0..board.trunks.len() {
-            if board.trunks[at].registration.is_some() {
-                board.sleep(Sleeper::Register(at), Some(now));
+            let trunk = &board.trunks[at];
+            // How it is spoken with is to be known first, if that can be known soon.
+            let begin = if trunk.searches().is_empty() { now } else { board.resolved_by };
+            let registers = trunk.registration.is_some();
+            let asks = trunk.options_every.is_some() && trunk.host.is_some();
+            if registers {
+                board.sleep(Sleeper::Register(at), Some(begin));
             }
-            if board.trunks[at].options_every.is_some() && board.trunks[at].host.is_some() {
-                board.sleep(Sleeper::Options(at), Some(now));
+            if asks {
+                board.sleep(Sleeper::Options(at), Some(begin));
             }
         }
         board
@@ -464,16 +475,26 @@ impl Switchboard {
         self.answer(tx, response);
     }
 
-    /// Names to look up: of each trunk, by its place.
-    pub fn names(&self) -> Vec<(usize, Vec<String>)> {
-        let named = self.trunks.iter().enumerate().filter(|(_, trunk)| !trunk.names.is_empty());
-        named.map(|(at, trunk)| (at, trunk.names.clone())).collect()
+    /// Names to look up: of each trunk, by its place. Where requests to it go comes first.
+    pub fn searches(&self) -> Vec<(usize, Vec<Destination>)> {
+        let named = self.trunks.iter().enumerate().map(|(at, trunk)| (at, trunk.searches()));
+        named.filter(|(_, searches)| !searches.is_empty()).collect()
     }
 
-    /// What a trunk's names came to.
-    pub fn handle_resolved(&mut self, at: usize, addresses: Vec<IpAddr>) {
-        if let Some(trunk) = self.trunks.get_mut(at) {
-            trunk.resolved = addresses.into_iter().map(|address| address.to_canonical()).collect();
+    /// What a trunk's names came to, and how the first of them is to be spoken with.
+    pub fn handle_resolved(
+        &mut self,
+        now: Instant,
+        at: usize,
+        (addresses, transport): (Vec<IpAddr>, Option<Transport>),
+    ) {
+        let Some(trunk) = self.trunks.get_mut(at) else { return };
+        trunk.resolve(addresses, transport);
+        for sleeper in [Sleeper::Register(at), Sleeper::Options(at)] {
+            // What waited for this begins.
+            if self.asleep.get(&sleeper) == Some(&self.resolved_by) {
+                self.sleep(sleeper, Some(now));
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
@@ -15,6 +16,7 @@ use crate::sip::error::SipError;
 use crate::sip::session::digest::Ha1s;
 use crate::sip::session::registrar::read_users;
 use crate::sip::session::trunk::Trunk;
+use crate::sip::wire::uri::host_port;
 
 /// Where Debian, Red Hat and Alpine keep the authorities that everybody trusts.
 const SYSTEM_CA: &[&str] =
@@ -112,9 +114,53 @@ pub(super) fn acceptor(config: &SipConfig) -> Result<Option<Arc<ServerConfig>>, 
     Ok(Some(Arc::new(made)))
 }
 
-/// TLS toward trunks: their certificates are checked, and ours is shown to those who ask.
-pub(super) fn connector(config: &SipConfig) -> Result<Option<Arc<ClientConfig>>, SipError> {
-    let store = match &config.ca {
+/// TLS toward others: their certificates are checked, and ours is shown to those who ask.
+pub(super) struct Connectors {
+    usual: TlsConnector,
+    /// Of trunks with authorities or certificates of their own, by host.
+    own: HashMap<String, TlsConnector>,
+}
+
+impl Connectors {
+    pub fn new(config: &SipConfig) -> Result<Self, SipError> {
+        let usual = Identity { ca: &config.ca, certificate: &config.certificate, key: &config.key };
+        let mut own = HashMap::new();
+        for trunk in &config.trunks {
+            if trunk.ca.is_none() && trunk.certificate.is_none() {
+                continue;
+            }
+            let identity = Identity {
+                ca: if trunk.ca.is_some() { &trunk.ca } else { &config.ca },
+                certificate: if trunk.certificate.is_some() {
+                    &trunk.certificate
+                } else {
+                    &config.certificate
+                },
+                key: if trunk.certificate.is_some() { &trunk.key } else { &config.key },
+            };
+            let made = connector(identity)?;
+            for host in [&trunk.host, &trunk.proxy].into_iter().flatten().filter_map(|text| host_port(text)) {
+                own.insert(host.0.to_ascii_lowercase(), made.clone());
+            }
+        }
+        Ok(Connectors { usual: connector(usual)?, own })
+    }
+
+    /// The one for a host.
+    pub fn toward(&self, host: &str) -> TlsConnector {
+        self.own.get(&host.to_ascii_lowercase()).unwrap_or(&self.usual).clone()
+    }
+}
+
+/// Whom we trust, and who we are.
+struct Identity<'a> {
+    ca: &'a Option<PathBuf>,
+    certificate: &'a Option<PathBuf>,
+    key: &'a Option<PathBuf>,
+}
+
+fn connector(identity: Identity<'_>) -> Result<TlsConnector, SipError> {
+    let store = match identity.ca {
         Some(path) => roots(path)?,
         None => {
             let path = SYSTEM_CA.iter().map(Path::new).find(|path| path.exists());
@@ -122,14 +168,17 @@ pub(super) fn connector(config: &SipConfig) -> Result<Option<Arc<ClientConfig>>,
         }
     };
     let builder = ClientConfig::builder().with_root_certificates(store);
-    let made = match (&config.certificate, &config.key) {
+    let made = match (identity.certificate, identity.key) {
         (Some(certificate), Some(key)) => {
             let key =
                 PrivateKeyDer::from_pem_file(key).map_err(|error| SipError::Tls(format!("key: {error}")))?;
             let made = builder.with_client_auth_cert(certificates(certificate)?, key);
             made.map_err(|error| SipError::Tls(error.to_string()))?
         }
+        (Some(path), None) => {
+            return Err(SipError::Config(format!("certificate {} has no key", path.display())));
+        }
         _ => builder.with_no_client_auth(),
     };
-    Ok(Some(Arc::new(made)))
+    Ok(TlsConnector::from(Arc::new(made)))
 }

@@ -17,24 +17,29 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::time::{timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tracing::{debug, trace};
 
 use crate::core::id::Pii;
 use crate::sip::config::{SipLimits, Transport};
 use crate::sip::error::WireError;
+use crate::sip::io::files::Connectors;
+use crate::sip::io::names::Names;
 use crate::sip::io::stack::sip_addr;
+use crate::sip::session::locate::{Search, Step};
 use crate::sip::session::{Destination, FlowId, Source, token};
 use crate::sip::wire::frame::{Frame, next};
 use crate::sip::wire::refusal::refusal_bytes;
-use crate::sip::wire::{Message, WireLimits};
+use crate::sip::wire::{Message, Uri, WireLimits};
 
 /// How long a connection may take to be made, and to take what is sent to it.
 const CONNECT: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(10);
 /// Messages that may wait for a connection.
 const MAX_WAITING: usize = 1024;
+/// Addresses that one destination comes to at most.
+const MAX_PLACES: usize = 8;
 /// Bytes beside messages that may wait for one: pongs, answers to what was not understood.
 const RAW: usize = 4;
 
@@ -80,13 +85,35 @@ pub(super) enum Arrival {
 /// Every socket of SIP.
 pub(super) struct Flows {
     udp: Option<Way>,
-    tls: Option<TlsConnector>,
+    tls: Connectors,
+    names: Names,
     announced: Announced,
     arrivals: mpsc::Sender<Arrival>,
     limits: SipLimits,
     wire: WireLimits,
     table: Mutex<Table>,
     last: AtomicU64,
+}
+
+/// Where a connection leads: how, to whom, and by which name its certificate was checked.
+type LeadsTo = (Transport, SocketAddr, String);
+
+/// Where a connection that was accepted leads; nobody's certificate was checked.
+fn accepted(transport: Transport, remote: SocketAddr) -> LeadsTo {
+    (transport, remote, String::new())
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Where a message can be sent.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// By a connection that stands.
+    Standing(Box<Way>),
+    /// To this address.
+    Address(Transport, SocketAddr),
 }
 
 /// A connection that was entered into the table, and what is to be written to it.
@@ -101,7 +128,9 @@ struct Registered {
 struct Table {
     ways: HashMap<FlowId, Way>,
     /// Connections by where they lead.
-    by_remote: HashMap<(Transport, SocketAddr), FlowId>,
+    by_remote: HashMap<LeadsTo, FlowId>,
+    /// Places that did not answer, and until when others are tried first.
+    doubtful: HashMap<(Transport, SocketAddr), Instant>,
     per_address: HashMap<IpAddr, usize>,
 }
 
@@ -185,7 +214,7 @@ impl Flows {
     /// Opens what is bound; `udp` is read by a task of its own.
     pub async fn new(
         udp: Option<UdpSocket>,
-        tls: Option<TlsConnector>,
+        (tls, names): (Connectors, Names),
         announced: Announced,
         arrivals: mpsc::Sender<Arrival>,
         limits: SipLimits,
@@ -208,6 +237,7 @@ impl Flows {
         let flows = Arc::new(Flows {
             udp,
             tls,
+            names,
             announced,
             arrivals,
             limits,
@@ -230,22 +260,70 @@ impl Flows {
         self.table().ways.len()
     }
 
-    /// The way to a destination; connects where there is no connection.
-    pub async fn way_to(self: &Arc<Self>, to: &Destination) -> std::io::Result<Way> {
-        let known = to.flow.and_then(|flow| self.table().ways.get(&flow).cloned());
-        if let Some(way) = known {
-            return Ok(way);
+    /// Everywhere a destination can be reached, in the order to be tried: by the connection that stands, at the address
+    /// that is known, or where name servers say (RFC 3263). What did not answer lately comes last.
+    pub async fn places(&self, to: &Destination) -> Vec<Place> {
+        if let Some(way) = to.flow.and_then(|flow| self.table().ways.get(&flow).cloned()) {
+            return vec![Place::Standing(Box::new(way))];
         }
-        let remote = match to.addr {
-            Some(addr) => addr,
-            None => resolve(&to.uri.host, to.uri.port.unwrap_or(to.transport.port())).await?,
+        if let Some(remote) = to.addr {
+            return vec![Place::Address(to.transport, remote)];
+        }
+        let mut places = self.locate(&to.uri, to.transport, to.any).await;
+        let mut table = self.table();
+        let now = Instant::now();
+        table.doubtful.retain(|_, until| *until > now);
+        places.sort_by_key(|place| table.doubtful.contains_key(place));
+        drop(table);
+        places.into_iter().map(|(transport, remote)| Place::Address(transport, remote)).collect()
+    }
+
+    /// What a URI's host comes to.
+    pub async fn locate(&self, uri: &Uri, transport: Transport, any: bool) -> Vec<(Transport, SocketAddr)> {
+        let mut search = Search::new(uri, transport, any);
+        let hops = loop {
+            match search.step() {
+                Step::Ask(kind, name) => search.handle_records(&self.names.ask(kind, &name).await),
+                Step::Try(hops) => break hops,
+            }
         };
-        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        match to.transport {
+        let mut places = Vec::new();
+        for hop in hops {
+            let found = addresses(&hop.host, hop.port).await.unwrap_or_else(|error| {
+                debug!(%error, "a host was not found");
+                Vec::new()
+            });
+            for remote in found {
+                if places.len() < MAX_PLACES && !places.contains(&(hop.transport, remote)) {
+                    places.push((hop.transport, remote));
+                }
+            }
+        }
+        places
+    }
+
+    /// The way to a place; connects where there is no connection. `host` is what a certificate must name.
+    pub async fn way_to(self: &Arc<Self>, place: &Place, host: &str) -> std::io::Result<Way> {
+        let (transport, remote) = match place {
+            Place::Standing(way) => return Ok(way.as_ref().clone()),
+            Place::Address(transport, remote) => (*transport, canonical(*remote)),
+        };
+        match transport {
             Transport::Udp => self.by_udp(remote),
-            Transport::Tcp | Transport::Tls => self.by_stream(remote, to).await,
+            Transport::Tcp | Transport::Tls => self.by_stream(remote, transport, host).await,
             Transport::Ws | Transport::Wss => {
                 Err(std::io::Error::other("the party's WebSocket is closed, and only the party can open one"))
+            }
+        }
+    }
+
+    /// A place did not answer: for a while others are tried before it.
+    pub fn doubt(&self, place: &Place) {
+        if let Place::Address(transport, remote) = place {
+            let until = Instant::now() + Duration::from_secs(self.limits.failover_s);
+            let mut table = self.table();
+            if table.doubtful.len() < self.limits.max_tracked_addresses {
+                table.doubtful.insert((*transport, *remote), until);
             }
         }
     }
@@ -256,11 +334,18 @@ impl Flows {
         Ok(Way { remote, local, ..udp })
     }
 
-    async fn by_stream(self: &Arc<Self>, remote: SocketAddr, to: &Destination) -> std::io::Result<Way> {
-        let transport = to.transport;
+    async fn by_stream(
+        self: &Arc<Self>,
+        remote: SocketAddr,
+        transport: Transport,
+        host: &str,
+    ) -> std::io::Result<Way> {
+        // A certificate speaks for the name it was checked against, and no other.
+        let name = if transport == Transport::Tls { host.to_ascii_lowercase() } else { String::new() };
+        let leads_to = (transport, remote, name);
         let known = {
             let table = self.table();
-            table.by_remote.get(&(transport, remote)).and_then(|flow| table.ways.get(flow)).cloned()
+            table.by_remote.get(&leads_to).and_then(|flow| table.ways.get(flow)).cloned()
         };
         if let Some(way) = known {
             return Ok(way);
@@ -268,25 +353,20 @@ impl Flows {
         let stream = timeout(CONNECT, TcpStream::connect(remote)).await??;
         let _ = stream.set_nodelay(true);
         if transport == Transport::Tcp {
-            return Ok(self.add(stream, remote, transport)?.0);
+            return Ok(self.add(stream, leads_to)?.0);
         }
-        let connector = self.tls.clone().ok_or_else(|| std::io::Error::other("no TLS towards trunks"))?;
-        let name = ServerName::try_from(to.uri.host.clone()).map_err(std::io::Error::other)?;
+        let connector = self.tls.toward(host);
+        let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
         let stream = timeout(CONNECT, connector.connect(name, stream)).await??;
-        Ok(self.add(stream, remote, transport)?.0)
+        Ok(self.add(stream, leads_to)?.0)
     }
 
     /// Takes a connection; the future ends with it.
-    fn add<S>(
-        self: &Arc<Self>,
-        stream: S,
-        remote: SocketAddr,
-        transport: Transport,
-    ) -> std::io::Result<(Way, FlowId)>
+    fn add<S>(self: &Arc<Self>, stream: S, leads_to: LeadsTo) -> std::io::Result<(Way, FlowId)>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let Registered { way, flow, mut outgoing, mut raw } = self.register(remote, transport)?;
+        let Registered { way, flow, mut outgoing, mut raw } = self.register(leads_to)?;
         let (mut reader, mut writer) = tokio::io::split(stream);
         let write = async move {
             loop {
@@ -379,8 +459,8 @@ impl Flows {
     }
 
     /// Enters a connection into the table, within its bounds.
-    fn register(&self, remote: SocketAddr, transport: Transport) -> std::io::Result<Registered> {
-        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    fn register(&self, (transport, remote, name): LeadsTo) -> std::io::Result<Registered> {
+        let remote = canonical(remote);
         let local = self.announced.toward(Some(remote.ip()), transport);
         let flow = FlowId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         let (sender, outgoing) = mpsc::unbounded_channel();
@@ -402,7 +482,7 @@ impl Flows {
             return Err(std::io::Error::other("too many connections"));
         }
         table.ways.insert(flow, way.clone());
-        table.by_remote.insert((transport, remote), flow);
+        table.by_remote.insert((transport, remote, name), flow);
         Ok(Registered { way, flow, outgoing, raw })
     }
 
@@ -426,10 +506,7 @@ impl Flows {
     fn unregister(&self, flow: FlowId) {
         let mut table = self.table();
         if let Some(way) = table.ways.remove(&flow) {
-            let key = (way.transport, way.remote);
-            if table.by_remote.get(&key) == Some(&flow) {
-                table.by_remote.remove(&key);
-            }
+            table.by_remote.retain(|_, known| *known != flow);
             forget_address(&mut table, way.remote.ip());
         }
     }
@@ -445,14 +522,14 @@ impl Flows {
             let _ = stream.set_nodelay(true);
             let flows = self.clone();
             let Some(tls) = tls.clone() else {
-                if let Err(error) = flows.add(stream, remote, Transport::Tcp) {
+                if let Err(error) = flows.add(stream, accepted(Transport::Tcp, remote)) {
                     trace!(remote = %Pii(remote), %error, "refused a connection");
                 }
                 continue;
             };
             tokio::spawn(async move {
                 match timeout(CONNECT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => drop(flows.add(stream, remote, Transport::Tls)),
+                    Ok(Ok(stream)) => drop(flows.add(stream, accepted(Transport::Tls, remote))),
                     Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
                     Err(_) => debug!("a TLS handshake took too long"),
                 }
@@ -470,7 +547,8 @@ impl Flows {
         to: mpsc::Sender<Vec<u8>>,
     ) {
         let transport = if secure { Transport::Wss } else { Transport::Ws };
-        let Ok(Registered { way, flow, mut outgoing, mut raw }) = self.register(remote, transport) else {
+        let Ok(Registered { way, flow, mut outgoing, mut raw }) = self.register(accepted(transport, remote))
+        else {
             return;
         };
         let write = async move {
@@ -552,13 +630,13 @@ pub(super) fn wire_limits(limits: &SipLimits) -> WireLimits {
     }
 }
 
-/// Looks a name up.
-pub(super) async fn resolve(host: &str, port: u16) -> std::io::Result<SocketAddr> {
+/// Looks a host's addresses up.
+async fn addresses(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, port));
+        return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let mut found = timeout(CONNECT, tokio::net::lookup_host((host, port))).await??;
-    found.next().ok_or_else(|| std::io::Error::other("the name has no address"))
+    let found = timeout(CONNECT, tokio::net::lookup_host((host, port))).await??;
+    Ok(found.map(canonical).collect())
 }
 
 fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {

@@ -3,6 +3,7 @@
 mod files;
 mod flows;
 mod media;
+mod names;
 mod stack;
 mod ws;
 
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, trace, warn};
 
 use crate::core::auth::{Authority, Principal};
@@ -27,15 +28,17 @@ use crate::sip::error::{SipError, WireError};
 use crate::sip::session::guard::{Admission, Guard};
 use crate::sip::session::media::MediaEvent;
 use crate::sip::session::registrar::Registrar;
-use crate::sip::session::{Action, Incoming, SessionId, Source, TxFailure, token};
+use crate::sip::session::{Action, ClientTx, Destination, Incoming, SessionId, Source, TxFailure, token};
 use crate::sip::wire::refusal::refusal_bytes;
 use crate::sip::wire::via::Via;
 use crate::sip::wire::{Message, Method, Request, WireLimits};
 pub use ws::router as websocket;
 
+use files::Connectors;
 use flows::{Announced, Arrival, Flows, Packet, wire_limits};
 use media::Media;
-use stack::Stack;
+use names::Names;
+use stack::{Outcome, Sender, Stack};
 
 /// What may wait between the parts of SIP.
 const QUEUE: usize = 4096;
@@ -51,8 +54,8 @@ pub(super) enum Event {
     Incoming(Incoming),
     /// From a call's media.
     Media(SessionId, MediaEvent),
-    /// A trunk's names were looked up.
-    Resolved(usize, Vec<IpAddr>),
+    /// A trunk's names were looked up: what they came to, and how it is to be spoken with.
+    Resolved(usize, Vec<IpAddr>, Option<Transport>),
 }
 
 /// What the server asks.
@@ -203,7 +206,7 @@ impl Door {
         files::trunks(config)?;
         files::users(config)?;
         files::acceptor(config)?;
-        files::connector(config)?;
+        Connectors::new(config)?;
         Ok(door)
     }
 
@@ -238,11 +241,11 @@ impl Door {
             socket.set_nonblocking(true)?;
             UdpSocket::from_std(socket)
         });
-        let connector = files::connector(&config)?.map(TlsConnector::from);
+        let outward = (Connectors::new(&config)?, Names::new(&config.nameservers));
         let (arrive, arrivals) = mpsc::channel(QUEUE);
         let flows = Flows::new(
             udp.transpose().map_err(other)?,
-            connector,
+            outward,
             announced.clone(),
             arrive,
             config.limits.clone(),
@@ -271,10 +274,47 @@ impl Door {
             guard: Guard::new(&config.limits),
             limits,
             symmetric: config.symmetric_answers,
+            patience: Duration::from_millis(config.limits.failover_ms),
             tell,
         };
         tokio::spawn(exchange.run(arrivals, events, taken));
         Ok(SipHandle { orders, reserved })
+    }
+}
+
+/// Sends a request to the first of its places that answers (RFC 3263 §4.3).
+async fn deliver(
+    flows: &Arc<Flows>,
+    sender: &Sender,
+    (tx, request, to): (ClientTx, Request, Destination),
+    patience: Duration,
+) -> Result<(), TxFailure> {
+    let places = flows.places(&to).await;
+    let mut failure = TxFailure::Transport;
+    for (at, place) in places.iter().enumerate() {
+        let more = at + 1 < places.len();
+        match flows.way_to(place, &to.uri.host).await {
+            Ok(way) => match sender.send(tx, request.clone(), way, more.then_some(patience)).await {
+                Outcome::Over => return Ok(()),
+                Outcome::Failed(why) => failure = why,
+            },
+            Err(error) => {
+                debug!(transport = to.transport.via(), %error, "a request could not be sent");
+                failure = TxFailure::Transport;
+            }
+        }
+        flows.doubt(place);
+    }
+    Err(failure)
+}
+
+/// Sends an ACK, which nobody answers, to the first of its places that can be reached.
+async fn acknowledge(flows: &Arc<Flows>, request: Request, to: &Destination) {
+    for place in flows.places(to).await {
+        match flows.way_to(&place, &to.uri.host).await {
+            Ok(way) => return stack::send_bare(request, &way).await,
+            Err(error) => debug!(%error, "an ACK could not be sent"),
+        }
     }
 }
 
@@ -296,6 +336,8 @@ struct Exchange {
     guard: Guard,
     limits: WireLimits,
     symmetric: bool,
+    /// How long a place may be silent, where there are others.
+    patience: Duration,
     tell: mpsc::Sender<Event>,
 }
 
@@ -346,7 +388,9 @@ impl Exchange {
         match event {
             Event::Incoming(incoming) => self.board.handle_incoming(now, incoming),
             Event::Media(call, event) => self.board.handle_media(now, call, event),
-            Event::Resolved(trunk, addresses) => self.board.handle_resolved(trunk, addresses),
+            Event::Resolved(trunk, addresses, transport) => {
+                self.board.handle_resolved(now, trunk, (addresses, transport));
+            }
         }
     }
 
@@ -442,12 +486,7 @@ impl Exchange {
                 Action::Cancel { tx, reason } => self.stack.cancel(tx, reason),
                 Action::Ack { request, to } => {
                     let flows = self.flows.clone();
-                    tokio::spawn(async move {
-                        match flows.way_to(&to).await {
-                            Ok(way) => stack::send_bare(request, &way).await,
-                            Err(error) => debug!(%error, "an ACK could not be sent"),
-                        }
-                    });
+                    tokio::spawn(async move { acknowledge(&flows, request, &to).await });
                 }
                 Action::Respond { tx, response } => self.stack.respond(tx, &response),
                 Action::Media { call, ask } => self.media.ask(call, ask),
@@ -459,39 +498,33 @@ impl Exchange {
         }
     }
 
-    /// Sends a request at once where the way is known, else from a task that looks for it.
-    fn send(
-        &mut self,
-        tx: crate::sip::session::ClientTx,
-        request: crate::sip::wire::Request,
-        to: crate::sip::session::Destination,
-    ) {
+    /// Sends a request from a task of its own, which tries one place after the other.
+    fn send(&mut self, tx: ClientTx, request: Request, to: Destination) {
         let (flows, tell, sender) = (self.flows.clone(), self.tell.clone(), self.stack.sender());
+        let patience = self.patience;
         tokio::spawn(async move {
-            match flows.way_to(&to).await {
-                Ok(way) => sender.send(tx, request, way),
-                Err(error) => {
-                    debug!(transport = to.transport.via(), %error, "a request could not be sent");
-                    let failed = Incoming::Failed { tx, failure: TxFailure::Transport };
-                    let _ = tell.send(Event::Incoming(failed)).await;
-                }
+            if let Err(failure) = deliver(&flows, &sender, (tx, request, to), patience).await {
+                let failed = Incoming::Failed { tx, failure };
+                let _ = tell.send(Event::Incoming(failed)).await;
             }
         });
     }
 
     /// Looks the trunks' names up.
     fn look_up(&self) {
-        for (trunk, names) in self.board.names() {
-            let tell = self.tell.clone();
+        for (trunk, searches) in self.board.searches() {
+            let (flows, tell) = (self.flows.clone(), self.tell.clone());
             tokio::spawn(async move {
-                let mut found = Vec::new();
-                for name in names {
-                    match tokio::net::lookup_host((name.as_str(), 5060)).await {
-                        Ok(addresses) => found.extend(addresses.map(|address| address.ip())),
-                        Err(error) => warn!(%error, "a trunk's name was not found"),
+                let (mut found, mut first) = (Vec::new(), None);
+                for to in searches {
+                    let places = flows.locate(&to.uri, to.transport, to.any).await;
+                    if places.is_empty() {
+                        warn!("a trunk's name was not found");
                     }
+                    first = first.or(places.first().map(|(transport, _)| *transport));
+                    found.extend(places.into_iter().map(|(_, address)| address.ip()));
                 }
-                let _ = tell.send(Event::Resolved(trunk, found)).await;
+                let _ = tell.send(Event::Resolved(trunk, found, first)).await;
             });
         }
     }

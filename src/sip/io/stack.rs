@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rsipstack::transaction::endpoint::{EndpointInnerRef, EndpointOption};
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
@@ -15,6 +16,7 @@ use rsipstack::transaction::{Endpoint, EndpointBuilder, Transaction, Transaction
 use rsipstack::transport::SipAddr;
 use rsipstack::{platform::CancellationToken, sip};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::{debug, trace};
 
 use crate::sip::config::Transport;
@@ -223,6 +225,14 @@ impl Stack {
     }
 }
 
+/// What became of a request at one place.
+pub(super) enum Outcome {
+    /// It was answered, and the answers were told.
+    Over,
+    /// It was not, and nothing was told: another place may do better.
+    Failed(TxFailure),
+}
+
 /// Begins transactions of ours.
 pub(super) struct Sender {
     inner: EndpointInnerRef,
@@ -233,33 +243,78 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Begins a transaction of ours; `way` is how it goes.
-    pub fn send(&self, tx: ClientTx, mut request: Request, way: Way) {
-        let branch = format!("z9hG4bK{}", token());
-        add_via(&mut request, &way, &branch);
-        let bytes = Message::Request(request.clone()).to_bytes();
-        let parsed = match sip::SipMessage::try_from(bytes.as_slice()) {
-            Ok(sip::SipMessage::Request(parsed)) => Some(parsed),
-            _ => None,
-        };
-        let key = parsed
-            .as_ref()
-            .and_then(|parsed| TransactionKey::from_request(parsed, TransactionRole::Client).ok());
-        let (Some(parsed), Some(key)) = (parsed, key) else {
+    /// Sends a request and tells its answers; `way` is how it goes. With `patience` there are other places: so much
+    /// silence, or a 503, and it is theirs.
+    pub async fn send(
+        &self,
+        tx: ClientTx,
+        mut request: Request,
+        way: Way,
+        patience: Option<Duration>,
+    ) -> Outcome {
+        add_via(&mut request, &way, &format!("z9hG4bK{}", token()));
+        let Some(mut transaction) = self.transaction(&request, &way) else {
             debug!(method = %request.method, "a request of ours is not understood by the stack");
-            let events = self.events.clone();
-            let failed = Incoming::Failed { tx, failure: TxFailure::Transport };
-            tokio::spawn(async move { events.send(Event::Incoming(failed)).await.map_err(drop) });
-            return;
+            return Outcome::Failed(TxFailure::Transport);
         };
-        let mut transaction =
-            Transaction::new_client(key, parsed, self.inner.clone(), Some(way.connection.clone()));
-        transaction.destination = Some(sip_addr(way.remote, way.transport));
         if request.method == Method::Invite {
             lock(&self.open).client.insert(tx, Sent { request, way: way.clone() });
         }
-        let shared = (self.events.clone(), self.open.clone());
-        tokio::spawn(ask(transaction, tx, way, shared, (self.limits, self.mark.clone())));
+        let outcome = self.carry(&mut transaction, tx, &way, patience).await;
+        lock(&self.open).client.remove(&tx);
+        outcome
+    }
+
+    fn transaction(&self, request: &Request, way: &Way) -> Option<Transaction> {
+        let bytes = Message::Request(request.clone()).to_bytes();
+        let Ok(sip::SipMessage::Request(parsed)) = sip::SipMessage::try_from(bytes.as_slice()) else {
+            return None;
+        };
+        let key = TransactionKey::from_request(&parsed, TransactionRole::Client).ok()?;
+        let connection = Some(way.connection.clone());
+        let mut transaction = Transaction::new_client(key, parsed, self.inner.clone(), connection);
+        transaction.destination = Some(sip_addr(way.remote, way.transport));
+        Some(transaction)
+    }
+
+    async fn carry(
+        &self,
+        transaction: &mut Transaction,
+        tx: ClientTx,
+        way: &Way,
+        patience: Option<Duration>,
+    ) -> Outcome {
+        let source = Source { addr: way.remote, transport: way.transport, flow: way.flow };
+        let (mut heard, mut answered) = (false, false);
+        if transaction.send().await.is_err() {
+            return Outcome::Failed(TxFailure::Transport);
+        }
+        loop {
+            let message = match patience.filter(|_| !heard) {
+                Some(patience) => match timeout(patience, transaction.receive()).await {
+                    Ok(message) => message,
+                    Err(_) => return Outcome::Failed(TxFailure::Timeout),
+                },
+                None => transaction.receive().await,
+            };
+            let Some(message) = message else { break };
+            let bytes = message.to_bytes();
+            let Ok(Message::Response(response)) = Message::parse(&bytes, &self.limits) else { continue };
+            // The stack speaks for a party that did not answer (RFC 3261 §8.1.3.1).
+            if response.headers.get("User-Agent") == Some(&self.mark) {
+                let sent = response.status != 503;
+                return Outcome::Failed(if sent { TxFailure::Timeout } else { TxFailure::Transport });
+            }
+            if response.status == 503 && patience.is_some() {
+                return Outcome::Failed(TxFailure::Transport);
+            }
+            heard = true;
+            answered |= response.status >= 200;
+            if self.events.send(Event::Incoming(Incoming::Response { tx, source, response })).await.is_err() {
+                break;
+            }
+        }
+        if answered { Outcome::Over } else { Outcome::Failed(TxFailure::Timeout) }
     }
 }
 
@@ -347,39 +402,6 @@ async fn serve(
     });
     if invite && answered && !acknowledged {
         let _ = events.send(Event::Incoming(Incoming::NoAck { tx })).await;
-    }
-}
-
-/// Drives a transaction of ours.
-async fn ask(
-    mut transaction: Transaction,
-    tx: ClientTx,
-    way: Way,
-    (events, open): Shared,
-    (limits, mark): (WireLimits, Arc<str>),
-) {
-    let source = Source { addr: way.remote, transport: way.transport, flow: way.flow };
-    let mut failure = Some(TxFailure::Timeout);
-    let sent = transaction.send().await;
-    while let (Ok(()), Some(message)) = (&sent, transaction.receive().await) {
-        let bytes = message.to_bytes();
-        let Ok(Message::Response(response)) = Message::parse(&bytes, &limits) else { continue };
-        // The stack speaks for a party that did not answer (RFC 3261 §8.1.3.1).
-        if response.headers.get("User-Agent") == Some(&mark) {
-            failure = Some(if response.status == 503 { TxFailure::Transport } else { TxFailure::Timeout });
-            break;
-        }
-        if response.status >= 200 {
-            failure = None;
-        }
-        if events.send(Event::Incoming(Incoming::Response { tx, source, response })).await.is_err() {
-            break;
-        }
-    }
-    lock(&open).client.remove(&tx);
-    if let Some(failure) = failure {
-        let failure = if sent.is_err() { TxFailure::Transport } else { failure };
-        let _ = events.send(Event::Incoming(Incoming::Failed { tx, failure })).await;
     }
 }
 

@@ -11,6 +11,7 @@ pub mod digest;
 pub mod established;
 pub mod guard;
 pub mod inbound;
+pub mod locate;
 pub mod media;
 pub mod offer;
 pub mod outbound;

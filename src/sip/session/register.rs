@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::sip::config::Transport;
 use crate::sip::session::digest::{Account, Answerer};
 use crate::sip::session::{ClientTx, Ctx, Destination, TxFailure, random_below, token};
 use crate::sip::wire::{Method, NameAddr, Request, Response, Uri};
@@ -87,6 +88,11 @@ impl Registration {
     /// Who we are there: also the user part of our Contact.
     pub fn user(&self) -> &str {
         &self.user
+    }
+
+    /// How the registrar is to be spoken with, as its name server says.
+    pub fn speak(&mut self, transport: Transport) {
+        self.to.transport = transport;
     }
 
     /// When it wants time.

@@ -202,6 +202,32 @@ impl Trunk {
         Some(Destination { uri, flow: None, addr: None, transport: self.transport, any: self.any, routes })
     }
 
+    /// Names that are to be looked up: where requests go, then the peers'.
+    pub fn searches(&self) -> Vec<Destination> {
+        let own = self.destination().filter(|to| to.uri.ip().is_none());
+        let search = |name: &String| Destination {
+            uri: Uri::sip(None, name, None),
+            flow: None,
+            addr: None,
+            transport: Transport::Udp,
+            any: true,
+            routes: Vec::new(),
+        };
+        let others = self.names.iter().filter(|name| own.as_ref().is_none_or(|to| to.uri.host != **name));
+        own.iter().cloned().chain(others.map(search)).collect()
+    }
+
+    /// What its names came to, and how it is to be spoken with where nobody said.
+    pub fn resolve(&mut self, addresses: Vec<IpAddr>, transport: Option<Transport>) {
+        self.resolved = addresses.into_iter().map(|address| address.to_canonical()).collect();
+        if let Some(transport) = transport.filter(|_| self.any) {
+            self.transport = transport;
+            if let Some(registration) = &mut self.registration {
+                registration.speak(transport);
+            }
+        }
+    }
+
     /// A number of it, or itself.
     pub fn uri(&self, user: Option<&str>) -> Option<Uri> {
         let (host, port) = self.host.as_ref()?;

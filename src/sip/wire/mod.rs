@@ -4,6 +4,7 @@
 //! refuses only what has no one meaning. Nothing here knows a transaction or a call.
 
 pub mod auth;
+pub mod dns;
 pub mod frame;
 pub mod message;
 pub mod name;
