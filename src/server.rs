@@ -42,7 +42,7 @@ use crate::sip;
 use crate::webrtc::Factory;
 use crate::whip_whep;
 use banner::{Banner, DEMO};
-use doors::{RtmpPublish, VisibleRooms};
+use doors::RtmpPublish;
 use state::StateDir;
 
 pub use phones::Password;
@@ -227,7 +227,6 @@ impl Server {
 
     /// Runs until `stop` resolves, then tells everybody.
     async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let index = VisibleRooms { authority: self.authority.clone(), rooms: self.rooms.clone() };
         let doors = whip_whep::router(
             self.rooms.clone(),
             self.authority.clone(),
@@ -244,8 +243,9 @@ impl Server {
             origins.clone(),
             http::RESERVED,
         );
-        let pages = http::router(self.facts(), index);
-        let mut router = pages.merge(doors).merge(counters).merge(room_clients);
+        let pages = http::router(self.facts());
+        let manage = http::manage::router(self.authority.clone(), self.rooms.clone());
+        let mut router = pages.merge(manage).merge(doors).merge(counters).merge(room_clients);
         let (door, secure) = (self.sip, self.tls.is_some());
         let phones = phones::open(door, &self.rooms, &self.authority).await?;
         if let (Some(phones), Some(config)) = (&phones, &self.config.sip) {

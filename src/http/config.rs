@@ -38,6 +38,10 @@ pub struct Config {
     pub idle_timeout_ms: u64,
     /// Milliseconds that requests under way get when the server stops; default 2000.
     pub drain_timeout_ms: u64,
+    /// Milliseconds for which the answer to a POST with an `Idempotency-Key` is kept; default 600000.
+    pub idempotency_ttl_ms: u64,
+    /// Such answers at most; default 10000.
+    pub max_idempotency_keys: usize,
     /// Milliseconds between looks at the certificate files; default 5000.
     pub tls_reload_ms: u64,
 }
@@ -58,6 +62,8 @@ impl Default for Config {
             request_timeout_ms: 20_000,
             idle_timeout_ms: 60_000,
             drain_timeout_ms: 2_000,
+            idempotency_ttl_ms: 600_000,
+            max_idempotency_keys: 10_000,
             tls_reload_ms: 5_000,
         }
     }

@@ -5,16 +5,16 @@
 //! | --- | --- |
 //! | listener, limits, TLS with reload | `io` |
 //! | pages, embedded from `web/` | `pages` |
-//! | `/api/rooms`, `/api/rooms/<room>`, `/api/server`, `/healthz` | `api` |
-//! | `/api/calls` | `calls` |
+//! | `/api/server`, `/healthz` | `api` |
+//! | `/api/rooms`, `/api/calls`, `/api/openapi.json` | `manage` |
 //! | controllers over WebSocket at `/control` | `io::control` |
 //! | self-signed certificate for `--dev` | `tls` |
 
 pub mod api;
-pub mod calls;
 pub mod config;
 pub mod error;
 pub mod io;
+pub mod manage;
 pub mod pages;
 mod plain;
 pub mod tls;
@@ -22,7 +22,7 @@ pub mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Directory, Facts, RoomIndex};
+pub use api::Facts;
 pub use config::{Config, TlsFiles};
 pub use error::Error;
 
@@ -57,8 +57,8 @@ pub const RESERVED: &[&str] = &[
     "ws",
 ];
 
-/// The pages and the API as a router; `server` merges the other adapters' routers into it before it
-/// goes to [`io::serve`].
-pub fn router(facts: Facts, rooms: impl RoomIndex) -> axum::Router {
-    api::router(facts, rooms).merge(pages::router())
+/// The pages as a router; `server` merges the API and the other adapters' routers into it before it goes to
+/// [`io::serve`].
+pub fn router(facts: Facts) -> axum::Router {
+    api::router(facts).merge(pages::router())
 }

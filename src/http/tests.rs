@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -13,20 +14,23 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-use super::{Config, Facts, RESERVED, RoomIndex, TlsFiles};
+use super::{Config, Facts, RESERVED, TlsFiles};
+use crate::core::auth::{AuthConfig, Authority};
+use crate::core::control::{Rooms, RoomsConfig};
+use crate::core::time::Epoch;
 
-struct Two;
+/// Keys: `boss` may control every room, `t` opens the closed room `vault`.
+fn authority() -> Authority {
+    let boss = json!({"name": "boss", "key": "b", "actions": ["watch", "publish", "control"]});
+    let config = json!({"keys": [boss], "rooms": {"vault": {"watch": "t"}}});
+    let config: AuthConfig = serde_json::from_value(config).expect("a configuration");
+    Authority::new(&config, None).expect("keys")
+}
 
-impl RoomIndex for Two {
-    fn rooms(&self, token: Option<&str>) -> Vec<Value> {
-        let open = json!({"name": "demo", "live": true});
-        let closed = (token == Some("t")).then(|| json!({"name": "vault"}));
-        [open].into_iter().chain(closed).collect()
-    }
-
-    fn room(&self, name: &str, _token: Option<&str>) -> Option<Value> {
-        (name == "demo").then(|| json!({"name": "demo", "live": true}))
-    }
+/// Rooms without workers.
+fn rooms() -> Rooms {
+    let epoch = Epoch { instant: Instant::now(), unix: Duration::ZERO };
+    Rooms::new(RoomsConfig::default(), epoch, None)
 }
 
 async fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap, String) {
@@ -36,14 +40,15 @@ async fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, Header
         request = request.header(*name, *value);
     }
     let request = request.body(Body::empty()).unwrap();
-    let (parts, body) = super::router(facts, Two).oneshot(request).await.unwrap().into_parts();
+    let router = super::router(facts).merge(super::manage::router(Arc::new(authority()), rooms()));
+    let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
     (parts.status.as_u16(), parts.headers, String::from_utf8(body.into()).unwrap())
 }
 
 #[tokio::test]
 async fn pages_are_whole_and_ask_nothing_of_third_parties() {
-    for path in ["/", "/demo", "/demo/publish"] {
+    for path in ["/", "/demo", "/demo/publish", "/demo/join"] {
         let (status, headers, html) = ask("GET", path, &[]).await;
         assert_eq!(status, 200, "{path}");
         assert_eq!(headers["content-type"], "text/html; charset=utf-8");
@@ -61,7 +66,7 @@ async fn pages_are_whole_and_ask_nothing_of_third_parties() {
 
 #[tokio::test]
 async fn scripts_import_what_is_there() {
-    for script in ["home.js", "watch.js", "publish.js"] {
+    for script in ["home.js", "watch.js", "publish.js", "join.js"] {
         let (_, headers, text) = ask("GET", &format!("/assets/{script}"), &[]).await;
         assert_eq!(headers["content-type"], "text/javascript; charset=utf-8");
         let imports: Vec<_> = text.lines().filter_map(|line| line.split("from \"./").nth(1)).collect();
@@ -107,18 +112,58 @@ async fn a_slash_too_many_is_forgiven() {
 }
 
 #[tokio::test]
-async fn the_api_tells_what_the_bearer_may_see() {
+async fn the_api_refuses_in_words_and_codes() {
     let (status, headers, body) = ask("GET", "/api/rooms", &[]).await;
     assert_eq!((status, headers["content-type"].to_str().unwrap()), (200, "application/json"));
-    assert_eq!(headers["cache-control"], "no-store");
-    assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!([{"name": "demo", "live": true}]));
-    let (_, _, body) = ask("GET", "/api/rooms", &[("authorization", "Bearer t")]).await;
-    assert!(body.contains("vault"));
-    assert_eq!(ask("GET", "/api/rooms/demo", &[]).await.0, 200);
-    assert_eq!(ask("GET", "/api/rooms/none", &[]).await.0, 404);
+    assert_eq!((headers["cache-control"].to_str().unwrap(), body.as_str()), ("no-store", "[]"));
+    let boss = ("authorization", "Bearer b");
+    for (method, path, bearer, status, code) in [
+        ("GET", "/api/rooms/none", None, 404, "unknown_room"),
+        ("GET", "/api/rooms/none/peers", None, 401, "unauthorized"),
+        ("GET", "/api/rooms/none/peers", Some(("authorization", "Bearer wrong")), 401, "unauthorized"),
+        ("GET", "/api/rooms/none/peers", Some(("authorization", "Bearer t")), 403, "denied"),
+        ("GET", "/api/rooms/none/peers", Some(boss), 404, "unknown_room"),
+        ("GET", "/api/rooms/api/peers", Some(boss), 400, "bad_request"),
+        ("GET", "/api/rooms?limit=x", None, 400, "bad_request"),
+        ("GET", "/api/rooms?limti=1", None, 400, "bad_request"),
+        ("DELETE", "/api/rooms/none", Some(boss), 404, "unknown_room"),
+        ("PATCH", "/api/rooms/none/peers/1", Some(boss), 415, "bad_request"),
+        ("POST", "/api/rooms", Some(boss), 415, "bad_request"),
+    ] {
+        let (found, headers, body) = ask(method, path, &bearer.into_iter().collect::<Vec<_>>()).await;
+        let body: Value = serde_json::from_str(&body).expect(path);
+        assert_eq!((found, &body["code"]), (status, &json!(code)), "{method} {path}: {body}");
+        assert!(body["reason"].as_str().is_some_and(|reason| reason.len() > 10), "{body}");
+        assert_eq!(headers.contains_key("www-authenticate"), status == 401);
+    }
     let (_, _, body) = ask("GET", "/api/server", &[]).await;
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["rtmp_port"], 1935);
     assert_eq!(ask("GET", "/healthz", &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_description_names_what_is_there() {
+    let (status, _, body) = ask("GET", "/api/openapi.json", &[]).await;
+    let document: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, document["openapi"].as_str().map(|text| &text[..3])), (200, Some("3.1")));
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() >= 9, "{:?}", paths.keys());
+    for (path, methods) in paths.iter().filter(|(path, _)| !path.starts_with("/api/calls")) {
+        let example = path.replace("{room}", "r").replace("{conn}", "0").replace('{', "").replace('}', "");
+        for (method, operation) in methods.as_object().unwrap() {
+            let status = ask(&method.to_uppercase(), &example, &[]).await.0;
+            assert!(![404, 405].contains(&status) || example == "/api/rooms/r", "{method} {path}: {status}");
+            let answers = operation["responses"].as_object().unwrap();
+            assert!(
+                !answers.is_empty()
+                    && operation["description"].is_string() | operation["summary"].is_string()
+            );
+        }
+    }
+    // Every reference leads somewhere.
+    for reference in body.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document.pointer(reference).is_some(), "{reference}");
+    }
 }
 
 // ---- the listener ----

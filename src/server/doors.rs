@@ -1,12 +1,10 @@
-//! What joins the adapters to rooms and rights: the RTMP door, and the list of rooms that the pages read.
+//! What joins the adapters to rooms and rights: the RTMP door.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use crate::core::auth::{Action, Authority, Principal};
+use crate::core::auth::{Action, Authority};
 use crate::core::control::{Join, JoinError, Peer, Rooms};
 use crate::core::id::{ConnId, Pii};
 use crate::core::peer::{CloseReason, PeerKind};
@@ -75,33 +73,5 @@ impl Admission for Place {
 
     async fn abandon(self) {
         self.0.close(CloseReason::left()).await;
-    }
-}
-
-/// The rooms as a bearer of a token may see them.
-pub(super) struct VisibleRooms {
-    pub authority: Arc<Authority>,
-    pub rooms: Rooms,
-}
-
-impl VisibleRooms {
-    fn may_watch(&self, token: Option<&str>, room: &str) -> bool {
-        // A token that nobody knows gives what no token gives.
-        let who = self.authority.identify(token).unwrap_or_else(|_| Principal::anonymous());
-        self.authority.authorise(&who, Action::Watch, room).is_ok()
-    }
-}
-
-impl http::RoomIndex for VisibleRooms {
-    fn rooms(&self, token: Option<&str>) -> Vec<Value> {
-        let rooms = self.rooms.summaries().into_iter();
-        let visible = rooms.filter(|room| self.may_watch(token, room.name.as_str()));
-        visible.filter_map(|room| serde_json::to_value(room).ok()).collect()
-    }
-
-    fn room(&self, name: &str, token: Option<&str>) -> Option<Value> {
-        let name = RoomName::new(name, http::RESERVED).ok()?;
-        let summary = self.rooms.summary(&name).filter(|_| self.may_watch(token, name.as_str()))?;
-        serde_json::to_value(summary).ok()
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn router(
     config: &SipConfig,
     secure: bool,
 ) -> Router {
-    let calls = http::calls::router(authority.clone(), Arc::new(phones.clone()));
+    let calls = http::manage::calls::router(authority.clone(), Arc::new(phones.clone()));
     let shared = Arc::new(State { authority, phones: phones.clone() });
     let router = Router::new().route("/api/sip", get(state)).with_state(shared).merge(calls);
     if config.websocket { router.merge(sip::io::websocket(phones.clone(), secure)) } else { router }

@@ -3,6 +3,7 @@
 
 mod connection;
 pub mod control;
+mod idempotency;
 mod stall;
 mod tls;
 
@@ -20,6 +21,7 @@ use tracing::{debug, warn};
 use super::{Config, Error, TlsFiles};
 use crate::core::io::connections::Connections;
 use connection::Server;
+use idempotency::Idempotency;
 
 /// How long to wait before accepting again when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -46,8 +48,9 @@ pub async fn serve(
         None => None,
     };
     let drain = config.drain_timeout();
+    let repeated = axum::middleware::from_fn_with_state(Idempotency::new(&config), idempotency::layer);
     let server = Arc::new(Server {
-        router: router.layer(DefaultBodyLimit::max(config.max_body_bytes)),
+        router: router.layer(repeated).layer(DefaultBodyLimit::max(config.max_body_bytes)),
         acceptor,
         connections: Connections::new(config.max_connections, config.max_connections_per_address),
         config,
