@@ -149,7 +149,7 @@ async fn the_description_names_what_is_there() {
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() >= 9, "{:?}", paths.keys());
     for (path, methods) in paths.iter().filter(|(path, _)| !path.starts_with("/api/calls")) {
-        let example = path.replace("{room}", "r").replace("{conn}", "0").replace('{', "").replace('}', "");
+        let example = path.replace("{room}", "r").replace("{conn}", "0").replace(['{', '}'], "");
         for (method, operation) in methods.as_object().unwrap() {
             let status = ask(&method.to_uppercase(), &example, &[]).await.0;
             assert!(![404, 405].contains(&status) || example == "/api/rooms/r", "{method} {path}: {status}");

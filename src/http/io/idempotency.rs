@@ -88,7 +88,7 @@ impl Idempotency {
     }
 
     /// Claims `key` for a request with a body of that hash; or answers what came of an earlier one.
-    fn claim(&self, now: Instant, key: Hash, body: Hash) -> Result<Claim<'_>, Response> {
+    fn claim(&self, now: Instant, key: Hash, body: Hash) -> Result<Claim<'_>, Box<Response>> {
         let mut table = self.lock();
         while let Some((since, old)) = table.order.front().copied() {
             let over = now.duration_since(since) > self.ttl || table.order.len() > self.max_keys;
@@ -101,14 +101,16 @@ impl Idempotency {
         match table.entries.get(&key) {
             Some(entry) if entry.body != body => {
                 let reason = "this idempotency key was used with another body";
-                Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", reason)
-                    .into_response())
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Err(Box::new(Problem::new(status, "idempotency_mismatch", reason).into_response()))
             }
             Some(Entry { fate: Fate::Running, .. }) => {
                 let reason = "the first request with this idempotency key is under way";
-                Err(Problem::new(StatusCode::CONFLICT, "idempotency_running", reason).into_response())
+                Err(Box::new(
+                    Problem::new(StatusCode::CONFLICT, "idempotency_running", reason).into_response(),
+                ))
             }
-            Some(Entry { fate: Fate::Done(answer), .. }) => Err(answer.clone().again()),
+            Some(Entry { fate: Fate::Done(answer), .. }) => Err(Box::new(answer.clone().again())),
             None => {
                 table.entries.insert(key, Entry { body, fate: Fate::Running });
                 table.order.push_back((now, key));
@@ -166,7 +168,7 @@ pub async fn layer(State(known): State<Arc<Idempotency>>, request: Request, next
     let (whose, hash) = (hash(whose.finish().as_ref()), hash(digest(&SHA256, &body).as_ref()));
     let claim = match known.claim(Instant::now(), whose, hash) {
         Ok(claim) => claim,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     known.keep(claim, response).await
