@@ -10,9 +10,11 @@ use crate::bridge::mix::config::{MixConfig, PhoneAudio};
 pub struct BridgeConfig {
     /// Threads that run codecs; 0: one for every four cores, at least one. Default 0.
     pub threads: usize,
-    /// Streams re-encoded at once because their B-frames cannot be shown in a browser. Beyond it the viewer is
-    /// told. Default 2.
+    /// Streams re-encoded at once because a browser cannot show their B-frames, or a telephone takes their packets
+    /// only whole. Beyond it the viewer is told, and a telephone shown somebody else or a slate. Default 2.
     pub video_transcodes: usize,
+    /// Slates shown at once: pictures for rooms that have none to show. Default 100.
+    pub slates: usize,
     /// Conversions of sound at once. Default 200.
     pub audio_transcodes: usize,
     /// Bit rate of Opus made from other codecs, stereo, in bit/s; mono takes two thirds. Default 96000.
@@ -42,6 +44,7 @@ impl Default for BridgeConfig {
         BridgeConfig {
             threads: 0,
             video_transcodes: 2,
+            slates: 100,
             audio_transcodes: 200,
             opus_bitrate: 96_000,
             opus_complexity: 7,

@@ -1,5 +1,5 @@
-//! H.264 with B-frames into H.264 without: decoded, put in order of presentation, encoded again as constrained
-//! baseline. Browsers show pictures in the order in which RTP brings them and cannot wait for a reordered one:
+//! H.264 into H.264 that its receiver can show: decoded, put in order of presentation, encoded again as constrained
+//! baseline, and for receivers of single NAL units (packetization-mode 0) in slices that fit packets. Browsers show pictures in the order in which RTP brings them and cannot wait for a reordered one:
 //! of ffmpeg's default libx264 (three B-frames, pyramid) forwarded as it is, Chromium 156 showed 56 of 420 pictures.
 //!
 //! openh264 gives pictures out in order of presentation, none or one for each access unit. Presentation times wait
@@ -16,7 +16,7 @@ use super::config::BridgeConfig;
 use super::jobs::{Convert, Sink};
 use super::picture_encoder::PictureEncoder;
 use super::rate::SourceRate;
-use crate::core::convert::{DirectIn, DirectOut};
+use crate::core::convert::{DirectIn, DirectOut, Format};
 use crate::core::payload::h264::{self, NAL_IDR, NAL_SPS, Sps, nal_type, nals};
 use crate::core::session::Frame;
 use crate::core::time::MediaTime;
@@ -72,8 +72,8 @@ fn check(sps: &Sps) -> Result<(), String> {
 
 impl H264Reorder {
     /// A conversion with the bounds of `config`.
-    pub fn new(config: &BridgeConfig) -> Result<H264Reorder, String> {
-        let encoder = PictureEncoder::new(config);
+    pub fn new(config: &BridgeConfig, to: &Format) -> Result<H264Reorder, String> {
+        let encoder = PictureEncoder::new(config, to);
         let output = Output { encoder, rate: SourceRate::default(), begun: false, last: None };
         Ok(H264Reorder {
             decoder: open_decoder()?,
@@ -209,6 +209,7 @@ impl Convert for H264Reorder {
 mod tests {
     use super::*;
     use crate::bridge::vclip::Clip;
+    use crate::core::capabilities::RtpCodec;
     use openh264::formats::YUVSource;
 
     const SAMPLES: [(&str, &[u8]); 4] = [
@@ -234,7 +235,15 @@ mod tests {
     }
 
     fn job() -> H264Reorder {
-        H264Reorder::new(&BridgeConfig::default()).unwrap()
+        for_mode("1")
+    }
+
+    /// For receivers of a packetization mode.
+    fn for_mode(mode: &str) -> H264Reorder {
+        let parameters = [("packetization-mode".to_owned(), mode.into())].into_iter().collect();
+        let codec = RtpCodec { mime_type: "video/H264".into(), parameters, ..RtpCodec::default() };
+        let to = crate::bridge::target::slate(&[codec]).unwrap();
+        H264Reorder::new(&BridgeConfig::default(), &to).unwrap()
     }
 
     fn feed(job: &mut H264Reorder, frame: &Frame, catchup: bool) -> Vec<Frame> {
@@ -283,6 +292,21 @@ mod tests {
         }
         seen.extend(decoder.flush_remaining().unwrap().iter().map(number));
         seen
+    }
+
+    #[test]
+    fn slices_for_receivers_of_single_units_fit_packets() {
+        let mut job = for_mode("0");
+        let frames: Vec<Frame> =
+            source(SAMPLES[0].1)[..40].iter().flat_map(|frame| feed(&mut job, frame, false)).collect();
+        assert!(frames.len() > 20, "{}", frames.len());
+        let mut many = 0;
+        for frame in &frames {
+            let sizes: Vec<usize> = nals(&frame.data).map(<[u8]>::len).collect();
+            assert!(sizes.iter().all(|size| *size <= 1_100), "{sizes:?}");
+            many += usize::from(sizes.len() > 3);
+        }
+        assert!(many > 0, "keyframes are cut");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::jobs::{Pass, RunningJob};
 use super::mix::config::MixConfig;
 use super::mix::{Prompts, RunningMix, Wav};
+use super::slate::RunningSlate;
 
 const SOUND_TICK: Duration = Duration::from_millis(20);
 const PICTURE_TICK: Duration = Duration::from_millis(5);
@@ -46,6 +47,7 @@ impl Drop for Slot {
 enum Task {
     Convert(RunningJob),
     Mix(Box<RunningMix>),
+    Slate(Box<RunningSlate>),
 }
 
 impl Task {
@@ -54,6 +56,7 @@ impl Task {
         match self {
             Task::Convert(job) => job.pass(SOUND_TURN),
             Task::Mix(mix) => mix.pass(tick),
+            Task::Slate(slate) => slate.pass(tick),
         }
     }
 }
@@ -112,6 +115,11 @@ impl Threads {
     /// Runs a mix on the pool.
     pub fn run_mix(&self, mix: RunningMix, slot: Slot) -> io::Result<()> {
         self.place(Task::Mix(Box::new(mix)), slot)
+    }
+
+    /// Runs a slate on the pool.
+    pub fn run_slate(&self, slate: RunningSlate, slot: Slot) -> io::Result<()> {
+        self.place(Task::Slate(Box::new(slate)), slot)
     }
 
     fn place(&self, task: Task, slot: Slot) -> io::Result<()> {

@@ -6,12 +6,15 @@
 //! |---|---|---|
 //! | AAC-LC, mono or stereo | Opus, else G.711 | a viewer listens to an RTMP publisher |
 //! | H.264 with B-frames | H.264 constrained baseline | a viewer watches such a publisher |
+//! | H.264 | the same in slices that fit packets | a telephone takes packetization-mode 0 only |
+//! | nothing | a slate | the program has no picture for a viewer or a telephone ([`slate`]) |
 //! | Opus, G.711, G.722, of several | their mix as one of them | a receiver of one track is in a room of several ([`mix`]) |
 
 mod aac_to_opus;
 mod asc;
 pub mod clip;
 pub mod config;
+mod glyphs;
 mod h264_reorder;
 mod io;
 mod jobs;
@@ -19,6 +22,7 @@ pub mod mix;
 mod pcm;
 mod picture_encoder;
 mod rate;
+mod slate;
 mod sound_encoder;
 mod target;
 #[cfg(test)]
@@ -29,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::core::capabilities::{Kind, RtpCodec};
-use crate::core::convert::{Converter, Format, Job, MixJob, Mixer, Refusal};
+use crate::core::convert::{Converter, Format, Job, MixJob, Mixer, Refusal, SlateJob};
 use crate::core::payload::Codec;
 
 use aac_to_opus::AacToOpus;
@@ -38,6 +42,7 @@ use io::{Slot, Threads};
 use jobs::RunningJob;
 use mix::Prompts;
 use mix::config::{MixConfig, PhoneAudio};
+use slate::RunningSlate;
 
 pub use config::BridgeConfig;
 
@@ -48,6 +53,7 @@ pub struct Bridge {
     sounds: Arc<AtomicUsize>,
     pictures: Arc<AtomicUsize>,
     mixes: Arc<AtomicUsize>,
+    slates: Arc<AtomicUsize>,
     mix_config: Arc<MixConfig>,
     prompts: Prompts,
 }
@@ -57,8 +63,8 @@ impl Bridge {
     pub fn start(config: BridgeConfig) -> std::io::Result<Bridge> {
         let threads = Threads::start(config.threads)?;
         let (mix_config, prompts) = (Arc::new(config.mix.clone()), io::load_prompts(&config.mix));
-        let (sounds, pictures, mixes) = Default::default();
-        Ok(Bridge { config, threads, sounds, pictures, mixes, mix_config, prompts })
+        let (sounds, pictures, mixes, slates) = Default::default();
+        Ok(Bridge { config, threads, sounds, pictures, mixes, slates, mix_config, prompts })
     }
 
     fn start_sound(&self, job: Job) -> Result<(), Refusal> {
@@ -80,32 +86,44 @@ impl Bridge {
 
     fn start_picture(&self, job: Job) -> Result<(), Refusal> {
         let limit = self.config.video_transcodes;
+        let reordered = job.from.reordered;
         let slot = Slot::take(&self.pictures, limit).ok_or_else(|| {
+            let what = if reordered { "has B-frames" } else { "does not fit packetization-mode 0" };
             tracing::info!(
                 conn = %job.conn,
-                "a viewer is refused: the picture has B-frames and {limit} others are being re-encoded already \
-                 (bridge.video_transcodes); turn B-frames off in the encoder"
+                "a receiver is refused: the picture {what} and {limit} others are being re-encoded already \
+                 (bridge.video_transcodes)"
             );
-            busy(
-                "This stream has B-frames, which browsers cannot show, and the server is already re-encoding as many \
-                 streams as it may. Try again later, or ask the publisher to turn B-frames off.",
-            )
+            busy(if reordered { BUSY_REORDERED } else { BUSY_SINGLE })
         })?;
-        let convert = H264Reorder::new(&self.config).map_err(|reason| {
+        let convert = H264Reorder::new(&self.config, &job.to).map_err(|reason| {
             tracing::warn!(conn = %job.conn, "the picture cannot be re-encoded: {reason}");
             unsupported(&job)
         })?;
-        tracing::info!(
-            conn = %job.conn,
-            "somebody watches: the picture has B-frames, which browsers cannot show, and is re-encoded without them \
-             while it is watched. To save the server's time and some quality, turn B-frames off in the encoder: OBS \
-             with x264: \"bframes=0\" under x264 options or tune \"zerolatency\"; OBS with a hardware encoder: \
-             B-frames 0; ffmpeg: -bf 0"
-        );
+        if reordered {
+            tracing::info!(
+                conn = %job.conn,
+                "somebody watches: the picture has B-frames, which browsers cannot show, and is re-encoded without \
+                 them while it is watched. To save the server's time and some quality, turn B-frames off in the \
+                 encoder: OBS with x264: \"bframes=0\" under x264 options or tune \"zerolatency\"; OBS with a \
+                 hardware encoder: B-frames 0; ffmpeg: -bf 0"
+            );
+        } else {
+            tracing::info!(
+                conn = %job.conn,
+                "a telephone watches that takes packetization-mode 0 only: the picture is re-encoded in slices that \
+                 fit packets. Most such telephones take fragments as well (sip.calls.h264_fragments)"
+            );
+        }
         let running = RunningJob::new(job, "the re-encoding of the picture", Box::new(convert));
         self.threads.run_picture(running, slot).map_err(|error| busy(&error.to_string()))
     }
 }
+
+const BUSY_REORDERED: &str = "This stream has B-frames, which browsers cannot show, and the server is already \
+    re-encoding as many streams as it may. Try again later, or ask the publisher to turn B-frames off.";
+const BUSY_SINGLE: &str = "This stream must be cut for packetization-mode 0, and the server is already re-encoding as \
+    many streams as it may.";
 
 fn busy(text: &str) -> Refusal {
     Refusal::Busy(text.to_owned())
@@ -130,6 +148,17 @@ impl Converter for Bridge {
             (Kind::Video, Codec::H264) => self.start_picture(job),
             _ => Err(unsupported(&job)),
         }
+    }
+
+    fn slate(&self, accepted: &[RtpCodec]) -> Option<Format> {
+        target::slate(accepted)
+    }
+
+    fn show_slate(&self, job: SlateJob) -> Result<(), Refusal> {
+        let slot = Slot::take(&self.slates, self.config.slates)
+            .ok_or_else(|| busy("The server already shows as many slates as it may (bridge.slates)."))?;
+        let slate = RunningSlate::new(job, &self.config);
+        self.threads.run_slate(slate, slot).map_err(|error| busy(&error.to_string()))
     }
 }
 

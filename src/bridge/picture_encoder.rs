@@ -14,6 +14,7 @@ use openh264::formats::YUVSource;
 
 use super::config::BridgeConfig;
 use super::rate::SourceRate;
+use crate::core::convert::Format;
 use crate::core::payload::h264::{self, Colour};
 use crate::core::session::Frame;
 use crate::core::time::MediaTime;
@@ -26,12 +27,16 @@ const FIRST_GUESS: u64 = 3;
 /// time gone by; so it is asked again. Three times were the most seen. (Forbidden to skip, it complains on standard
 /// error and keeps its rate no better.)
 const MAX_TRIES: usize = 100;
+/// Bytes of the largest slice for receivers of single NAL units (RFC 6184 §5.6).
+const SLICE: u32 = 1_000;
 /// A rate that is off by less is left as it is, in percent.
 const TOLERANCE: u64 = 30;
 
 /// Encodes pictures one after the other.
 pub struct PictureEncoder {
     bounds: (u32, u32),
+    /// Bytes of the largest slice, where each must fit a packet.
+    slice: Option<u32>,
     interval: i64,
     request_gap: i64,
     current: Option<Current>,
@@ -50,11 +55,12 @@ struct Current {
 }
 
 impl PictureEncoder {
-    /// An encoder with the bounds of `config`; it is set up by the first picture.
-    pub fn new(config: &BridgeConfig) -> PictureEncoder {
+    /// An encoder with the bounds of `config` for receivers of `to`; it is set up by the first picture.
+    pub fn new(config: &BridgeConfig, to: &Format) -> PictureEncoder {
         let low = config.video_bitrate_min.max(50_000);
         PictureEncoder {
             bounds: (low, config.video_bitrate_max.max(low)),
+            slice: to.codec.takes_single_units_only().then_some(SLICE),
             interval: i64::from(config.keyframe_interval_ms.max(100)) * 1000,
             request_gap: i64::from(config.keyframe_request_ms) * 1000,
             current: None,
@@ -163,6 +169,9 @@ impl PictureEncoder {
             .adaptive_quantization(false)
             .background_detection(false)
             .long_term_reference(false);
+        if let Some(slice) = self.slice {
+            config = config.max_slice_len(slice);
+        }
         if let Some(vui) = self.colour.and_then(vui) {
             config = config.vui(vui);
         }
@@ -185,8 +194,15 @@ fn vui(colour: Colour) -> Option<VuiConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::capabilities::RtpCodec;
     use crate::core::payload::h264::{NAL_SPS, Sps, nal_type, nals};
     use openh264::formats::YUVSlices;
+
+    fn any() -> Format {
+        let parameters = [("packetization-mode".to_owned(), "1".into())].into_iter().collect();
+        let codec = RtpCodec { mime_type: "video/H264".into(), parameters, ..RtpCodec::default() };
+        crate::bridge::target::slate(&[codec]).expect("a format")
+    }
 
     fn encode(encoder: &mut PictureEncoder, rate: &SourceRate, size: (usize, usize), millis: i64) -> Frame {
         let plane: Vec<u8> = (0..size.0 * size.1).map(|index| (index * 7 + millis as usize) as u8).collect();
@@ -202,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_new_size_of_picture_is_followed() {
-        let mut encoder = PictureEncoder::new(&BridgeConfig::default());
+        let mut encoder = PictureEncoder::new(&BridgeConfig::default(), &any());
         let rate = SourceRate::default();
         let sizes = [(64, 64), (64, 64), (128, 96)].into_iter().enumerate().map(|(index, size)| {
             let frame = encode(&mut encoder, &rate, size, index as i64 * 33);
@@ -213,7 +229,7 @@ mod tests {
 
     #[test]
     fn colours_of_the_source_are_kept() {
-        let mut encoder = PictureEncoder::new(&BridgeConfig::default());
+        let mut encoder = PictureEncoder::new(&BridgeConfig::default(), &any());
         let colour = Some(Colour { full_range: true, matrix: 1 });
         encoder.set_colour(colour);
         let frame = encode(&mut encoder, &SourceRate::default(), (64, 64), 0);
@@ -222,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_rate_follows_the_sources_within_bounds() {
-        let encoder = PictureEncoder::new(&BridgeConfig::default());
+        let encoder = PictureEncoder::new(&BridgeConfig::default(), &any());
         let mut rate = SourceRate::default();
         assert_eq!(encoder.target((640, 360), &rate), (691_200, 30.0));
         for (bytes, wanted) in [(5_000, 3_000_000), (500, 300_000), (50_000, 6_000_000)] {

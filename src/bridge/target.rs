@@ -13,9 +13,14 @@ const BASELINE: &str = "42e01f";
 pub fn target(from: &Format, accepted: &[RtpCodec]) -> Option<Format> {
     match Codec::from_mime(&from.codec.mime_type) {
         Codec::Aac => sound(accepted),
-        Codec::H264 if from.reordered => picture(accepted),
+        Codec::H264 => picture(accepted).filter(|to| from.reordered || to.codec.takes_single_units_only()),
         _ => None,
     }
+}
+
+/// What a receiver of `accepted` gets of a picture of our own.
+pub fn slate(accepted: &[RtpCodec]) -> Option<Format> {
+    picture(accepted)
 }
 
 fn sound(accepted: &[RtpCodec]) -> Option<Format> {
@@ -34,17 +39,16 @@ fn sound(accepted: &[RtpCodec]) -> Option<Format> {
 }
 
 fn picture(accepted: &[RtpCodec]) -> Option<Format> {
-    let mut usable = accepted.iter().filter(|codec| {
-        Codec::from_mime(&codec.mime_type) == Codec::H264
-            && codec.parameter("packetization-mode").as_deref() == Some("1")
-    });
+    let h264 = || accepted.iter().filter(|codec| Codec::from_mime(&codec.mime_type) == Codec::H264);
+    let single = h264().all(RtpCodec::takes_single_units_only);
+    let mut usable = h264().filter(|codec| single || !codec.takes_single_units_only());
     let profile = |codec: &RtpCodec| codec.parameter("profile-level-id").unwrap_or_default();
     let first = usable.clone().next()?;
     // A decoder of a higher profile takes constrained baseline too, but is named by its own profile.
     let baseline = usable.any(|codec| profile(codec).starts_with("42") || profile(codec).is_empty());
     let profile = if baseline { BASELINE.to_owned() } else { profile(first) };
     let parameters = json!({
-        "packetization-mode": 1, "level-asymmetry-allowed": 1, "profile-level-id": profile
+        "packetization-mode": u8::from(!single), "level-asymmetry-allowed": 1, "profile-level-id": profile
     });
     Some(format(Kind::Video, "video/H264", 96, 90_000, None, parameters))
 }

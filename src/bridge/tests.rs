@@ -61,12 +61,16 @@ fn sound_becomes_opus_where_it_can() {
 }
 
 #[test]
-fn pictures_become_baseline_only_where_reordered() {
+fn pictures_become_baseline_only_where_reordered_or_too_large_for_single_units() {
     let baseline = Some(("video/H264".to_owned(), Some("42e01f".to_owned())));
     let offered = [video("64001f", "1"), video("42e01f", "0"), video("42001f", "1")];
     assert_eq!(target(&picture_format(true), &offered), baseline);
     assert_eq!(target(&picture_format(false), &offered), None);
-    assert_eq!(target(&picture_format(true), &[video("42e01f", "0")]), None);
+    let single = super::target::target(&picture_format(false), &[video("42e01f", "0")]).expect("a conversion");
+    assert!(single.codec.takes_single_units_only());
+    let unsaid = [codec("video/H264", &[("profile-level-id", "42e01f")])];
+    assert_eq!(target(&picture_format(false), &unsaid), None, "nothing said, nothing converted");
+    assert_eq!(target(&picture_format(true), &unsaid), baseline);
     assert_eq!(target(&picture_format(true), &[codec("video/VP8", &[])]), None);
     let high = target(&picture_format(true), &[video("640c1f", "1")]);
     assert_eq!(high, Some(("video/H264".to_owned(), Some("640c1f".to_owned()))));

@@ -122,6 +122,24 @@ pub trait Converter: Send + Sync {
     fn target(&self, from: &Format, accepted: &[RtpCodec]) -> Option<Format>;
     /// Starts a job.
     fn start(&self, job: Job) -> Result<(), Refusal>;
+    /// What a receiver of `accepted` gets while there is no picture for it, if that can be made.
+    fn slate(&self, accepted: &[RtpCodec]) -> Option<Format>;
+    /// Shows a slate.
+    fn show_slate(&self, job: SlateJob) -> Result<(), Refusal>;
+}
+
+/// A still picture for those of a room who can be shown no other, running on a bridge thread until either lane closes.
+pub struct SlateJob {
+    /// The room; its name stands in the picture.
+    pub room: String,
+    /// The node's clock.
+    pub epoch: Epoch,
+    /// What goes out.
+    pub to: Format,
+    /// Requests for keyframes in.
+    pub input: lane::Receiver<DirectOut>,
+    /// Frames out.
+    pub output: lane::Sender<DirectIn>,
 }
 
 /// What can be played to one output of a mix, or to all.
@@ -188,6 +206,8 @@ pub enum MixCommand {
         sounds: Vec<Sound>,
         /// The room is heard beneath.
         over: bool,
+        /// Said with the event of its end.
+        number: u32,
     },
 }
 
@@ -204,7 +224,8 @@ pub struct MixJob {
     pub epoch: Epoch,
     /// Packets in.
     pub input: lane::Receiver<DirectOut>,
-    /// Frames out, and the event `x.levels` `{"entries": [[track, dBov], ...]}` while it is wanted.
+    /// Frames out; the event `x.playend` `{"track", "number"}` when all that was to be played to one output has been;
+    /// and the event `x.levels` `{"entries": [[track, dBov], ...]}` while it is wanted.
     pub output: lane::Sender<DirectIn>,
     /// What to do.
     pub commands: std::sync::mpsc::Receiver<MixCommand>,

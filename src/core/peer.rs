@@ -268,8 +268,8 @@ pub struct Feed {
     pub source: Option<Source>,
     /// Why it is fed from nothing although there is something.
     pub refusal: Option<Refused>,
-    /// Something is played to it alone.
-    pub playing: bool,
+    /// The number of what is played to it alone.
+    pub playing: Option<u32>,
 }
 
 /// Where a feed's media comes from, step by step.

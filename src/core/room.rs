@@ -105,8 +105,24 @@ pub struct Room {
     pub pictures: usize,
     /// It stays while nobody is in it.
     pub kept: bool,
+    /// Whether a slate is shown in it.
+    pub blank: Blank,
+    /// What stands for the source of its slate.
+    pub slate: Option<ProducerId>,
     /// Why consumers are fed from nothing although there is something, and how many.
     pub refusals: BTreeMap<String, usize>,
+}
+
+/// Whether a room shows a slate to those who can be shown nothing else.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Blank {
+    /// Everybody sees something.
+    #[default]
+    No,
+    /// Somebody has seen nothing for a moment.
+    Waiting,
+    /// A slate is shown.
+    Shown,
 }
 
 /// What tells how loud the tracks of a room are.
@@ -186,6 +202,8 @@ impl Room {
             followers: 0,
             pictures: 0,
             kept: false,
+            blank: Blank::No,
+            slate: None,
             refusals: BTreeMap::new(),
         }
     }

@@ -312,10 +312,13 @@ pub struct OutboundRule {
 pub struct CallConfig {
     /// Audio codecs by preference: `opus`, `g722`, `pcma`, `pcmu`. Default in this order.
     pub codecs: Vec<String>,
-    /// Take video where it is offered (H.264). Default true.
+    /// Take video where it is offered (H.264, else VP8). Default true.
     pub video: bool,
     /// Bits per second of video asked for. Default 2000000.
     pub video_bitrate: u32,
+    /// Send H.264 in fragments (packetization mode 1) to phones, too, that announce mode 0 or none. Most can put them
+    /// together, and nothing needs to be re-encoded for them. Default false.
+    pub h264_fragments: bool,
     /// Media is protected. Default `accept`.
     pub srtp: Srtp,
     /// Seconds of a session timer that we ask for; 0 asks for none. Default 1800.
@@ -342,6 +345,7 @@ impl Default for CallConfig {
             codecs: ["opus", "g722", "pcma", "pcmu"].map(str::to_owned).to_vec(),
             video: true,
             video_bitrate: 2_000_000,
+            h264_fragments: false,
             srtp: Srtp::Accept,
             session_expires_s: 1800,
             min_se_s: 90,

@@ -78,6 +78,8 @@ pub struct Mix {
     commons: HashMap<Codec, Common>,
     /// Played to all.
     player: Option<Player>,
+    /// What has been played to its end, and where.
+    played: Vec<(u32, u32)>,
     /// Ticks since levels were told, where they are wanted.
     levels: Option<u32>,
     /// The age given to what goes out, and what it should be.
@@ -101,6 +103,7 @@ impl Mix {
             outputs: Vec::new(),
             commons: HashMap::new(),
             player: None,
+            played: Vec::new(),
             levels: None,
             age: (AGE, AGE),
             sent: MediaTime::from_micros(i64::MIN),
@@ -148,8 +151,8 @@ impl Mix {
                 self.levels = wanted.then_some(0);
             }
             MixCommand::RemoveOutput { track } => self.outputs.retain(|output| output.track != track),
-            MixCommand::Play { output, sounds, over } => {
-                let player = (!sounds.is_empty()).then(|| Player::new(sounds, over));
+            MixCommand::Play { output, sounds, over, number } => {
+                let player = (!sounds.is_empty()).then(|| Player::new(sounds, over, number));
                 match output {
                     None => self.player = player,
                     Some(track) => {
@@ -168,7 +171,7 @@ impl Mix {
     fn chime(&mut self, sound: Sound) {
         // Nothing that somebody had played is cut off by it.
         if self.config.chimes && !self.outputs.is_empty() && self.player.is_none() {
-            self.player = Some(Player::new(vec![sound], true));
+            self.player = Some(Player::new(vec![sound], true, 0));
         }
     }
 
@@ -342,6 +345,9 @@ impl Mix {
             sink(DirectIn::Frame(Frame { track, pts, dts: pts, keyframe: true, discardable: false, data }));
         }
         self.outputs = outputs;
+        for (track, number) in self.played.drain(..) {
+            sink(DirectIn::Event { name: "x.playend", data: json!({"track": track, "number": number}) });
+        }
         for (codec, common) in &mut self.commons {
             common.idle = !ready.contains_key(codec);
         }
@@ -377,6 +383,7 @@ impl Mix {
                 self.scratch.fill(0.0);
             }
             if !player.add(self.rate, &self.prompts, &mut self.scratch) {
+                self.played.push((output.track, player.number));
                 output.player = None;
             }
         }

@@ -20,12 +20,14 @@ pub struct Player {
     playing: Option<Playing>,
     /// The room is heard beneath.
     pub over: bool,
+    /// Whoever asked for it knows it by that.
+    pub number: u32,
 }
 
 impl Player {
     /// Plays `sounds` from the next tick on.
-    pub fn new(sounds: Vec<Sound>, over: bool) -> Player {
-        Player { line: sounds.into(), playing: None, over }
+    pub fn new(sounds: Vec<Sound>, over: bool, number: u32) -> Player {
+        Player { line: sounds.into(), playing: None, over, number }
     }
 
     /// The mix runs at another rate from now on.
@@ -124,7 +126,7 @@ mod tests {
             Sound::Silence(100),
             Sound::Hold,
         ];
-        let mut player = Player::new(sounds, false);
+        let mut player = Player::new(sounds, false, 0);
         let wav = prompts.get("please-hold").expect("a prompt");
         let spoken = wav.samples.len() * 2 / 320;
         let mut levels = Vec::new();
@@ -140,7 +142,7 @@ mod tests {
             &levels[spoken..spoken + 12]
         );
         assert!(levels[900..].iter().any(|level| *level > -40.0));
-        let mut player = Player::new(vec![Sound::JoinChime], true);
+        let mut player = Player::new(vec![Sound::JoinChime], true, 0);
         let mut frame = vec![0.0; 160];
         let ticks = std::iter::repeat_with(|| player.add(8_000, &prompts, &mut frame))
             .take_while(|more| *more)

@@ -84,6 +84,12 @@ impl RtpCodec {
         }
     }
 
+    /// H.264 of which nothing larger than a packet, and no two NAL units in one, can be taken: packetization-mode 0, said
+    /// in so many words. Where nothing is said nothing is assumed, for receivers that say nothing take both.
+    pub fn takes_single_units_only(&self) -> bool {
+        self.is("video/H264") && self.parameter("packetization-mode").as_deref() == Some("0")
+    }
+
     /// The payload type an RTX codec repairs.
     pub fn apt(&self) -> Option<u8> {
         self.parameter("apt")?.parse().ok()
@@ -222,6 +228,7 @@ pub fn select<'a>(accepted: &'a [RtpCodec], source: &RtpCodec) -> Option<&'a Rtp
             && codec.clock_rate == source.clock_rate
             && same_or_default(codec, source, "profile-id", "0")
             && same_or_default(codec, source, "profile", "0")
+            && (!codec.takes_single_units_only() || source.takes_single_units_only())
     });
     // `max_by_key` takes the last of equals, and the receiver lists its preferred entry first.
     fits.rev().max_by_key(|codec| closeness(codec, source))

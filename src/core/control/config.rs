@@ -68,6 +68,9 @@ pub struct RoomsConfig {
     pub speaker_lead_ms: u32,
     /// How long the picture of a speaker stays at least when somebody else speaks, in milliseconds. Default 2,000.
     pub speaker_hold_ms: u64,
+    /// How long somebody who follows the program is shown nothing before a slate is shown, in milliseconds; 0: no slate
+    /// ever. Default 1,000.
+    pub slate_after_ms: u64,
     /// Codecs that the room protocols offer, preferred ones first: `opus`, `g722`, `pcma`, `pcmu`, `vp8`, `h264`, `vp9`,
     /// `av1`. Default: all, in this order; those of `video_codecs` come before other pictures.
     pub codecs: Vec<RoomCodec>,
@@ -110,6 +113,7 @@ impl Default for RoomsConfig {
             speaker_dbov: -50,
             speaker_lead_ms: 800,
             speaker_hold_ms: 2_000,
+            slate_after_ms: 1_000,
             codecs: RoomCodec::ALL.to_vec(),
             video_codecs: Vec::new(),
             pipe_lane: 4_096,

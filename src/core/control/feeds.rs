@@ -44,7 +44,7 @@ impl State {
         if peer.feeds.len() >= limit {
             return Err(ControlError::NotAllowed("the peer receives all the tracks it may receive"));
         }
-        let (source, refusal, playing) = (None, None, false);
+        let (source, refusal, playing) = (None, None, None);
         peer.feeds.push(Feed { consumer, transport, kind, follows, accepts, source, refusal, playing });
         self.dispatcher.subscribe(consumer.0, worker, Target::Feed(conn));
         let internal = on_consumer(router, consumer);
@@ -119,6 +119,7 @@ impl State {
             Err(refused) => (None, Some(refused)),
         };
         self.note_refusal(conn, consumer, refusal);
+        let source = source.or_else(|| self.slate_source(conn, consumer));
         let Some(entry) = self.members.get(&conn) else { return };
         let room = entry.room.clone();
         let (router, worker) = (entry.peer.router, entry.peer.worker);
@@ -169,7 +170,7 @@ impl State {
         Ok(Source { origin: producer, job: None, mix: Some(output), home: producer, local })
     }
 
-    fn on_router_of_viewer(
+    pub fn on_router_of_viewer(
         &mut self,
         name: &RoomName,
         router: RouterId,

@@ -11,9 +11,9 @@ use crate::core::capabilities::{Encoding, RtpCodec, RtpParameters};
 use crate::core::control::events::RoomEvent;
 use crate::core::control::publish::same_codec;
 use crate::core::control::state::{Reply, State, Target, Timer, on_consumer, on_transport};
-use crate::core::convert::{Converter, Format, Job, Refusal};
+use crate::core::convert::{Converter, DirectIn, DirectOut, Format, Job, Refusal};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
-use crate::core::lane::lane;
+use crate::core::lane::{Receiver, Sender, lane};
 use crate::core::mail::Mail;
 use crate::core::message::{Internal, Method};
 use crate::core::peer::Refused;
@@ -33,8 +33,8 @@ pub(super) struct Conversion {
     pub router: RouterId,
     /// The Direct transport that carries both ways.
     pub transport: TransportId,
-    /// Takes the track from the router.
-    pub consumer: ConsumerId,
+    /// Takes the track from the router, if it is of one.
+    pub consumer: Option<ConsumerId>,
     /// Brings the output back.
     pub output: ProducerId,
     /// Feeds that use it.
@@ -42,6 +42,24 @@ pub(super) struct Conversion {
     /// How often it fell idle.
     pub idled: u64,
 }
+
+impl Conversion {
+    /// One of `origin` into a format, for nobody yet; `consumer`: takes the track from the router.
+    pub fn new(
+        (room, origin, to): (RoomName, ProducerId, Format),
+        (worker, router): (WorkerId, RouterId),
+        consumer: Option<ConsumerId>,
+        mut allocate: impl FnMut() -> u32,
+    ) -> Self {
+        let (transport, output) = (TransportId(allocate()), ProducerId(allocate()));
+        Conversion { room, origin, to, worker, router, transport, consumer, output, users: 0, idled: 0 }
+    }
+}
+
+/// A worker's ends of the lanes to a job.
+pub(super) type WorkerEnds = (Receiver<DirectIn>, Sender<DirectOut>);
+/// The job's ends.
+pub(super) type JobEnds = (Receiver<DirectOut>, Sender<DirectIn>);
 
 /// All conversions, found by their number, by what they are of, and by what they make.
 #[derive(Default)]
@@ -75,7 +93,7 @@ impl Jobs {
         self.all.len() + self.of.len() + self.outputs.len()
     }
 
-    fn insert(&mut self, id: u32, job: Conversion) {
+    pub fn insert(&mut self, id: u32, job: Conversion) {
         self.of.entry(job.origin).or_default().push(id);
         self.outputs.insert(job.output, id);
         self.all.insert(id, job);
@@ -131,17 +149,9 @@ impl State {
         converter: &dyn Converter,
         (from, to): (&Format, Format),
     ) -> Result<u32, Refused> {
-        let busy = |text: &str| Refused { text: text.to_owned(), passing: true };
-        let Some((router, worker)) = self.rooms.get(room).and_then(Room::home) else {
-            return Err(busy("the room is closing"));
-        };
-        let Some(mailbox) = self.dispatcher.mail(worker).cloned() else {
-            return Err(busy("the worker failed"));
-        };
-        let (frames_in, job_input) = lane(self.config.convert_lane, None);
-        let (job_output, frames_out) = lane(self.config.convert_lane, Some(mailbox.waker()));
-        let job =
-            Job { conn: owner, from: from.clone(), to: to.clone(), input: job_input, output: job_output };
+        let (router, worker) = self.job_place(room)?;
+        let (lanes, (input, output)) = self.job_lanes(worker)?;
+        let job = Job { conn: owner, from: from.clone(), to: to.clone(), input, output };
         if let Err(refusal) = converter.start(job) {
             if let Refusal::Busy(text) = &refusal {
                 self.busy.insert(origin, text.clone());
@@ -150,42 +160,59 @@ impl State {
         }
         let id = self.dispatcher.allocate();
         // Dropping refused mail closes the lanes, and with them the job ends.
-        let mail = Mail::Direct { attach: id, input: frames_out, output: frames_in };
-        mailbox.send(mail).map_err(|_| busy("the worker is overloaded"))?;
+        let mail = Mail::Direct { attach: id, input: lanes.0, output: lanes.1 };
+        let mailbox = self.dispatcher.mail(worker).ok_or_else(|| passing("the worker failed"))?;
+        mailbox.send(mail).map_err(|_| passing("the worker is overloaded"))?;
         info!(conn = %owner, %room, from = from.codec.mime_type, to = to.codec.mime_type, "conversion begins");
         let text = format!("{} is converted to {}", describe(from), to.codec.mime_type);
         self.emit(room, || RoomEvent::Notice { conn: Some(owner), text });
-        let transport = TransportId(self.dispatcher.allocate());
         let consumer = ConsumerId(self.dispatcher.allocate());
-        let output = ProducerId(self.dispatcher.allocate());
-        let room = room.clone();
-        let job =
-            Conversion { room, origin, to, worker, router, transport, consumer, output, users: 0, idled: 0 };
-        self.ask_for_job(id, &job, owner, from);
+        let what = (room.clone(), origin, to);
+        let job = Conversion::new(what, (worker, router), Some(consumer), || self.dispatcher.allocate());
+        self.ask_for_output(id, &job, owner);
+        self.ask_for_input(id, &job, consumer, from);
         self.jobs.insert(id, job);
         Ok(id)
     }
 
-    /// The chain of requests that puts a job between a producer and its output.
-    fn ask_for_job(&mut self, id: u32, job: &Conversion, owner: ConnId, from: &Format) {
+    /// Where the jobs of a room are.
+    pub fn job_place(&self, room: &RoomName) -> Result<(RouterId, WorkerId), Refused> {
+        self.rooms.get(room).and_then(Room::home).ok_or_else(|| passing("the room is closing"))
+    }
+
+    /// Lanes between a worker and a job: the worker's ends, the job's.
+    pub fn job_lanes(&self, worker: WorkerId) -> Result<(WorkerEnds, JobEnds), Refused> {
+        let mailbox = self.dispatcher.mail(worker).ok_or_else(|| passing("the worker failed"))?;
+        let (frames_in, job_input) = lane(self.config.convert_lane, None);
+        let (job_output, frames_out) = lane(self.config.convert_lane, Some(mailbox.waker()));
+        Ok(((frames_out, frames_in), (job_input, job_output)))
+    }
+
+    /// The requests that put what a job makes into the room.
+    pub fn ask_for_output(&mut self, id: u32, job: &Conversion, owner: ConnId) {
         let (router, worker) = (job.router, job.worker);
         self.dispatcher.subscribe(job.transport.0, worker, Target::Job(id));
         let internal = on_transport(router, job.transport);
         let data = json!({"attach": id, "x.connId": owner});
         self.ask(worker, Method::XRouterCreateDirectTransport, internal, data, Reply::Job(id));
-        let internal = Internal { producer_id: Some(job.origin.0), ..on_consumer(router, job.consumer) };
-        let data = json!({"kind": from.kind});
-        self.ask(worker, Method::RouterCreateConsumer, internal, data, Reply::Job(id));
-        let internal = Internal {
-            consumer_id: Some(job.consumer.0),
-            producer_id: Some(job.origin.0),
-            ..on_transport(router, job.transport)
-        };
-        let data = json!({"rtpParameters": one_stream(&from.codec, job.consumer.0)});
-        self.ask(worker, Method::ConsumerEnable, internal, data, Reply::Job(id));
         let internal = Internal { producer_id: Some(job.output.0), ..on_transport(router, job.transport) };
         let data = json!({"kind": job.to.kind, "rtpParameters": one_stream(&job.to.codec, job.output.0)});
         self.ask(worker, Method::RouterCreateProducer, internal, data, Reply::Job(id));
+    }
+
+    /// The requests that bring a track to a job.
+    fn ask_for_input(&mut self, id: u32, job: &Conversion, consumer: ConsumerId, from: &Format) {
+        let (router, worker) = (job.router, job.worker);
+        let internal = Internal { producer_id: Some(job.origin.0), ..on_consumer(router, consumer) };
+        let data = json!({"kind": from.kind});
+        self.ask(worker, Method::RouterCreateConsumer, internal, data, Reply::Job(id));
+        let internal = Internal {
+            consumer_id: Some(consumer.0),
+            producer_id: Some(job.origin.0),
+            ..on_transport(router, job.transport)
+        };
+        let data = json!({"rtpParameters": one_stream(&from.codec, consumer.0)});
+        self.ask(worker, Method::ConsumerEnable, internal, data, Reply::Job(id));
     }
 
     /// A job broke down, or could not be put in place; `closed`: its transport is gone.
@@ -250,8 +277,12 @@ impl State {
         info!(room = %job.room, to = job.to.codec.mime_type, "conversion ends");
         self.unpipe_everywhere(&job.room, job.output);
         self.dispatcher.unsubscribe(job.transport.0);
-        let internal = on_consumer(job.router, job.consumer);
-        self.tell(job.worker, Method::ConsumerClose, internal, json!({}));
+        if let Some(consumer) = job.consumer {
+            let internal = on_consumer(job.router, consumer);
+            self.tell(job.worker, Method::ConsumerClose, internal, json!({}));
+        } else {
+            self.slate_over(&job.room, job.origin);
+        }
         if !closed {
             let internal = on_transport(job.router, job.transport);
             self.tell(job.worker, Method::TransportClose, internal, json!({}));
@@ -269,6 +300,11 @@ pub(super) fn one_stream(codec: &RtpCodec, ssrc: u32) -> RtpParameters {
         encodings: vec![Encoding { ssrc: Some(ssrc), ..Encoding::default() }],
         ..RtpParameters::default()
     }
+}
+
+/// Something that may be over soon.
+fn passing(text: &str) -> Refused {
+    Refused { text: text.to_owned(), passing: true }
 }
 
 fn refused(refusal: Refusal) -> Refused {

@@ -266,6 +266,9 @@ impl State {
         if let Some(mix) = self.mixes.remove(name) {
             self.dispatcher.unsubscribe(mix.transport.0);
         }
+        if let Some(slate) = room.slate {
+            self.forget_jobs_of(slate);
+        }
         self.unmixed.remove(name);
         self.room_sounds.remove(name);
         for seat in room.seats {

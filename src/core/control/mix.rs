@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
 use crate::core::capabilities::{Kind, RtpCodec, select};
 use crate::core::control::error::ControlError;
 use crate::core::control::jobs::one_stream;
+use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::publish::same_codec;
 use crate::core::control::state::{Reply, State, Target, Timer, on_consumer, on_producer, on_transport};
 use crate::core::convert::{Format, MixCommand, MixJob, Sound};
@@ -20,6 +21,7 @@ use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, Wor
 use crate::core::lane::lane;
 use crate::core::mail::Mail;
 use crate::core::message::{Internal, Method};
+use crate::core::peer::Feed;
 use crate::core::room::{Room, RoomName};
 
 /// See the module.
@@ -92,7 +94,7 @@ impl State {
         let speaks = entry.peer.track(Kind::Audio).is_some();
         let others = self.voices_but(room, conn);
         let accepts = feed.accepts.clone();
-        let sounds = feed.playing || self.room_sounds.contains_key(&name);
+        let sounds = feed.playing.is_some() || self.room_sounds.contains_key(&name);
         let needed = sounds
             || match others[..] {
                 // Who speaks to an empty room hears that the line is not dead.
@@ -107,7 +109,7 @@ impl State {
         if self.unmixed.contains_key(&name) {
             return None;
         }
-        let without = (speaks || feed.playing).then_some(conn);
+        let without = (speaks || feed.playing.is_some()).then_some(conn);
         match self.mix_output(&name, &format, without) {
             Ok(found) => Some(found),
             Err(text) => {
@@ -341,21 +343,44 @@ impl State {
         sounds: Vec<Sound>,
         over: bool,
     ) -> Result<(), ControlError> {
+        self.plays = self.plays.wrapping_add(1);
+        let number = self.plays;
         let Some(feed) = self.feed_mut(conn, consumer) else {
             return Err(ControlError::NotAllowed("that is no consumer of this peer"));
         };
-        feed.playing = !sounds.is_empty();
+        feed.playing = (!sounds.is_empty()).then_some(number);
         self.point(conn, consumer);
         let Some(entry) = self.members.get(&conn) else { return Err(ControlError::Closed) };
         let name = entry.room.clone();
         let feed = entry.peer.feeds.iter().find(|feed| feed.consumer == consumer);
         let output = feed.and_then(|feed| feed.source).and_then(|source| source.mix);
         match (self.mixes.get(&name), output) {
-            (Some(mix), Some(output)) => mix.tell(MixCommand::Play { output: Some(output), sounds, over }),
+            (Some(mix), Some(output)) => {
+                mix.tell(MixCommand::Play { output: Some(output), sounds, over, number });
+            }
             _ if sounds.is_empty() => {}
             _ => return Err(ControlError::NotAllowed("nothing can be played to this receiver")),
         }
         Ok(())
+    }
+
+    /// All that was to be played to one listener has been: it hears the program again, and is told.
+    pub fn play_ended(&mut self, name: &RoomName, data: &Value) {
+        let number =
+            |key| data.get(key).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
+        let (Some(track), Some(number)) = (number("track"), number("number")) else { return };
+        let Some(room) = self.rooms.get(name) else { return };
+        let hears = |feed: &&Feed| {
+            feed.playing == Some(number) && feed.source.is_some_and(|source| source.mix == Some(track))
+        };
+        let of =
+            |conn: ConnId| Some((conn, self.members.get(&conn)?.peer.feeds.iter().find(hears)?.consumer));
+        let Some((conn, consumer)) = room.everybody().find_map(of) else { return };
+        if let Some(feed) = self.feed_mut(conn, consumer) {
+            feed.playing = None;
+        }
+        self.tell_peer(conn, PeerEvent::PlayEnded { consumer });
+        self.point(conn, consumer);
     }
 
     /// Plays sounds over the room to all who hear its mix, until `conn` leaves or plays something else; none: stops.
@@ -389,7 +414,7 @@ impl State {
     pub fn play_once(&mut self, name: &RoomName, sounds: Vec<Sound>) {
         if let Some(mix) = self.mixes.get(name).filter(|_| !self.room_sounds.contains_key(name)) {
             let sounds = sounds.into_iter().chain([Sound::Silence(20)]).collect();
-            mix.tell(MixCommand::Play { output: None, sounds, over: true });
+            mix.tell(MixCommand::Play { output: None, sounds, over: true, number: 0 });
         }
     }
 
@@ -397,7 +422,7 @@ impl State {
     fn hear_room_sound(&self, name: &RoomName) {
         let last = self.room_sounds.get(name).and_then(|playing| playing.last());
         let sounds = last.map(|(_, sounds)| sounds.clone()).unwrap_or_default();
-        self.tell_mix(name, MixCommand::Play { output: None, sounds, over: true });
+        self.tell_mix(name, MixCommand::Play { output: None, sounds, over: true, number: 0 });
     }
 
     /// Tells a room's mix something, if there is one.

@@ -26,6 +26,7 @@ mod program;
 mod publish;
 mod queue;
 mod rooms;
+mod slate;
 mod speaker;
 mod spread;
 mod state;

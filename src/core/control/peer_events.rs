@@ -47,6 +47,11 @@ pub enum PeerEvent {
         /// On this transport.
         transport: TransportId,
     },
+    /// All that [`Peer::play`] was given has been played to this consumer; it is sent the program again.
+    PlayEnded {
+        /// Which.
+        consumer: ConsumerId,
+    },
     /// The state of SCTP: `connecting`, `connected`, `failed`, `closed`.
     SctpState {
         /// On this transport.

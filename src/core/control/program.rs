@@ -74,7 +74,7 @@ impl State {
         };
         let (kind, accepts, watch) = (feed.kind, Arc::clone(&feed.accepts), entry.peer.watch.clone());
         if kind == Kind::Audio
-            && (watch.is_none() || feed.playing)
+            && (watch.is_none() || feed.playing.is_some())
             && let Some(mixed) = self.voices_for(conn, consumer)
         {
             return self.mixed_source(&name, router, mixed).map(Some);

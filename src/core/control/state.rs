@@ -130,6 +130,8 @@ pub(super) enum Timer {
     Remix(RoomName),
     /// The room's picture may change to another speaker again.
     Speaker(RoomName, u64),
+    /// Somebody has been shown nothing for a moment.
+    Slate(RoomName),
     /// A router has outlived its controller, since it left that time.
     Linger(ControllerId, u32, u64),
     /// A room has outlived the controller that opened it, since that left that time.
@@ -169,6 +171,8 @@ pub(super) struct State {
     pub unmixed: HashMap<RoomName, String>,
     /// What is played to rooms, and for whom; the last is heard.
     pub room_sounds: HashMap<RoomName, Vec<(ConnId, Vec<Sound>)>>,
+    /// How often something was played to one listener; the number of the last.
+    pub plays: u32,
     /// Conversions that failed lately, by the track they were of.
     pub failures: HashMap<ProducerId, String>,
     /// Conversions that found no place lately, by the track they would be of.
@@ -192,6 +196,7 @@ impl State {
             mixes: HashMap::new(),
             unmixed: HashMap::new(),
             room_sounds: HashMap::new(),
+            plays: 0,
             dispatcher: Dispatcher::new(&config),
             config,
             converter,
@@ -365,6 +370,7 @@ impl State {
                 let reason = CloseEvent::read(data).reason;
                 self.mix_failed(&room, TransportId(target), &reason, true);
             }
+            (Target::Mix(room), "x.playend") => self.play_ended(&room, &data),
             (Target::Mix(room), "x.levels") => self.mix_heard(&room, &data),
             (Target::Router(room), "audiolevels") => self.router_heard(&room, &data),
             (Target::Router(room), _) => debug!(%room, event, "router"),
@@ -445,6 +451,7 @@ impl State {
             Timer::Linger(id, router, left) => self.linger_over(id, router, left),
             Timer::LingerRoom(id, room, left) => self.room_linger_over(id, &room, left),
             Timer::Sweep => self.sweep(),
+            Timer::Slate(room) => self.slate_due(&room),
             Timer::Speaker(room, count) => self.speaker_may_change(&room, count),
             Timer::Forgive(producer) => {
                 self.failures.remove(&producer);

@@ -197,17 +197,18 @@ pub struct AccessUnit<'a> {
 
 /// Cuts frames into RTP payloads. One per stream; buffers are reused.
 pub enum Packetizer {
-    /// H.264, packetization-mode 1.
+    /// H.264.
     H264(h264::Packetizer),
     /// One frame is one payload (Opus, G.711, G.722).
     Whole,
 }
 
 impl Packetizer {
-    /// A packetizer for `codec`, or `None` where frames of it are not packetized here.
-    pub fn new(codec: Codec) -> Option<Packetizer> {
+    /// A packetizer for `codec`, or `None` where frames of it are not packetized here. `single`: H.264 of
+    /// packetization-mode 0.
+    pub fn new(codec: Codec, single: bool) -> Option<Packetizer> {
         match codec {
-            Codec::H264 => Some(Packetizer::H264(h264::Packetizer::default())),
+            Codec::H264 => Some(Packetizer::H264(h264::Packetizer::new(single))),
             Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(Packetizer::Whole),
             _ => None,
         }

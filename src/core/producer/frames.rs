@@ -18,7 +18,7 @@ impl FrameInput {
     pub fn new(track: u32, codec: &RtpCodec) -> Self {
         FrameInput {
             track,
-            packetizer: Packetizer::new(Codec::from_mime(&codec.mime_type)),
+            packetizer: Packetizer::new(Codec::from_mime(&codec.mime_type), codec.takes_single_units_only()),
             sequence: 1 << 16,
             first: None,
         }

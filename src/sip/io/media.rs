@@ -108,6 +108,7 @@ struct Stream {
     consumer: Option<ConsumerId>,
     takes: bool,
     gives: bool,
+    holds: bool,
 }
 
 type Fault = (u16, String);
@@ -303,7 +304,15 @@ impl Leg {
                 (made.id, local)
             }
         };
-        let stream = Stream { transport, kind, producer: None, consumer: None, takes: true, gives: true };
+        let stream = Stream {
+            transport,
+            kind,
+            producer: None,
+            consumer: None,
+            takes: true,
+            gives: true,
+            holds: false,
+        };
         self.streams.insert(index, stream);
         Ok(local)
     }
@@ -346,6 +355,14 @@ impl Leg {
                 peer.resume_producer(*producer).await?;
             } else {
                 peer.pause_producer(*producer).await?;
+            }
+        }
+        if let Some(consumer) = stream.consumer.filter(|_| stream.holds != ask.hold) {
+            stream.holds = ask.hold;
+            let sounds = if ask.hold { vec![Sound::Hold] } else { Vec::new() };
+            if let Err(error) = peer.play(consumer, sounds, false).await {
+                // Then it hears nothing.
+                info!(call = %self.call, %error, "no music on hold can be played");
             }
         }
         if let Some(consumer) = stream.consumer.filter(|_| stream.gives != ask.give) {

@@ -166,6 +166,8 @@ pub struct ConnectStream {
     pub take: bool,
     /// Whether it is sent the program now.
     pub give: bool,
+    /// We hold it: it hears music, or a tone, in place of the program.
+    pub hold: bool,
 }
 
 /// The remote end.

@@ -29,6 +29,8 @@ pub struct Policy {
     pub offer_video: bool,
     /// Bits per second of video asked for.
     pub video_bitrate: u32,
+    /// Send H.264 in fragments also where only packetization mode 0 was announced.
+    pub h264_fragments: bool,
     /// Protection.
     pub srtp: Srtp,
     /// Offer ICE where DTLS is offered: phones in browsers have nothing else.
@@ -58,7 +60,9 @@ const AUDIO: &[(&str, &str, u32, Option<u8>, u8)] = &[
 /// Payload types we give to events in offers.
 const EVENTS_8: u8 = 101;
 const EVENTS_48: u8 = 110;
+const VP8: u8 = 96;
 const H264: u8 = 97;
+const H264_SINGLE: u8 = 98;
 const SUITES: &[(&str, SrtpProfile)] = &[
     ("AES_CM_128_HMAC_SHA1_80", SrtpProfile::Aes128CmSha1_80),
     ("AES_CM_128_HMAC_SHA1_32", SrtpProfile::Aes128CmSha1_32),
@@ -223,7 +227,7 @@ impl MediaSession {
         let keep = old.filter(same);
         let mut codecs = match kind {
             Kind::Audio => self.audio_codecs(media, keep)?,
-            Kind::Video if self.policy.video => video_codecs(media)?,
+            Kind::Video if self.policy.video => video_codec(media)?,
             Kind::Video => return None,
         };
         if kind == Kind::Audio {
@@ -461,7 +465,9 @@ impl MediaSession {
 
     /// The direction as we see it.
     fn direction(&self, live: &Live) -> Direction {
-        let ours = if self.held { Direction { send: true, receive: false } } else { Direction::BOTH };
+        // Whoever is held hears music, and sees nothing of the room.
+        let held = Direction { send: live.kind == Kind::Audio, receive: false };
+        let ours = if self.held { held } else { Direction::BOTH };
         live.offered.mirrored().and(ours)
     }
 
@@ -528,10 +534,11 @@ impl MediaSession {
         };
         // What it sends and takes is described in its words; ours say what we take.
         let theirs = media.codecs.iter().find(|theirs| theirs.payload == codec.payload).unwrap_or(codec);
-        let (produce, consume) = parameters(theirs, live);
+        let (produce, consume) = parameters(theirs, live, self.policy.h264_fragments);
         let holding = !media.direction.receive && !self.policy.hold_music;
-        let take = direction.receive && !holding;
-        Some(ConnectStream { index, kind: live.kind, remote, produce, consume, take, give: direction.send })
+        let (kind, give) = (live.kind, direction.send);
+        let (take, hold) = (direction.receive && !holding, self.held && kind == Kind::Audio);
+        Some(ConnectStream { index, kind, remote, produce, consume, take, give, hold })
     }
 
     fn plain_remote(
@@ -597,21 +604,34 @@ fn add_features(codecs: &mut Vec<Codec>, media: &Media) {
     codecs.extend(media.codecs.iter().find(|c| c.is("CN") && c.rate == rate).cloned());
 }
 
-/// H.264, mode 1 before mode 0.
-fn video_codecs(media: &Media) -> Option<Vec<Codec>> {
-    let h264 = || media.codecs.iter().filter(|codec| codec.is("H264") && codec.rate == 90_000);
-    let mode = |codec: &&Codec| fmtp(codec, "packetization-mode").unwrap_or_default() == "1";
-    let codec = h264().find(mode).or_else(|| h264().next())?;
+/// H.264, mode 1 before mode 0, or VP8.
+fn video_codec(media: &Media) -> Option<Vec<Codec>> {
+    let named =
+        |name: &'static str| media.codecs.iter().filter(move |codec| codec.is(name) && codec.rate == 90_000);
+    let whole = |codec: &&Codec| fmtp(codec, "packetization-mode").unwrap_or_default() == "1";
+    let h264 = named("H264").find(whole).or_else(|| named("H264").next());
+    let Some(codec) = h264 else { return named("VP8").next().map(|codec| vec![codec.clone()]) };
     // Parameter sets are the sender's own; the answer says only what we take.
     let level = fmtp(codec, "profile-level-id").unwrap_or_else(|| "42e01f".into());
-    let packets = fmtp(codec, "packetization-mode").unwrap_or_else(|| "0".into());
-    let fmtp = Some(format!("profile-level-id={level};packetization-mode={packets}"));
+    let fmtp = Some(format!("profile-level-id={level};packetization-mode={}", packetization_mode(codec)));
     Some(vec![Codec { fmtp, ..codec.clone() }])
 }
 
+/// The mode that a format of H.264 means, said or not (RFC 6184 §8.1).
+fn packetization_mode(codec: &Codec) -> String {
+    fmtp(codec, "packetization-mode").unwrap_or_else(|| "0".into())
+}
+
 fn own_video() -> Vec<Codec> {
-    let fmtp = Some("profile-level-id=42e01f;packetization-mode=1".into());
-    vec![Codec { payload: H264, name: "H264".into(), rate: 90_000, channels: None, fmtp }]
+    let codec = |payload, name: &str, fmtp: Option<&str>| {
+        let (name, fmtp) = (name.to_owned(), fmtp.map(str::to_owned));
+        Codec { payload, name, rate: 90_000, channels: None, fmtp }
+    };
+    vec![
+        codec(H264, "H264", Some("profile-level-id=42e01f;packetization-mode=1")),
+        codec(H264_SINGLE, "H264", Some("profile-level-id=42e01f;packetization-mode=0")),
+        codec(VP8, "VP8", None),
+    ]
 }
 
 /// A format parameter's value.
@@ -713,14 +733,14 @@ fn write_fingerprint(fingerprints: &[Fingerprint], out: &mut String) {
 }
 
 /// What the party sends, and what it may be sent.
-fn parameters(codec: &Codec, live: &Live) -> (RtpParameters, RtpParameters) {
+fn parameters(codec: &Codec, live: &Live, fragments: bool) -> (RtpParameters, RtpParameters) {
     let kind = if live.kind == Kind::Audio { "audio" } else { "video" };
     let feedback =
         |kind: &str, parameter: &str| RtcpFeedback { kind: kind.into(), parameter: parameter.into() };
     let video = live.kind == Kind::Video && live.feedback;
     let pairs =
         codec.fmtp.as_deref().unwrap_or_default().split(';').filter_map(|pair| pair.trim().split_once('='));
-    let main = RtpCodec {
+    let mut main = RtpCodec {
         mime_type: format!("{kind}/{}", codec.name),
         payload_type: codec.payload,
         clock_rate: codec.rate,
@@ -728,6 +748,9 @@ fn parameters(codec: &Codec, live: &Live) -> (RtpParameters, RtpParameters) {
         parameters: pairs.map(|(k, v)| (k.trim().to_owned(), Value::from(v.trim()))).collect(),
         rtcp_feedback: if video { vec![feedback("nack", "pli"), feedback("ccm", "fir")] } else { Vec::new() },
     };
+    if codec.is("H264") {
+        main.parameters.insert("packetization-mode".into(), packetization_mode(codec).into());
+    }
     // Keys and comfort noise travel in the stream of the voice.
     let features = live.codecs.iter().filter(|codec| codec.is("telephone-event") || codec.is("CN"));
     let features = features.map(|codec| RtpCodec {
@@ -738,12 +761,15 @@ fn parameters(codec: &Codec, live: &Live) -> (RtpParameters, RtpParameters) {
         parameters: serde_json::Map::new(),
         rtcp_feedback: Vec::new(),
     });
-    let codecs: Vec<RtpCodec> = std::iter::once(main).chain(features).collect();
+    let mut codecs: Vec<RtpCodec> = std::iter::once(main).chain(features).collect();
     let produce = RtpParameters {
         codecs: codecs.clone(),
         encodings: vec![Encoding::default()],
         ..RtpParameters::default()
     };
+    if let Some(main) = codecs.first_mut().filter(|main| fragments && main.is("video/H264")) {
+        main.parameters.insert("packetization-mode".into(), "1".into());
+    }
     let consume = RtpParameters {
         codecs,
         encodings: vec![Encoding { ssrc: Some(live.ssrc), ..Encoding::default() }],

@@ -301,6 +301,7 @@ pub fn settings(config: &TrunkConfig, sip: &SipConfig, account: Option<Account>)
             video: calls.video,
             offer_video: config.video.unwrap_or(false),
             video_bitrate: calls.video_bitrate,
+            h264_fragments: calls.h264_fragments,
             srtp: config.srtp.unwrap_or(if config.name.is_empty() { calls.srtp } else { Srtp::Accept }),
             offer_ice: false,
             rtcp_mux: config.rtcp_mux.unwrap_or(false),

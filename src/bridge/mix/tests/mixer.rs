@@ -357,10 +357,15 @@ fn prompts_are_heard_by_one_and_chimes_by_all() {
     let two = room.call(Codec::Pcma, 700.0);
     room.run(50);
     let sounds = vec![Sound::Busy];
-    room.mix.command(MixCommand::Play { output: Some(1_000 + one), sounds, over: false });
+    room.mix.command(MixCommand::Play { output: Some(1_000 + one), sounds, over: false, number: 7 });
     room.hear(20);
     assert!(room.has(1_000 + one, 425.0) && !room.has(1_000 + one, 700.0) && room.has(1_000 + two, 400.0));
-    room.mix.command(MixCommand::Play { output: Some(1_000 + one), sounds: Vec::new(), over: false });
+    room.mix.command(MixCommand::Play {
+        output: Some(1_000 + one),
+        sounds: Vec::new(),
+        over: false,
+        number: 8,
+    });
     room.run(10);
     room.hear(50);
     assert!(!room.has(1_000 + one, 425.0) && room.has(1_000 + one, 700.0));

@@ -17,7 +17,7 @@ use crate::core::control::tests::mirror::{Mirror, Script};
 use crate::core::control::{
     Consumed, ControlError, Join, JoinError, Peer, Produce, Rooms, RoomsConfig, WebRtcOptions,
 };
-use crate::core::convert::{Converter, DirectIn, Format, Job, MixCommand, MixJob, Mixer, Refusal};
+use crate::core::convert::{Converter, DirectIn, Format, Job, MixCommand, MixJob, Mixer, Refusal, SlateJob};
 use crate::core::id::{ConsumerId, ProducerId, TransportId, WorkerId};
 use crate::core::lane::{Closed, Wake};
 use crate::core::mail::{Mail, Mailbox};
@@ -305,6 +305,7 @@ pub struct Stub {
     pub jobs: Mutex<Vec<Job>>,
     pub limit: Mutex<usize>,
     refused: Mutex<usize>,
+    slates: Mutex<Vec<SlateJob>>,
 }
 
 impl Stub {
@@ -319,6 +320,12 @@ impl Stub {
             }
         };
         jobs.iter().filter(open).count()
+    }
+
+    /// Slates whose lanes are open.
+    pub fn slates(&self) -> usize {
+        let slates = self.slates.lock().expect("a lock");
+        slates.iter().filter(|slate| !matches!(slate.input.pop(), Err(Closed))).count()
     }
 
     /// How often it had no place.
@@ -348,6 +355,16 @@ impl Converter for Stub {
             return Err(Refusal::Busy("all converters are busy".into()));
         }
         self.jobs.lock().expect("a lock").push(job);
+        Ok(())
+    }
+
+    fn slate(&self, accepted: &[RtpCodec]) -> Option<Format> {
+        let codec = accepted.iter().find(|codec| codec.is("video/H264"))?.clone();
+        Some(Format { kind: Kind::Video, codec, config: Vec::new(), reordered: false })
+    }
+
+    fn show_slate(&self, job: SlateJob) -> Result<(), Refusal> {
+        self.slates.lock().expect("a lock").push(job);
         Ok(())
     }
 }
@@ -428,8 +445,12 @@ impl Net {
         let mut config = RoomsConfig::default();
         change(&mut config);
         let now = Instant::now();
-        let stub =
-            Arc::new(Stub { jobs: Mutex::default(), limit: Mutex::new(10), refused: Mutex::default() });
+        let stub = Arc::new(Stub {
+            jobs: Mutex::default(),
+            limit: Mutex::new(10),
+            refused: Mutex::default(),
+            slates: Mutex::default(),
+        });
         let epoch = Epoch { instant: now, unix: Duration::ZERO };
         let mixer = Arc::new(MixStub::default());
         let rooms = Rooms::new(config, epoch, Some(stub.clone())).with_mixer(mixer.clone());

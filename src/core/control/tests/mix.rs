@@ -1,8 +1,10 @@
 //! Who hears whom, and whom they see.
 
+use serde_json::json;
+
 use super::fake::{Net, aac, h264, opus, pcmu, vp8};
 use super::{one_worker, track};
-use crate::core::control::WebRtcOptions;
+use crate::core::control::{PeerEvent, WebRtcOptions};
 use crate::core::convert::{DirectIn, MixCommand, Sound};
 use crate::core::id::{ConsumerId, ProducerId};
 
@@ -192,6 +194,41 @@ fn a_picture_that_does_not_fit_is_replaced_by_one_that_does() {
 }
 
 #[test]
+fn who_can_be_shown_nothing_is_shown_a_slate_after_a_moment() {
+    let mut net = one_worker();
+    let (a, pictures_a) = net.publish("a", &[opus(), vp8()]);
+    let (viewer, consumers) = net.view(&[opus(), h264()]);
+    assert_eq!((net.source(consumers[1]), net.stub.slates()), (None, 0));
+    net.advance(900);
+    assert_eq!((net.source(consumers[1]), net.stub.slates()), (None, 0), "something may come");
+    net.advance(200);
+    let slate = net.source(consumers[1]).expect("a slate");
+    assert_eq!(
+        (viewer.notices(), net.stub.slates()),
+        (vec!["no conversion from video/VP8 to video/H264".to_owned()], 1)
+    );
+    // Another receiver shares it at once; one that sees something gets none.
+    let (other, seen) = net.view(&[opus(), h264()]);
+    assert_eq!((net.source(seen[1]), net.stub.slates()), (Some(slate), 1));
+    let (third, seen) = net.view(&[opus(), vp8()]);
+    assert_eq!(net.source(seen[1]), Some(pictures_a[1]));
+    let (b, pictures_b) = net.publish("b", &[opus(), h264()]);
+    assert_eq!(net.source(consumers[1]), Some(pictures_b[1]));
+    net.advance(6_000);
+    assert_eq!(net.stub.slates(), 0, "nobody sees it any more");
+    net.leave(&b);
+    assert_eq!(net.source(consumers[1]), None);
+    net.advance(1_100);
+    assert!(net.source(consumers[1]).is_some());
+    net.leave(&a);
+    assert_eq!(net.source(consumers[1]), None, "nothing is live");
+    for peer in [&viewer, &other, &third] {
+        net.leave(peer);
+    }
+    net.assert_clean();
+}
+
+#[test]
 fn something_is_played_to_one_and_then_the_room_is_heard_again() {
     let mut net = one_worker();
     let (a, voice_a, hears_a) = net.call("a", &pcmu());
@@ -207,6 +244,31 @@ fn something_is_played_to_one_and_then_the_room_is_heard_again() {
     assert_ne!(net.source(hears_a), Some(output));
     net.run(b.stop_playing(hears_b)).expect("stopped");
     assert_eq!(net.source(hears_b), Some(voice_a));
+    // What ends by itself is told; the end of what was replaced is not taken for that of what is played now.
+    let mut events = b.events();
+    net.mixer.told();
+    for _ in 0..2 {
+        net.run(b.play(hears_b, vec![Sound::JoinChime], false)).expect("played");
+    }
+    let numbers: Vec<u32> = net
+        .mixer
+        .told()
+        .iter()
+        .filter_map(|command| match command {
+            MixCommand::Play { number, .. } => Some(*number),
+            _ => None,
+        })
+        .collect();
+    let output = net.source(hears_b).expect("a source");
+    let ended = |net: &mut Net, number: u32| {
+        let data = json!({"track": output.0, "number": number});
+        net.mix_says(DirectIn::Event { name: "x.playend", data });
+    };
+    ended(&mut net, numbers[0]);
+    assert_eq!(net.source(hears_b), Some(output), "the first was replaced");
+    ended(&mut net, numbers[1]);
+    assert_eq!(net.source(hears_b), Some(voice_a));
+    assert_eq!(net.run(events.next()), Some(PeerEvent::PlayEnded { consumer: hears_b }));
     let strange = net.run(b.play(ConsumerId(9_999), vec![Sound::Busy], false));
     assert!(strange.is_err());
     for peer in [&a, &b] {

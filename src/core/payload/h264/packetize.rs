@@ -1,6 +1,7 @@
 //! Access units into payloads (RFC 6184 §5.6 to §5.8). A NAL unit that is too large becomes FU-A pieces of one
 //! size, the last one possibly smaller: equal packets leave in one segmented send. Small NAL units that
-//! follow each other (parameter sets, SEI, small slices) share a STAP-A.
+//! follow each other (parameter sets, SEI, small slices) share a STAP-A. For receivers of single NAL unit mode
+//! (packetization-mode 0) each NAL unit has a packet of its own; whoever codes for them keeps it small enough.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::{FU_A, NAL_AUD, NAL_FILLER, STAP_A, is_discardable, is_keyframe, nal_type, nals};
@@ -13,6 +14,7 @@ const FU_HEADERS: usize = 2;
 #[derive(Default)]
 pub struct Packetizer {
     buffer: Vec<u8>,
+    single: bool,
 }
 
 /// Hands payloads on one late, so that the last one is known when it goes.
@@ -36,6 +38,11 @@ impl<F: FnMut(&[u8], bool, FrameFacts)> Cut<'_, F> {
 }
 
 impl Packetizer {
+    /// One for packetization-mode 0, or for 1.
+    pub fn new(single: bool) -> Packetizer {
+        Packetizer { buffer: Vec::new(), single }
+    }
+
     /// Cuts `data` into payloads of at most `max_payload` bytes (at least 64 are taken).
     pub fn packetize(
         &mut self,
@@ -59,7 +66,7 @@ impl Packetizer {
             }
             self.begin_aggregate(nal);
             let mut count = 1usize;
-            while let Some(next) = units.peek() {
+            while let Some(next) = units.peek().filter(|_| !self.single) {
                 if self.buffer.len().saturating_add(next.len()).saturating_add(2) > max_payload {
                     break;
                 }
