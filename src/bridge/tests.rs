@@ -66,7 +66,8 @@ fn pictures_become_baseline_only_where_reordered_or_too_large_for_single_units()
     let offered = [video("64001f", "1"), video("42e01f", "0"), video("42001f", "1")];
     assert_eq!(target(&picture_format(true), &offered), baseline);
     assert_eq!(target(&picture_format(false), &offered), None);
-    let single = super::target::target(&picture_format(false), &[video("42e01f", "0")]).expect("a conversion");
+    let single =
+        super::target::target(&picture_format(false), &[video("42e01f", "0")]).expect("a conversion");
     assert!(single.codec.takes_single_units_only());
     let unsaid = [codec("video/H264", &[("profile-level-id", "42e01f")])];
     assert_eq!(target(&picture_format(false), &unsaid), None, "nothing said, nothing converted");

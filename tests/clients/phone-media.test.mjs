@@ -11,6 +11,7 @@ import { Browser } from "./lib/browser.mjs";
 import { picture } from "./lib/encoder.mjs";
 import { Phone, hangUpAll } from "./lib/phone.mjs";
 import { Server, freePorts, until } from "./lib/server.mjs";
+import { Voice } from "./lib/voice.mjs";
 
 const LIMIT = { timeout: 90_000 };
 
@@ -50,6 +51,12 @@ describe("media of telephones", { timeout: 600_000 }, () => {
     await server?.stop();
     fs.rmSync(folder, { recursive: true, force: true });
   });
+  const api = async (method, rest, body) => {
+    const headers = { Authorization: `Bearer ${server.key}`, "Content-Type": "application/json" };
+    const response = await fetch(server.url(`api/${rest}`), { method, headers, body: body && JSON.stringify(body) });
+    assert.ok(response.ok, `${response.status} ${await response.clone().text()}`);
+    return response.status === 204 ? true : response.json();
+  };
   const uri = (name) => `sip:${name}@127.0.0.1:${port}`;
 
   for (const [name, how] of [
@@ -60,11 +67,10 @@ describe("media of telephones", { timeout: 600_000 }, () => {
       const alice = await Phone.start({ user: "alice", hz: 440, codecs: ["pcma"], ...how });
       const bob = await Phone.start({ user: "bob", hz: 1000, codecs: ["opus"], ...how });
       for (const phone of [alice, bob]) assert.ok(await phone.call(uri(`room-${how.medianat ?? "direct"}`)));
-      await until("sound comes", async () => (await alice.packets()) > 150 && (await bob.packets()) > 150);
-      const [own, other] = await alice.stop(440, 1000);
-      const [theirs, mine] = await bob.stop(440, 1000);
-      assert.ok(other > 0.9 && own < 0.05, `alice heard 1000 Hz ${other}, 440 Hz ${own}`);
-      assert.ok(theirs > 0.9 && mine < 0.05, `bob heard 440 Hz ${theirs}, 1000 Hz ${mine}`);
+      await until("they hear each other", async () => (await alice.lately(1000)) > 0.9 && (await bob.lately(440)) > 0.9);
+      const [own] = await alice.stop(440);
+      const [mine] = await bob.stop(1000);
+      assert.ok(own < 0.05 && mine < 0.05, `alice heard herself: ${own}, bob himself: ${mine}`);
       const carol = await Phone.start({ user: "carol", hz: 440, ...how });
       const before = server.log.split("the PIN is right").length;
       assert.ok(await carol.call(uri("pin")));
@@ -74,6 +80,25 @@ describe("media of telephones", { timeout: 600_000 }, () => {
       await carol.stop();
     });
   }
+
+  test("who is put on hold hears music in place of the room, and is not heard", LIMIT, async () => {
+    // A real phone's recording ends with the hold.
+    const alice = await Voice.call(uri("room-music"), port, { hz: 440 });
+    const [call] = (await api("GET", "calls")).filter((call) => call.room === "music");
+    const bob = await Voice.call(uri("room-music"), port, { hz: 1000 });
+    const both = () => alice.lately(1000) > 0.9 && bob.lately(440) > 0.9;
+    await until("they hear each other", both);
+    assert.ok(await api("PATCH", `calls/${call.id}`, { hold: true }));
+    await until("music", () => alice.lately(1000) < 0.05 && alice.lately(330) > 0.2);
+    await until("silence", () => bob.lately(440) < 0.05);
+    const noise = bob.packets;
+    await until("a line that is not dead", () => bob.packets > noise + 20);
+    assert.ok(await api("PATCH", `calls/${call.id}`, { hold: false }));
+    await until("they hear each other again", both);
+    assert.deepEqual(alice.directions, ["sendonly", "sendrecv"]);
+    alice.stop();
+    bob.stop();
+  });
 
   for (const [name, video] of [["packetization modes 0 and 1 offered", "all"], ["packetization mode 0 only", "h264"]]) {
     test(`a phone shows the speaker's picture and a viewer the phone's: ${name}`, LIMIT, async (t) => {
@@ -101,6 +126,11 @@ describe("media of telephones", { timeout: 600_000 }, () => {
       await viewer.page.close();
       await publisher.stop();
       await publisher.page.close();
+      // A picture of ours, with nothing of a publisher's in it.
+      await until("the phone shows a slate", async () => {
+        const shown = await phone.picture();
+        return server.log.includes(`a slate is shown room=${room}`) && shown?.width === 640 && shown.id === null;
+      });
     });
   }
 });

@@ -241,7 +241,7 @@ impl State {
         let track = self.track_mut(producer).ok_or(ControlError::Closed)?;
         let before = track.is_paused();
         change(track);
-        let (paused, kind) = (track.is_paused(), track.format.kind);
+        let paused = track.is_paused();
         if paused == before {
             return Ok(done());
         }
@@ -249,15 +249,12 @@ impl State {
         let pending = self.ask_track(conn, producer, method, json!({}))?;
         self.emit_track(conn, producer, RoomEvent::TrackChanged);
         self.tell_takers(producer, paused);
-        let Some(entry) = self.members.get(&conn) else { return Ok(pending) };
-        let (room, several) = (entry.room.clone(), entry.peer.tracks_of(kind).nth(1).is_some());
+        let Some(room) = self.members.get(&conn).map(|entry| entry.room.clone()) else { return Ok(pending) };
         if paused {
             self.unheard(&room, producer);
         }
-        if several {
-            // Another track of it may stand for it now.
-            self.refresh(&room);
-        }
+        // Another track may stand for it now, or somebody else be heard and seen.
+        self.refresh(&room);
         Ok(pending)
     }
 

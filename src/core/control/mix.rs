@@ -74,12 +74,13 @@ impl RoomMix {
 }
 
 impl State {
-    /// The voices in a room, but for one's own.
+    /// The voices in a room that are not held back, but for one's own.
     pub fn voices_but(&self, room: &Room, conn: ConnId) -> Vec<(ConnId, ProducerId)> {
         let others = room.publishers.iter().filter(|other| **other != conn);
         let entries = others.filter_map(|other| self.members.get(other));
         let tracks = entries.flat_map(|entry| {
-            entry.peer.tracks_of(Kind::Audio).map(|track| (entry.peer.conn, track.producer))
+            let running = entry.peer.tracks_of(Kind::Audio).filter(|track| !track.is_paused());
+            running.map(|track| (entry.peer.conn, track.producer))
         });
         tracks.collect()
     }

@@ -25,12 +25,17 @@ impl State {
         rest.sort_by_key(|conn| Reverse(self.members.get(conn).and_then(|entry| entry.peer.live_since)));
         let mut order: Vec<ConnId> = Vec::new();
         for other in spoke.chain(rest).filter(|other| *other != conn) {
-            let shows = self.members.get(&other).is_some_and(|entry| entry.peer.track(Kind::Video).is_some());
-            if shows && !order.contains(&other) {
+            if self.shows(other) && !order.contains(&other) {
                 order.push(other);
             }
         }
         order
+    }
+
+    /// Whether somebody sends a picture now.
+    fn shows(&self, conn: ConnId) -> bool {
+        let track = self.members.get(&conn).and_then(|entry| entry.peer.track(Kind::Video));
+        track.is_some_and(|track| !track.is_paused())
     }
 
     /// The present picture has been shown for long enough.
@@ -46,8 +51,7 @@ impl State {
     pub fn show_speaker(&mut self, name: &RoomName) {
         let Some((owner, _)) = self.speaker(name) else { return };
         let Some(room) = self.rooms.get(name).filter(|room| !room.speakers.held) else { return };
-        let shows = self.members.get(&owner).is_some_and(|entry| entry.peer.track(Kind::Video).is_some());
-        if !shows || room.speakers.shown.first() == Some(&owner) {
+        if !self.shows(owner) || room.speakers.shown.first() == Some(&owner) {
             return;
         }
         let Some(room) = self.rooms.get_mut(name) else { return };

@@ -79,6 +79,11 @@ export class Phone {
     return { width, height, ...readPicture((x, y) => rows[Math.floor(y * height) * width + Math.floor(x * width)]) };
   }
 
+  /** Which share of what it heard in the last second lay at `hz`. */
+  lately(hz) {
+    return ask("lately", this.name, hz);
+  }
+
   kill() {
     return ask("kill", this.name);
   }

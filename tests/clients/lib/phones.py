@@ -18,14 +18,16 @@ def tone(path, hz, seconds=60, rate=48000):
         out.writeframes(second * seconds)
 
 
-def share(path, hz):
-    """The largest share of half a second's energy that lies at hz."""
+def share(path, hz, last=None):
+    """The largest share of half a second's energy that lies at hz, of the last so many seconds."""
     with open(path, "rb") as file:  # the length fields are unset when the phone was killed: read past the header
         raw = file.read()
     if len(raw) < 46:
         return 0.0
     channels, rate = struct.unpack("<HI", raw[22:28])
     data = raw[44:]
+    if last:
+        data = data[-int(last * rate) * 2 * channels :]
     samples = struct.unpack("<%dh" % (len(data) // 2), data[: len(data) // 2 * 2])[::channels]
     best, step = 0.0, rate // 2
     for at in range(0, len(samples) - step, step):
@@ -155,6 +157,10 @@ class Phone:
                     return [int(head[1]), int(head[2]), base64.b64encode(made.stdout[head.end():]).decode()]
             time.sleep(0.05)
         return None
+
+    def lately(self, hz):
+        """What it heard of hz in the last second."""
+        return max([share(f, hz, 1) for f in glob.glob(self.home + "/rec/*-dec.wav")] or [0.0])
 
     def heard(self, hz):
         return max([share(f, hz) for f in glob.glob(self.home + "/rec/*-dec.wav")] or [0.0])

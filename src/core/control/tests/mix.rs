@@ -44,6 +44,33 @@ fn two_telephones_of_one_codec_hear_each_other_untouched() {
 }
 
 #[test]
+fn who_is_held_back_leaves_no_dead_line_and_no_frozen_picture() {
+    let mut net = one_worker();
+    let (a, voice_a, hears_a) = net.call("a", &pcmu());
+    let (b, _, hears_b) = net.call("b", &pcmu());
+    assert_eq!(net.source(hears_b), Some(voice_a));
+    net.run(a.pause_producer(voice_a)).expect("paused");
+    let noise = net.source(hears_b).expect("comfort noise");
+    assert_ne!(noise, voice_a);
+    assert!(net.source(hears_a).is_some());
+    net.run(a.resume_producer(voice_a)).expect("resumed");
+    assert_eq!(net.source(hears_b), Some(voice_a));
+    let (c, pictures) = net.publish("c", &[opus(), h264()]);
+    let (viewer, consumers) = net.view(&[opus(), h264()]);
+    assert_eq!(net.source(consumers[1]), Some(pictures[1]));
+    net.run(c.pause_producer(pictures[1])).expect("paused");
+    assert_eq!(net.source(consumers[1]), None);
+    net.advance(1_100);
+    assert!(net.source(consumers[1]).is_some(), "a slate");
+    net.run(c.resume_producer(pictures[1])).expect("resumed");
+    assert_eq!(net.source(consumers[1]), Some(pictures[1]));
+    for peer in [&a, &b, &c, &viewer] {
+        net.leave(peer);
+    }
+    net.assert_clean();
+}
+
+#[test]
 fn three_hear_each_other_mixed_and_viewers_share_one_output() {
     let mut net = one_worker();
     let calls: Vec<_> = ["a", "b", "c"].iter().map(|name| net.call(name, &pcmu())).collect();
