@@ -359,6 +359,7 @@ impl State {
                     .map(|(spatial, temporal)| json!({"spatialLayer": spatial, "temporalLayer": temporal}));
                 (consumer.0, "x.layerschange", layers.unwrap_or_default())
             }
+            PeerEvent::PlayEnded { consumer } => (consumer.0, "x.playend", Value::Null),
             PeerEvent::ConsumerScore { consumer, score } => (consumer.0, "x.score", score),
             PeerEvent::ProducerScore { producer, score } => (producer.0, "x.score", score),
             PeerEvent::ProducerClosed { producer, reason } => (producer.0, "close", ended(&reason)),
