@@ -180,12 +180,12 @@ impl Desk {
         data: Value,
     ) -> Result<Value, String> {
         let id = remote.send(self.now, method, &internal, &data);
-        self.pump();
-        remote.take(self.now);
-        // What takes several steps.
-        self.pump();
-        remote.take(self.now);
-        let at = remote.answers.iter().position(|answer| answer["id"] == id);
+        // Some take several steps.
+        let at = (0..8).find_map(|_| {
+            self.pump();
+            remote.take(self.now);
+            remote.answers.iter().position(|answer| answer["id"] == id)
+        });
         let answer =
             at.map(|at| remote.answers.remove(at)).unwrap_or_else(|| panic!("no answer to {method}"));
         match answer["accepted"].as_bool() {
