@@ -2,7 +2,13 @@
 // server's own WebSocket; and with them an RTMP encoder, a WHIP publisher and a telephone.
 
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
+
+import WebSocket from "ws";
 
 import { Browser } from "./lib/browser.mjs";
 import { Encoder } from "./lib/encoder.mjs";
@@ -57,9 +63,11 @@ async function still(party, key) {
 const told = (party, method) => party.seat.told.filter((notification) => notification.method === method);
 
 describe("mediasoup-client 2.4.12 in a room", { timeout: 600_000 }, () => {
-  let server, alice, bob;
+  let server, control, alice, bob;
   before(async () => {
-    server = await Server.start({ set: { demo: false }, workers: 2 });
+    const home = fs.mkdtempSync(path.join(os.tmpdir(), "rooms2."));
+    control = path.join(home, "control");
+    server = await Server.start({ home, set: { demo: false, "control.unix": control }, workers: 2 });
     alice = await NodeParty.start(sit(roomUrl(server, "call", "alice")), { hertz: 440, id: 1 });
     bob = await NodeParty.start(sit(roomUrl(server, "call", "bob")), { hertz: 660, id: 2 });
   });
@@ -67,6 +75,7 @@ describe("mediasoup-client 2.4.12 in a room", { timeout: 600_000 }, () => {
     await alice?.stop();
     await bob?.stop();
     await server?.stop();
+    fs.rmSync(server.state, { recursive: true, force: true });
   });
 
   test("two in Node see and hear each other, the picture sent first", LIMIT, async () => {
@@ -100,6 +109,15 @@ describe("mediasoup-client 2.4.12 in a room", { timeout: 600_000 }, () => {
     await pictures(bob, "alice/video", 1);
     assert.equal(told(bob, "consumerPaused").length, pauses, "its own pause is not told back");
     assert.deepEqual(told(alice, "producerPaused"), [], "nor to who sends");
+  });
+
+  test("a preferred quality is taken, and the effective one is told", LIMIT, async () => {
+    const effective = (profile) => until(`${profile} of alice`, async () => (await watched(bob, "alice/video")).effectiveProfile === profile);
+    await effective("default");
+    await bob.do("act", ["consumer", "alice/video"], "setPreferredProfile", "high");
+    await pictures(bob, "alice/video", 1);
+    const { preferredProfile, effectiveProfile } = await watched(bob, "alice/video");
+    assert.deepEqual([preferredProfile, effectiveProfile], ["high", "default"]);
   });
 
   test("statistics come while they are wanted", LIMIT, async () => {
@@ -186,6 +204,32 @@ describe("mediasoup-client 2.4.12 in a room", { timeout: 600_000 }, () => {
     await until("bob hears that she is gone", () => told(bob, "peerClosed").filter(({ name }) => name === "carol").length === 2);
   });
 
+  test("who is sent away is told, and so are the others", LIMIT, async (t) => {
+    const carol = await NodeParty.start(sit(roomUrl(server, "call", "unwelcome")));
+    t.after(() => carol.stop());
+    await carol.do("join", "unwelcome");
+    await event(bob, "peer", "join", "unwelcome");
+    const { conn } = (await server.room("call")).publishers.find(({ name }) => name === "unwelcome");
+    await controller({ method: "peer.kick", data: { room: "call", conn, reason: "enough" } });
+    await event(carol, "room", "close", "remote");
+    await carol.seat.closed;
+    await event(bob, "peer", "close", "unwelcome");
+  });
+
+  /** Asks the server as a controller would. */
+  function controller(request) {
+    return new Promise((resolve, reject) => {
+      const text = JSON.stringify({ id: 1, internal: {}, ...request });
+      const socket = net.connect(control, () => socket.write(`${Buffer.byteLength(text)}:${text},`));
+      socket.on("error", reject);
+      socket.once("data", (data) => {
+        socket.destroy();
+        const answer = JSON.parse(data.toString().replace(/^\d+:/, "").replace(/,$/, ""));
+        answer.accepted ? resolve(answer.data) : reject(new Error(answer.reason));
+      });
+    });
+  }
+
   test("names for people change, and everybody is told", LIMIT, async () => {
     await alice.seat.peer.send("change-display-name", { displayName: "Alice in Wonderland" });
     const [, change] = await until("the change", () => bob.seat.heard.find(([method]) => method === "display-name-changed"));
@@ -199,6 +243,94 @@ describe("mediasoup-client 2.4.12 in a room", { timeout: 600_000 }, () => {
     await assert.rejects(seat.request({ method: "join", peerName: "", rtpCapabilities: {} }), /peerName/);
     seat.peer.close();
     await pictures(bob, "alice/video", 1);
+  });
+});
+
+describe("clients that misbehave", { timeout: 300_000 }, () => {
+  const many = 1000;
+  let server;
+  before(async () => {
+    server = await Server.start({
+      set: {
+        demo: false,
+        "log.level": "info,viaduct::rooms=debug",
+        "room_clients.max_connections": many,
+        "room_clients.max_message_bytes": 20000,
+        "room_clients.message_burst": 100000,
+        "room_clients.join_timeout_ms": 30000,
+        "room_clients.send_timeout_ms": 1000,
+        "room_clients.ping_interval_ms": 1000,
+      },
+    });
+  });
+  after(() => server?.stop());
+
+  const connect = (name, options = {}) => new WebSocket(roomUrl(server, "odd", name, options.token), options.protocol ?? "protoo", options);
+  const opened = (socket) => new Promise((resolve, reject) => {
+    socket.once("open", () => resolve(socket));
+    socket.once("unexpected-response", (_, response) => resolve(response.statusCode));
+    socket.once("error", reject);
+  });
+  const ended = (socket) => new Promise((resolve) => socket.once("close", resolve));
+
+  test("who is not let in hears why by the status", LIMIT, async () => {
+    assert.equal(await opened(connect("a", { protocol: "other" })), 400);
+    assert.equal(await opened(connect("a", { token: "no such key" })), 401);
+    assert.equal(await opened(connect("a", { origin: "https://evil.example" })), 403);
+    assert.equal((await fetch(server.url("ws?roomId=odd&peerName=a"))).status, 426);
+    const nobody = new WebSocket(`ws://127.0.0.1:${server.http}/ws?roomId=odd`, "protoo");
+    assert.equal(await opened(nobody), 400);
+  });
+
+  test("messages that are none, too long, or too many to be read end nobody else", LIMIT, async () => {
+    const good = await Seat.open(roomUrl(server, "odd", "good"));
+    const long = await opened(connect("long"));
+    long.send("x".repeat(20001));
+    assert.equal(await ended(long), 1009);
+    const binary = await opened(connect("binary"));
+    binary.send(Buffer.from("{}"));
+    assert.equal(await ended(binary), 1003);
+    const silent = await opened(connect("silent", { autoPong: false }));
+    assert.equal(await ended(silent), 1008);
+    const nonsense = await opened(connect("nonsense"));
+    for (const text of ["", "{", "[]", '{"request":true}', '{"response":true,"id":1,"ok":true}']) nonsense.send(text);
+    nonsense.send('{"request":true,"id":7,"method":"mediasoup-request","data":{}}');
+    const [answer] = await new Promise((resolve) => nonsense.once("message", (data) => resolve([JSON.parse(data)])));
+    assert.deepEqual([answer.id, answer.ok, answer.errorCode], [7, false, 400]);
+    nonsense.close();
+    // Its answers fill every buffer on the way.
+    const deaf = await opened(connect("deaf"));
+    deaf.pause();
+    const request = '{"request":true,"id":1,"method":"mediasoup-request","data":{"method":"queryRoom"}}';
+    for (let sent = 0; sent < 20000; sent++) deaf.send(request);
+    await until("the server gives it up", () => server.log.includes("does not read"), 30_000);
+    deaf.terminate();
+    assert.ok((await good.request({ method: "queryRoom", target: "room" })).rtpCapabilities);
+    good.peer.close();
+  });
+
+  test("a thousand that say nothing cost little, and one more is refused", LIMIT, async (t) => {
+    const memory = () => Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${server.process.pid}/status`, "utf8"))[1]);
+    const before = memory();
+    const sockets = [];
+    const open = async () => {
+      while (sockets.length < many) {
+        const socket = connect(`idle-${sockets.length}`);
+        sockets.push(socket);
+        assert.equal(await opened(socket), socket);
+      }
+    };
+    await open();
+    const each = (memory() - before) / many;
+    t.diagnostic(`${each} KiB each`);
+    assert.ok(each < 40, `${each} KiB each`);
+    assert.equal(await opened(connect("too many")), 503);
+    await Promise.all(sockets.map((socket) => (socket.close(), ended(socket))));
+    const again = await until("there is room again", async () => {
+      const socket = connect("again");
+      return (await opened(socket)) === socket && socket;
+    });
+    again.close();
   });
 });
 
@@ -253,6 +385,25 @@ describe("other doors, seen by mediasoup-client 2.4.12", { timeout: 600_000 }, (
     await pictures(alice, "second/video", 3, 20);
     await tone(alice, "second/audio", 880);
     await pictures(second, "page/video", 2);
+  });
+
+  test("a picture of several qualities is taken in the one that is wanted", LIMIT, async (t) => {
+    const layered = await PageParty.start(browser, roomUrl(server, "layers", "layered"), { id: 4 });
+    t.after(() => layered.stop());
+    const alice = await NodeParty.start(sit(roomUrl(server, "layers", "alice")));
+    t.after(() => alice.stop());
+    await alice.do("join", "alice");
+    await layered.do("join", "layered");
+    await layered.do("produce", "video", { simulcast: true });
+    const effective = (...profiles) =>
+      until(`one of ${profiles}`, async () => profiles.includes((await watched(alice, "layered/video"))?.effectiveProfile), 30_000);
+    await effective("low", "medium", "high");
+    await pictures(alice, "layered/video", 4);
+    await alice.do("act", ["consumer", "layered/video"], "setPreferredProfile", "low");
+    await effective("low");
+    // How much a page sends depends on what its path has shown; it must not break off.
+    await alice.do("act", ["consumer", "layered/video"], "setPreferredProfile", "high");
+    await pictures(alice, "layered/video", 4, 20);
   });
 
   test("a page of another site is refused", LIMIT, async (t) => {
@@ -331,5 +482,19 @@ describe("Firefox with mediasoup-client 2.4.12", { timeout: 600_000 }, () => {
     await pictures(alice, "fox/video", 2, 20);
     await tone(fox, "alice/audio", 440);
     await tone(alice, "fox/audio", 1000);
+  });
+
+  test("its simulcast, told apart by stream ids, is taken in the quality that is wanted", LIMIT, async (t) => {
+    const layered = await PageParty.start(browser, roomUrl(server, "fox", "layered"), { id: 4 });
+    t.after(() => layered.stop());
+    await layered.do("join", "layered");
+    await layered.do("produce", "video", { simulcast: true });
+    const effective = (...profiles) =>
+      until(`one of ${profiles}`, async () => profiles.includes((await watched(alice, "layered/video"))?.effectiveProfile), 30_000);
+    await effective("medium", "high");
+    await pictures(alice, "layered/video", 4);
+    await alice.do("act", ["consumer", "layered/video"], "setPreferredProfile", "low");
+    await effective("low");
+    await pictures(alice, "layered/video", 4, 20);
   });
 });

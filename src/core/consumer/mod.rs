@@ -82,6 +82,8 @@ pub struct Consumer {
     pub output: Output,
     /// Made for one producer, with which it ends; a program consumer outlives its sources.
     pub bound: bool,
+    /// Its receiver asked for this very track, and is told which layers of it arrive, and how well.
+    pub reports: bool,
     /// Paused by its receiver's side.
     pub paused: bool,
     /// What it was enabled with.
@@ -112,6 +114,7 @@ impl Consumer {
             producer: None,
             output: Output::None,
             bound: false,
+            reports: false,
             paused: false,
             parameters: RtpParameters::default(),
             cursor: Cursor::new(),

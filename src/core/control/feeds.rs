@@ -48,7 +48,8 @@ impl State {
         peer.feeds.push(Feed { consumer, transport, kind, follows, accepts, source, refusal, playing });
         self.dispatcher.subscribe(consumer.0, worker, Target::Feed(conn));
         let internal = on_consumer(router, consumer);
-        self.tell(worker, Method::RouterCreateConsumer, internal, json!({"kind": kind}));
+        let data = json!({"kind": kind, "x.reports": matches!(follows, Follows::Track(_))});
+        self.tell(worker, Method::RouterCreateConsumer, internal, data);
         if paused {
             self.tell(worker, Method::ConsumerPause, internal, json!({}));
         }

@@ -341,8 +341,10 @@ impl Worker {
         self.consumers.insert(id, (key, at));
         if let Some((_, source)) = source {
             space.router.connect(at, Some(source));
-            space.router.consumers[at].bound = true;
         }
+        let asked = request.data.get("x.reports").and_then(Value::as_bool) == Some(true);
+        let consumer = &mut space.router.consumers[at];
+        (consumer.bound, consumer.reports) = (source.is_some(), source.is_some() || asked);
         self.start_consumer((key, at), self.epoch.media_time(now));
         Ok(json!({}))
     }

@@ -121,7 +121,7 @@ impl Worker {
         let Some(transport) = space.transports.get(place.1) else { return };
         let mut news = Vec::new();
         for key in &transport.consumers {
-            let Some(consumer) = space.router.consumers.get_mut(*key).filter(|consumer| consumer.bound)
+            let Some(consumer) = space.router.consumers.get_mut(*key).filter(|consumer| consumer.reports)
             else {
                 continue;
             };
@@ -158,7 +158,7 @@ impl Worker {
             }
             for (_, consumer) in &mut space.router.consumers {
                 let source = consumer.producer.and_then(|key| space.router.producers.get(key));
-                let Some(source) = source.filter(|_| consumer.bound && consumer.is_active()) else {
+                let Some(source) = source.filter(|_| consumer.reports && consumer.is_active()) else {
                     continue;
                 };
                 if let Some(what) = consumer.score_news(source) {
