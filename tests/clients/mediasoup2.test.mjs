@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import dgram from "node:dgram";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -98,6 +99,34 @@ describe("mediasoup 2.6.19 over our worker", { timeout: 300_000 }, () => {
     }
   });
 
+  test("stats tell what flows", LIMIT, async () => {
+    const [producer] = room.getPeerByName("alice").producers.filter(({ kind }) => kind === "video");
+    const [consumer] = room.getPeerByName("bob").consumers.filter(({ kind }) => kind === "video");
+    const [inbound] = await producer.getStats();
+    const [fed, outbound] = await consumer.getStats();
+    const common = ["byteCount", "bitrate", "firCount", "fractionLost", "id", "kind", "mediaType", "mimeType", "nackCount", "packetCount",
+      "packetsDiscarded", "packetsLost", "packetsRepaired", "pliCount", "sliCount", "ssrc", "timestamp", "transportId", "type"];
+    for (const stat of [inbound, fed, outbound]) {
+      for (const key of common) assert.ok(key in stat, `${stat.type}: ${key}`);
+      assert.deepEqual([stat.kind, stat.mediaType, stat.mimeType], ["video", "video", "video/VP8"]);
+      assert.ok(stat.packetCount > 20 && stat.byteCount > 1000 && stat.bitrate > 1000, JSON.stringify(stat));
+    }
+    assert.deepEqual([inbound.type, fed.type, outbound.type], ["inbound-rtp", "inbound-rtp", "outbound-rtp"]);
+    assert.equal(inbound.id, fed.id);
+    assert.equal(outbound.inboundRtpId, inbound.id);
+    assert.ok(typeof inbound.jitter === "number" && typeof outbound.roundTripTime === "number");
+    for (const transport of room.getPeerByName("alice").transports) {
+      const [stat] = await transport.getStats();
+      assert.deepEqual([stat.type, stat.id, stat.dtlsState, stat.iceConnectionState], ["transport", transport.id, "connected", "completed"]);
+      assert.ok(stat.bytesReceived > 0 && stat.bytesSent > 0 && stat.iceSelectedTuple.protocol === "udp");
+    }
+    await alice.do("act", ["producer", "video"], "enableStats", 1000);
+    await bob.do("act", ["consumer", "alice/audio"], "enableStats", 1000);
+    await until("periodic stats", async () => (await alice.do("report")).stats?.video && (await bob.do("report")).stats?.["alice/audio"]);
+    await alice.do("act", ["producer", "video"], "disableStats");
+    await bob.do("act", ["consumer", "alice/audio"], "disableStats");
+  });
+
   test("pausing and resuming, from either side", LIMIT, async () => {
     const still = async (party, key) => {
       const count = async () => (await watched(party, key)).frames.length;
@@ -169,6 +198,44 @@ describe("mediasoup 2.6.19 over our worker", { timeout: 300_000 }, () => {
     await until("the spy has left", () => !room.getPeerByName("spy"));
     assert.equal(told(alice, "newPeer").length, known);
     assert.deepEqual(told(alice, "peerClosed"), []);
+  });
+
+  test("a bound on what a participant may send is kept", LIMIT, async () => {
+    const peer = room.getPeerByName("alice");
+    const transport = peer.transports.find(({ direction }) => direction === "send");
+    const [producer] = peer.producers.filter(({ kind }) => kind === "video");
+    const bitrate = async () => (await producer.getStats())[0].bitrate;
+    await until("a picture that costs something", async () => (await bitrate()) > 250_000, 30_000);
+    await transport.setMaxBitrate(100_000);
+    await until("a cheaper picture", async () => (await bitrate()) < 150_000, 30_000);
+    const [{ localAvailableSendBw: told }] = await transport.getStats();
+    assert.deepEqual(told, { maxBitrate: 100_000, bitrate: 100_000, ssrcs: [producer.rtpParameters.encodings[0].ssrc] });
+    await transport.setMaxBitrate(2_000_000);
+    await until("a costlier picture again", async () => (await bitrate()) > 170_000, 30_000);
+  });
+
+  test("mirrored packets are what the participant sent", LIMIT, async (t) => {
+    const socket = dgram.createSocket("udp4");
+    t.after(() => socket.close());
+    await new Promise((resolve) => socket.bind(0, "127.0.0.1", resolve));
+    const types = new Map();
+    socket.on("message", (packet) => {
+      const type = packet[1] & 0x7f;
+      types.set(packet.readUInt32BE(8), type);
+    });
+    const peer = room.getPeerByName("alice");
+    const transport = peer.transports.find(({ direction }) => direction === "send");
+    const where = { remoteIP: "127.0.0.1", remotePort: socket.address().port, recvRtp: true };
+    await transport.startMirroring(where);
+    await assert.rejects(transport.startMirroring(where), /already mirroring/);
+    const ssrcs = peer.producers.map((producer) => producer.rtpParameters.encodings[0].ssrc);
+    await until("both tracks", () => ssrcs.every((ssrc) => types.has(ssrc)));
+    for (const producer of peer.producers) {
+      const { ssrc } = producer.rtpParameters.encodings[0];
+      assert.equal(types.get(ssrc), producer.rtpParameters.codecs[0].payloadType, producer.kind);
+    }
+    await transport.stopMirroring();
+    await transport.stopMirroring();
   });
 
   test("a streamer sends a track to ffmpeg over plain RTP", LIMIT, async (t) => {

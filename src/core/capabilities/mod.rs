@@ -10,9 +10,12 @@
 //! | `wire` | the JSON of the v2 and v3 clients |
 
 mod h264;
+mod mapping;
 pub mod ortc;
 pub mod room;
 mod wire;
+
+pub use mapping::RtpMapping;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

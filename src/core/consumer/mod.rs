@@ -20,7 +20,7 @@ mod tones;
 use serde_json::{Value, json};
 
 use crate::core::capabilities::{Kind, RtpParameters};
-use crate::core::id::{ConnId, ConsumerId};
+use crate::core::id::{ConnId, ConsumerId, TransportId};
 use crate::core::producer::{Producer, Stream};
 use crate::core::rtp::rtcp::ReportBlock;
 use crate::core::time::MediaTime;
@@ -320,15 +320,25 @@ impl Consumer {
         }
         if let Output::Rtp(output) = &self.output {
             dump["rtpStream"] = output.dump();
+            dump["lossPercentage"] = json!(output.loss_percentage());
         }
         dump
     }
 
-    /// `consumer.getStats`: nothing before enable, else the outbound stream.
-    pub fn stats(&self, now: MediaTime) -> Value {
-        match &self.output {
-            Output::Rtp(output) => json!([output.stats(self.kind, now)]),
-            _ => json!([]),
-        }
+    /// `consumer.getStats`: nothing before enable, else the stream it is fed from, where that comes as RTP and
+    /// is sent on, and its own; each with the transport it goes through.
+    pub fn stats(
+        &self,
+        now: MediaTime,
+        own: Option<TransportId>,
+        source: Option<(&Producer, Option<TransportId>)>,
+    ) -> Value {
+        let Output::Rtp(output) = &self.output else { return json!([]) };
+        let mut outbound = output.stats(self.id.0, self.kind, now);
+        outbound["transportId"] = json!(own);
+        let inbound = source.and_then(|(source, transport)| source.stats_of(self.stream(), transport, now));
+        let Some(inbound) = inbound else { return json!([outbound]) };
+        outbound["inboundRtpId"] = inbound["id"].clone();
+        json!([inbound, outbound])
     }
 }

@@ -1,11 +1,11 @@
 //! Packets for a WebRTC receiver: header rewritten by offset, payload sealed out of the producer's store
 //! straight into the send batch (the encryption is the copy), retransmissions likewise (RFC 3550, 4588, 8285).
 
+mod report;
+
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use crate::core::capabilities::{Kind, RtpCodec, RtpParameters, select};
+use crate::core::capabilities::{Kind, RtpCodec, RtpParameters};
 use crate::core::consumer::cursor::{Cursor, Start};
 use crate::core::consumer::history::{History, Sent, Stamp};
 use crate::core::consumer::layers::Choice;
@@ -17,11 +17,13 @@ use crate::core::consumer::{Progress, ReplayLimits};
 use crate::core::payload::{Codec, renumber_payload};
 use crate::core::producer::{Producer, Stream, tone_types};
 use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
+use crate::core::rtp::bwe::ArrivalRate;
 use crate::core::rtp::bwe::Estimator;
 use crate::core::rtp::dependency;
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap};
 use crate::core::rtp::header::{HeaderFields, extension_mut, write_header, write_padding};
 use crate::core::rtp::layers::{Layer, LayerFacts, LayerFilter};
+use crate::core::rtp::mirror::Mirror;
 use crate::core::rtp::path::Path;
 use crate::core::rtp::receive::Score;
 use crate::core::rtp::rtcp::{ReportBlock, SenderInfo};
@@ -54,9 +56,20 @@ pub enum Seal<'a> {
     Srtp(&'a mut SrtpSender),
     /// Not at all.
     Plain,
+    /// Either way, with a copy in the clear for somebody who listens in.
+    Mirrored(Option<&'a mut SrtpSender>, &'a mut Mirror),
 }
 
-impl Seal<'_> {
+impl<'a> Seal<'a> {
+    /// With the keys of `sender`, where there are any, and copies into `mirror`.
+    pub fn new(sender: Option<&'a mut SrtpSender>, mirror: Option<&'a mut Mirror>) -> Self {
+        match (sender, mirror) {
+            (sender, Some(mirror)) => Seal::Mirrored(sender, mirror),
+            (Some(sender), None) => Seal::Srtp(sender),
+            (None, None) => Seal::Plain,
+        }
+    }
+
     /// Puts `payload` behind the header at `out[..header]`; the datagram's length.
     #[inline]
     fn seal(
@@ -73,6 +86,10 @@ impl Seal<'_> {
                 out.get_mut(header..end)?.copy_from_slice(payload);
                 Some(end)
             }
+            Seal::Mirrored(sender, mirror) => {
+                mirror.sends_rtp(out.get(..header)?, payload);
+                Seal::new(sender.as_deref_mut(), None).seal(out, header, (index, ssrc), payload)
+            }
         }
     }
 
@@ -87,6 +104,10 @@ impl Seal<'_> {
         match self {
             Seal::Srtp(sender) => sender.seal_rtp_in_place(out, header, len, index, ssrc).ok(),
             Seal::Plain => Some(len),
+            Seal::Mirrored(sender, mirror) => {
+                mirror.sends_rtp(out.get(..len)?, &[]);
+                Seal::new(sender.as_deref_mut(), None).seal_in_place(out, header, len, (index, ssrc))
+            }
         }
     }
 }
@@ -159,7 +180,9 @@ struct Counters {
     bytes: u64,
     resent: u64,
     nacks: u64,
-    keyframe_requests: u64,
+    plis: u64,
+    firs: u64,
+    rate: ArrivalRate,
     mids: u32,
 }
 
@@ -217,9 +240,14 @@ impl RtpOutput {
         self.accepted.iter().any(|codec| codec.has_feedback(kind, parameter))
     }
 
-    /// Counts a keyframe request of the receiver.
-    pub fn note_keyframe_request(&mut self) {
-        self.sent.keyframe_requests += 1;
+    /// Counts a PLI of the receiver.
+    pub fn note_pli(&mut self) {
+        self.sent.plis += 1;
+    }
+
+    /// Counts an FIR of the receiver.
+    pub fn note_fir(&mut self) {
+        self.sent.firs += 1;
     }
 
     pub(super) fn restart(&mut self) {
@@ -233,7 +261,7 @@ impl RtpOutput {
         let Some(stream) = source.streams.get(choice.stream) else { return false };
         let Some(first) = stream.store.get(start.index) else { return false };
         let Some(format) = source.format(first.meta.codec) else { return false };
-        let Some(codec) = select(&self.accepted, &format.codec) else { return false };
+        let Some(codec) = format.accepted_by(&self.accepted) else { return false };
         let payload_type = codec.payload_type;
         let rtx = |codec: &&RtpCodec| codec.is(&rtx_mime(&format.codec)) && codec.apt() == Some(payload_type);
         self.current = Some(Current {
@@ -464,6 +492,7 @@ impl RtpOutput {
         }
         self.sent.packets += 1;
         self.sent.bytes += payload.len() as u64;
+        self.sent.rate.add(sink.now.as_micros(), len as u16);
         true
     }
 
@@ -672,34 +701,6 @@ impl RtpOutput {
     /// How well the receiver gets it.
     pub(super) fn score(&self) -> &Score {
         &self.score
-    }
-
-    pub(super) fn dump(&self) -> Value {
-        let payload_type = self.current.map(|current| current.payload_type);
-        json!({"params": {
-            "ssrc": self.ssrc,
-            "payloadType": payload_type,
-            "useNack": self.has_feedback("nack", ""),
-            "usePli": self.has_feedback("nack", "pli"),
-        }})
-    }
-
-    pub(super) fn stats(&self, kind: Kind, now: MediaTime) -> Value {
-        json!({
-            "type": "outbound-rtp",
-            "timestamp": now.as_micros() / 1000,
-            "ssrc": self.ssrc,
-            "mediaType": kind,
-            "kind": kind,
-            "packetCount": self.sent.packets,
-            "byteCount": self.sent.bytes,
-            "packetsLost": self.report.lost,
-            "fractionLost": self.report.fraction_lost,
-            "packetsRepaired": self.sent.resent,
-            "nackCount": self.sent.nacks,
-            "pliCount": self.sent.keyframe_requests,
-            "roundTripTime": self.round_trip.map(|rtt| rtt.as_secs_f64() * 1000.0),
-        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::path::Path;
 
 use crate::core::worker::Worker;
-pub use crate::core::worker::{Action, LegSockets, Verdict};
+pub use crate::core::worker::{Action, LegSocket, LegSockets, Verdict};
 
 /// A worker as a value; see [`crate::core::io`] for who calls it when.
 pub trait Engine {
@@ -26,6 +26,8 @@ pub trait Engine {
     fn handle_leg(&mut self, now: Instant, path: Path, data: &mut [u8]);
     /// The sockets asked for by [`Action::OpenLeg`], or why there are none.
     fn handle_leg_opened(&mut self, now: Instant, leg: u32, opened: Result<LegSockets, String>);
+    /// The socket asked for by [`Action::OpenMirror`], or why there is none.
+    fn handle_mirror_opened(&mut self, transport: u32, opened: Result<LegSocket, String>);
     /// Bytes of an adopted stream.
     fn handle_stream(&mut self, now: Instant, stream: StreamId, data: &[u8]);
     /// An adopted stream or ICE-TCP connection is gone: the other end closed it, it broke, or a bound closed it.
@@ -67,6 +69,10 @@ impl Engine for Worker {
 
     fn handle_leg_opened(&mut self, now: Instant, leg: u32, opened: Result<LegSockets, String>) {
         Worker::handle_leg_opened(self, now, leg, opened);
+    }
+
+    fn handle_mirror_opened(&mut self, transport: u32, opened: Result<LegSocket, String>) {
+        Worker::handle_mirror_opened(self, transport, opened);
     }
 
     fn handle_stream(&mut self, now: Instant, stream: StreamId, data: &[u8]) {

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::core::control::netstring;
 use crate::core::id::StreamId;
 use crate::core::io::config::IoConfig;
-use crate::core::io::engine::{Action, Engine, LegSockets, Verdict};
+use crate::core::io::engine::{Action, Engine, LegSocket, LegSockets, Verdict};
 use crate::core::io::pool::{PoolEvent, Seat, WorkerPool, WorkerPort};
 use crate::core::io::{clock, stats::IoCounters};
 use crate::core::mail::Mail;
@@ -79,6 +79,7 @@ impl Engine for Echo {
     }
     fn handle_leg(&mut self, _now: Instant, _path: Path, _data: &mut [u8]) {}
     fn handle_leg_opened(&mut self, _now: Instant, _leg: u32, _opened: Result<LegSockets, String>) {}
+    fn handle_mirror_opened(&mut self, _transport: u32, _opened: Result<LegSocket, String>) {}
     fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }

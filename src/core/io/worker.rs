@@ -324,6 +324,15 @@ impl<'a, E: Engine> Loop<'a, E> {
         self.engine.handle_leg_opened(self.began, leg, opened);
     }
 
+    fn open_mirror(&mut self, transport: u32, ip: Option<IpAddr>, ipv6: bool) {
+        let ip = ip.or_else(|| legs::listen_address(&self.config, ipv6));
+        let opened = match ip {
+            Some(ip) => self.legs.open(&self.leg_ports, (ip, false), &self.config, &self.epoll, LEGS),
+            None => Err("no address to send from".into()),
+        };
+        self.engine.handle_mirror_opened(transport, opened.map(|sockets| sockets.rtp));
+    }
+
     fn accept(&mut self, index: usize) {
         let Some(listener) = self.ports.tcp.get_mut(index) else { return };
         let now = clock::now();
@@ -352,6 +361,7 @@ impl<'a, E: Engine> Loop<'a, E> {
                     }
                 }
                 Action::OpenLeg { leg, ip, ipv6, pair } => self.open_leg(leg, ip, ipv6, pair),
+                Action::OpenMirror { transport, ip, ipv6 } => self.open_mirror(transport, ip, ipv6),
                 Action::CloseSocket { socket } => self.legs.close(socket),
                 Action::Close { stream } => self.streams.close(now, stream),
                 Action::Log(settings) => {

@@ -9,7 +9,7 @@ mod meter;
 mod report;
 mod stream;
 
-use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
+use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpMapping, RtpParameters, select};
 use crate::core::id::{ConnId, ProducerId};
 use crate::core::payload::{Codec, FrameFacts, dimensions, inspect};
 use crate::core::profile::Profile;
@@ -42,6 +42,17 @@ pub struct Format {
     pub kind: Codec,
     /// Payload type of its retransmissions.
     pub rtx_payload_type: Option<u8>,
+    /// Its payload type in the router, where that was said.
+    pub mapped: Option<u8>,
+}
+
+impl Format {
+    /// The entry of `accepted` that takes it untouched: the one that has its number in the router, else the best.
+    pub fn accepted_by<'a>(&self, accepted: &'a [RtpCodec]) -> Option<&'a RtpCodec> {
+        let named =
+            |codec: &&RtpCodec| Some(codec.payload_type) == self.mapped && codec.is(&self.codec.mime_type);
+        accepted.iter().find(named).or_else(|| select(accepted, &self.codec))
+    }
 }
 
 /// How a producer's packets come.
@@ -95,6 +106,7 @@ pub struct Producer {
     rungs: Vec<Rung>,
     /// A stream came, or came back.
     news: bool,
+    mapping: RtpMapping,
 }
 
 impl Producer {
@@ -133,8 +145,17 @@ impl Producer {
             order,
             rungs: Vec::new(),
             news: false,
+            mapping: RtpMapping::default(),
             parameters,
         })
+    }
+
+    /// What its router calls the numbers of its party.
+    pub fn set_mapping(&mut self, mapping: RtpMapping) {
+        for format in &mut self.formats {
+            format.mapped = mapping.payload_type(format.codec.payload_type);
+        }
+        self.mapping = mapping;
     }
 
     /// The format a stored packet's codec tag stands for.
@@ -325,6 +346,7 @@ fn formats(codecs: &[RtpCodec]) -> Vec<Format> {
         .map(|codec| Format {
             kind: Codec::from_mime(&codec.mime_type),
             rtx_payload_type: rtx(codec.payload_type),
+            mapped: None,
             codec: codec.clone(),
         })
         .collect()

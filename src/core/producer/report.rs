@@ -1,19 +1,25 @@
 //! What is told of a producer: `producer.dump` and `producer.getStats` of the v2 worker channel.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::core::producer::{Input, Producer, Reception};
+use crate::core::id::TransportId;
+use crate::core::producer::{Input, Producer};
+use crate::core::rtp::extension::ExtensionKind;
 use crate::core::time::MediaTime;
 
 impl Producer {
     /// `producer.dump`.
     pub fn dump(&self) -> Value {
-        let streams: Vec<Value> = self.receptions().map(|reception| self.stream_info(reception)).collect();
+        let streams: Vec<Value> = (0..self.streams.len()).filter_map(|at| self.stream_info(at)).collect();
+        let losses: Vec<f64> =
+            self.receptions().map(|reception| reception.receive.loss_percentage()).collect();
         json!({
             "producerId": self.id,
             "kind": self.kind,
             "rtpParameters": self.parameters,
             "rtpStreamInfos": streams,
+            "lossPercentage": losses.iter().sum::<f64>() / losses.len().max(1) as f64,
+            "headerExtensionIds": self.header_extension_ids(),
             "paused": self.paused,
             "x.store": {
                 "bytes": self.streams.iter().map(|stream| stream.store.memory()).sum::<usize>(),
@@ -23,9 +29,23 @@ impl Producer {
         })
     }
 
-    fn stream_info(&self, reception: &Reception) -> Value {
+    /// The ids its router has for the extensions that matter.
+    fn header_extension_ids(&self) -> Value {
+        let known = [
+            ("ssrcAudioLevel", ExtensionKind::AudioLevel),
+            ("absSendTime", ExtensionKind::AbsSendTime),
+            ("rid", ExtensionKind::Rid),
+        ];
+        let id = |kind| self.extensions.id(kind).map(|id| self.mapping.extension(id));
+        let ids = known.into_iter().filter_map(|(name, kind)| Some((name.to_owned(), json!(id(kind)?))));
+        Value::Object(ids.collect::<Map<_, _>>())
+    }
+
+    fn stream_info(&self, at: usize) -> Option<Value> {
+        let stream = self.streams.get(at)?;
+        let reception = stream.reception.as_deref()?;
         let codec = &self.formats[0].codec;
-        json!({
+        Some(json!({
             "rtpStream": {"params": {
                 "ssrc": reception.ssrc,
                 "payloadType": codec.payload_type,
@@ -34,14 +54,15 @@ impl Producer {
                 "useNack": reception.nack.is_some(),
                 "usePli": codec.has_feedback("nack", "pli"),
             }},
-            "rtxSsrc": reception.rtx_ssrc,
-            "active": true,
-            "profile": "default",
-        })
+            "rid": self.parameters.encodings.get(at).and_then(|encoding| encoding.encoding_id.as_deref()).unwrap_or(""),
+            "rtxSsrc": reception.rtx_ssrc.unwrap_or(0),
+            "active": stream.is_flowing(),
+            "profile": self.profile(at),
+        }))
     }
 
-    /// `producer.getStats`: one object per RTP stream.
-    pub fn stats(&self, now: MediaTime) -> Value {
+    /// `producer.getStats`: one object per RTP stream; `transport` is the one it comes through.
+    pub fn stats(&self, transport: Option<TransportId>, now: MediaTime) -> Value {
         if !matches!(self.input, Input::Rtp(_)) {
             return json!([{
                 "type": "inbound-rtp",
@@ -50,23 +71,39 @@ impl Producer {
                 "mediaType": self.kind,
                 "mimeType": self.formats[0].codec.mime_type,
                 "packetCount": self.streams.iter().map(|stream| stream.store.head()).sum::<u64>(),
+                "transportId": transport,
             }]);
         }
-        self.receptions().map(|reception| self.stream_stats(reception, now)).collect()
+        (0..self.streams.len()).filter_map(|at| self.stats_of(at, transport, now)).collect()
     }
 
-    fn stream_stats(&self, reception: &Reception, now: MediaTime) -> Value {
-        json!({
+    /// The same of one stream alone, where it comes as RTP; nothing of one that never came.
+    pub fn stats_of(&self, at: usize, transport: Option<TransportId>, now: MediaTime) -> Option<Value> {
+        let stream = self.streams.get(at)?;
+        let reception = stream.reception.as_deref().filter(|reception| reception.receive.packets() > 0)?;
+        let receive = &reception.receive;
+        Some(json!({
             "type": "inbound-rtp",
+            "id": format!("{:08x}{:08x}", self.id.0, reception.ssrc.unwrap_or(0)),
             "timestamp": now.as_micros() / 1000,
             "ssrc": reception.ssrc,
             "kind": self.kind,
             "mediaType": self.kind,
             "mimeType": self.formats[0].codec.mime_type,
-            "packetCount": reception.receive.packets(),
-            "byteCount": reception.receive.bytes(),
-            "packetsLost": reception.receive.lost(),
-            "jitter": reception.receive.jitter(),
-        })
+            "packetCount": receive.packets(),
+            "byteCount": receive.bytes(),
+            "bitrate": stream.meter.bitrate(),
+            "packetsLost": receive.lost().max(0),
+            "fractionLost": receive.fraction_lost(),
+            "packetsDiscarded": 0,
+            "packetsRepaired": reception.repaired(),
+            "nackCount": reception.nacks,
+            "pliCount": reception.picture_losses,
+            // We ask by PLI, and nobody is told of slices any more.
+            "firCount": 0,
+            "sliCount": 0,
+            "jitter": receive.jitter(),
+            "transportId": transport,
+        }))
     }
 }

@@ -35,6 +35,7 @@ pub struct SendBatch {
     runs: Vec<Run>,
     max_runs: usize,
     packets: u64,
+    sealed: u64,
     last_len: usize,
 }
 
@@ -47,6 +48,7 @@ impl SendBatch {
             runs: Vec::with_capacity(max_runs),
             max_runs,
             packets: 0,
+            sealed: 0,
             last_len: 0,
         }
     }
@@ -71,6 +73,7 @@ impl SendBatch {
     pub fn commit(&mut self, path: Path, len: usize) {
         debug_assert!(len <= self.bytes.len() - self.used);
         self.packets += 1;
+        self.sealed += len as u64;
         let (offset, size) = (self.used as u32, len as u32);
         self.used += len;
         self.last_len = len;
@@ -118,6 +121,11 @@ impl SendBatch {
     /// Datagrams committed since the batch was made.
     pub fn packets(&self) -> u64 {
         self.packets
+    }
+
+    /// Their bytes.
+    pub fn sealed(&self) -> u64 {
+        self.sealed
     }
 
     /// Bytes of the last packet.

@@ -11,6 +11,7 @@ pub mod extension;
 pub mod header;
 pub mod keys;
 pub mod layers;
+pub mod mirror;
 pub mod path;
 pub mod receive;
 pub mod rtcp;

@@ -13,8 +13,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::core::capabilities::{Encoding, Kind};
-use crate::core::consumer::Output;
+use crate::core::consumer::{Output, RtpOutput};
 use crate::core::producer::Producer;
 use crate::core::router::Router;
 use crate::core::rtp::bwe::{Estimator, RateLimits};
@@ -32,6 +34,15 @@ const FIRST_REPORTS: u32 = 3;
 const MAX_COMPOUND: usize = 1100;
 /// Round trip assumed before one is known.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// A bound on what is sent, as REMB has it.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Bound {
+    /// Bits per second.
+    pub bitrate: u64,
+    /// The streams it is for.
+    pub ssrcs: Vec<u32>,
+}
 
 /// What receivers ask that concerns more than their transport.
 #[derive(Debug, Default)]
@@ -67,6 +78,10 @@ pub(super) struct Feedback {
     pub estimator: Estimator,
     /// Round-trip time of the path.
     pub round_trip: Option<Duration>,
+    /// The last REMB that was sent.
+    pub told_bound: Bound,
+    /// The last REMB that came.
+    pub heard_bound: Bound,
     /// Our own source in feedback messages.
     ssrc: u32,
     /// Next compound of SR and RR.
@@ -85,6 +100,8 @@ impl Feedback {
             outgoing: HashMap::new(),
             estimator: Estimator::new(rates),
             round_trip: None,
+            told_bound: Bound::default(),
+            heard_bound: Bound::default(),
             ssrc,
             next: None,
             made: 0,
@@ -178,15 +195,31 @@ impl Feedback {
                 consumer.nack(nack.lost(), source);
                 asked.resend = true;
             }
-            Packet::PictureLoss { media, .. } => asked.keyframes.extend(self.consumer_of(*media)),
-            Packet::FullIntraRequest(request) => {
-                let keys = request.entries().filter_map(|entry| self.consumer_of(entry.ssrc));
-                asked.keyframes.extend(keys);
+            Packet::PictureLoss { media, .. } => {
+                self.lost_picture(*media, router, asked, RtpOutput::note_pli);
             }
-            Packet::Remb(remb) => self.estimator.remb(remb.bitrate),
+            Packet::FullIntraRequest(request) => {
+                for entry in request.entries() {
+                    self.lost_picture(entry.ssrc, router, asked, RtpOutput::note_fir);
+                }
+            }
+            Packet::Remb(remb) => {
+                self.estimator.remb(remb.bitrate);
+                self.heard_bound = Bound { bitrate: remb.bitrate, ssrcs: remb.ssrcs().collect() };
+            }
             Packet::TransportFeedback(feedback) => self.estimator.feedback(now, feedback),
             Packet::SourceDescription(_) | Packet::Goodbye(_) | Packet::Other { .. } => {}
         }
+    }
+
+    /// The receiver of `ssrc` cannot go on without a keyframe.
+    fn lost_picture(&self, ssrc: u32, router: &mut Router, asked: &mut Asked, note: fn(&mut RtpOutput)) {
+        let Some(key) = self.consumer_of(ssrc) else { return };
+        if let Some(Output::Rtp(output)) = router.consumers.get_mut(key).map(|consumer| &mut consumer.output)
+        {
+            note(output);
+        }
+        asked.keyframes.push(key);
     }
 
     fn take_report(&mut self, block: &ReportBlock, router: &mut Router, now: MediaTime, epoch: &Epoch) {
@@ -285,6 +318,7 @@ impl Feedback {
         }
         if !remb.is_empty() {
             write::remb(out, self.ssrc, limit, &remb);
+            self.told_bound = Bound { bitrate: limit, ssrcs: remb };
         }
         if !tmmbr.is_empty() {
             write::max_bitrate_request(out, self.ssrc, limit, &tmmbr);

@@ -20,6 +20,7 @@ use crate::core::lane::{Receiver, Sender};
 use crate::core::mail::PipeMessage;
 use crate::core::producer::Input;
 use crate::core::router::Router;
+use crate::core::rtp::mirror::Mirror;
 use crate::core::time::MediaTime;
 use crate::core::transport::plain::PlainTransport;
 use crate::core::transport::stream::StreamTransport;
@@ -84,6 +85,15 @@ impl Transport {
             queued: false,
             pace: None,
             deadline: None,
+        }
+    }
+
+    /// Where copies of its packets go, of a transport whose packets are a network's.
+    pub fn mirror(&mut self) -> Option<&mut Option<Box<Mirror>>> {
+        match &mut self.kind {
+            TransportKind::WebRtc(webrtc) => Some(&mut webrtc.mirror),
+            TransportKind::Plain(plain) => Some(&mut plain.mirror),
+            _ => None,
         }
     }
 

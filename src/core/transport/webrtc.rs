@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::core::consumer::{Progress, ReplayLimits, Seal, Sink};
+use crate::core::id::TransportId;
 use crate::core::producer::Producer;
 use crate::core::router::Router;
 use crate::core::rtp::batch::SendBatch;
@@ -13,6 +14,7 @@ use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::extension::{ExtensionKind, ExtensionMap, abs_send_time};
 use crate::core::rtp::header::RtpView;
 use crate::core::rtp::keys::SrtpKeys;
+use crate::core::rtp::mirror::Mirror;
 use crate::core::rtp::path::Path;
 use crate::core::rtp::receive::TransportCcRecorder;
 use crate::core::rtp::srtp::{MAX_RTCP_OVERHEAD, SrtpError, SrtpReceiver, SrtpSender};
@@ -44,6 +46,8 @@ pub struct WebRtcTransport {
     pub proven: Option<(MediaTime, Path)>,
     /// Keys of a telephone that were pressed.
     pub tones: Vec<Tone>,
+    /// Copies of its packets for somebody who listens in.
+    pub mirror: Option<Box<Mirror>>,
     keys: Option<Keys>,
     feedback: Feedback,
     mids: Vec<(Vec<u8>, usize)>,
@@ -72,6 +76,8 @@ struct Keys {
 struct Counters {
     received: u64,
     sent: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
     refused: u64,
     unknown: u64,
 }
@@ -99,6 +105,7 @@ impl WebRtcTransport {
             routes: Vec::new(),
             proven: None,
             tones: Vec::new(),
+            mirror: None,
             keys: None,
             feedback: Feedback::new(ssrc, rates),
             mids: Vec::new(),
@@ -173,7 +180,12 @@ impl WebRtcTransport {
             self.counters.refused += 1;
             return Received::Refused;
         };
-        let Some(Ok(view)) = data.get(..len).map(RtpView::parse) else { return Received::Refused };
+        self.counters.received_bytes += data.len() as u64;
+        let plain = data.get(..len).unwrap_or_default();
+        if let Some(mirror) = &mut self.mirror {
+            mirror.received(plain);
+        }
+        let Ok(view) = RtpView::parse(plain) else { return Received::Refused };
         self.counters.received += 1;
         if let (Some(recorder), Some(id)) =
             (&mut self.feedback.recorder, self.extensions.id(ExtensionKind::TransportCc))
@@ -266,7 +278,11 @@ impl WebRtcTransport {
             self.counters.refused += 1;
             return Received::Refused;
         };
+        self.counters.received_bytes += data.len() as u64;
         let Some(plain) = data.get(..len) else { return Received::Refused };
+        if let Some(mirror) = &mut self.mirror {
+            mirror.received(plain);
+        }
         self.feedback.take(plain, router, now, epoch, asked);
         Received::Media
     }
@@ -292,9 +308,13 @@ impl WebRtcTransport {
         let Some(keys) = &mut self.keys else { return };
         let plain = self.feedback.report(tracks, router, time, limit);
         for compound in compounds(&plain) {
+            if let Some(mirror) = &mut self.mirror {
+                mirror.sends_rtcp(compound);
+            }
             let mut sealed = vec![0; compound.len() + MAX_RTCP_OVERHEAD];
             if let Ok(len) = keys.sender.seal_rtcp(compound, &mut sealed) {
                 sealed.truncate(len);
+                self.counters.sent_bytes += len as u64;
                 out(path, sealed);
             }
         }
@@ -330,11 +350,11 @@ impl WebRtcTransport {
         batch: &mut SendBatch,
     ) -> Progress {
         let (Some(keys), Some(path)) = (&mut self.keys, self.path) else { return Progress::Drained };
-        let before = batch.packets();
+        let before = (batch.packets(), batch.sealed());
         let mut sink = Sink {
             path,
             now,
-            seal: Seal::Srtp(&mut keys.sender),
+            seal: Seal::new(Some(&mut keys.sender), self.mirror.as_deref_mut()),
             batch,
             send_time: abs_send_time(now),
             estimator: Some(&mut self.feedback.estimator),
@@ -357,7 +377,8 @@ impl WebRtcTransport {
         if !full && let Some(at) = probe(consumers, router, &mut sink) {
             paced = Some(paced.map_or(at, |other| other.min(at)));
         }
-        self.counters.sent += batch.packets() - before;
+        self.counters.sent += batch.packets() - before.0;
+        self.counters.sent_bytes += batch.sealed() - before.1;
         match (full, paced) {
             (true, _) => Progress::Full,
             (false, Some(at)) => Progress::Paced(at),
@@ -368,22 +389,24 @@ impl WebRtcTransport {
     /// `transport.dump`.
     pub fn dump(&self, router: &Router) -> Value {
         let mut dump = self.session.dump();
-        let producer_id = |key: &usize| router.producers.get(*key).map(|producer| producer.id);
+        // Tables of this dump have ids as text.
+        let producer_id =
+            |key: &usize| json!(router.producers.get(*key).map(|producer| producer.id.to_string()));
         let ssrcs: serde_json::Map<String, Value> = self
             .feedback
             .incoming
             .iter()
-            .map(|(ssrc, incoming)| (ssrc.to_string(), json!(producer_id(&incoming.producer))))
+            .map(|(ssrc, incoming)| (ssrc.to_string(), producer_id(&incoming.producer)))
             .collect();
         let mids: serde_json::Map<String, Value> = self
             .mids
             .iter()
-            .map(|(mid, key)| (String::from_utf8_lossy(mid).into_owned(), json!(producer_id(key))))
+            .map(|(mid, key)| (String::from_utf8_lossy(mid).into_owned(), producer_id(key)))
             .collect();
         let rids: serde_json::Map<String, Value> = self
             .rids
             .iter()
-            .map(|rid| (String::from_utf8_lossy(&rid.rid).into_owned(), json!(producer_id(&rid.producer))))
+            .map(|rid| (String::from_utf8_lossy(&rid.rid).into_owned(), producer_id(&rid.producer)))
             .collect();
         let mut ids = serde_json::Map::new();
         for (name, kind) in [
@@ -400,23 +423,35 @@ impl WebRtcTransport {
         dump
     }
 
-    /// `transport.getStats`.
-    pub fn stats(&self, id: impl serde::Serialize, now: MediaTime) -> Value {
+    /// `transport.getStats`; `most`: what its party may send at most, where its controller has said.
+    pub fn stats(&self, id: TransportId, most: Option<u64>, now: MediaTime) -> Value {
         let dump = self.session.dump();
-        json!([{
+        let told = &self.feedback.told_bound;
+        let mut stats = json!({
             "type": "transport",
             "timestamp": now.as_micros() / 1000,
             "id": id,
-            "iceSelectedTuple": dump.get("iceSelectedTuple"),
+            "bytesReceived": self.counters.received_bytes,
+            "bytesSent": self.counters.sent_bytes,
             "dtlsState": dump.get("dtlsState"),
             "iceConnectionState": dump.get("iceState"),
-            "remoteAvailableSendBw": {"bitrate": self.feedback.estimator.estimate()},
+            "localAvailableSendBw": {
+                "maxBitrate": most.unwrap_or(0),
+                "bitrate": told.bitrate,
+                "ssrcs": told.ssrcs,
+            },
+            "remoteAvailableSendBw": self.feedback.heard_bound,
+            "x.estimate": self.feedback.estimator.estimate(),
             "x.packetsReceived": self.counters.received,
             "x.packetsSent": self.counters.sent,
             "x.packetsRefused": self.counters.refused,
             "x.packetsUnknown": self.counters.unknown,
             "x.roundTripTime": self.feedback.round_trip.map(|rtt| rtt.as_secs_f64() * 1000.0),
-        }])
+        });
+        if let Some(tuple) = dump.get("iceSelectedTuple") {
+            stats["iceSelectedTuple"] = tuple.clone();
+        }
+        json!([stats])
     }
 }
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::error;
 
-use crate::core::capabilities::{Kind, RtpParameters};
+use crate::core::capabilities::{Kind, RtpMapping, RtpParameters};
 use crate::core::consumer::{Consumer, FrameOutput, Output, PipeOutput, RtpOutput};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId};
 use crate::core::mail::Mail;
@@ -32,8 +32,12 @@ impl Worker {
             return;
         };
         let result = match request.method() {
+            // Answered when their sockets are open.
             Some(Method::RouterCreatePlainRtpTransport) => match self.create_plain(now, &request) {
-                // Answered when its sockets are open.
+                Ok(()) => return,
+                Err(reason) => Err(reason),
+            },
+            Some(Method::TransportStartMirroring) => match self.start_mirroring(&request) {
                 Ok(()) => return,
                 Err(reason) => Err(reason),
             },
@@ -66,6 +70,7 @@ impl Worker {
             Method::XConsumerSendDtmf => self.send_dtmf(now, request),
             Method::TransportSetRemoteDtlsParameters => self.set_remote_dtls(now, request),
             Method::TransportSetMaxBitrate => self.set_max_bitrate(request),
+            Method::TransportStopMirroring => self.stop_mirroring(request),
             Method::XTransportSetRemoteIce => {
                 let (ufrag, pwd) = (field(data, "usernameFragment")?, field(data, "password")?);
                 let place = self.transport(request)?;
@@ -83,7 +88,10 @@ impl Worker {
             Method::ProducerDump => self.with_producer(request, |producer| producer.dump()),
             Method::ProducerGetStats => {
                 let media = self.epoch.media_time(now);
-                self.with_producer(request, |producer| producer.stats(media))
+                let place = self.producer(request)?;
+                let space = self.spaces.get(place.0).ok_or("Router does not exist")?;
+                let producer = space.router.producers.get(place.1).ok_or("Producer does not exist")?;
+                Ok(producer.stats(space.transport_id(producer.transport), media))
             }
             Method::ProducerPause | Method::ProducerResume => {
                 self.pause_producer(now, request, method == Method::ProducerPause)
@@ -97,8 +105,12 @@ impl Worker {
             Method::ConsumerGetStats => {
                 let media = self.epoch.media_time(now);
                 let place = self.consumer(request)?;
-                let consumer = self.spaces.get(place.0).and_then(|space| space.router.consumers.get(place.1));
-                Ok(consumer.map_or_else(|| json!([]), |consumer| consumer.stats(media)))
+                let space = self.spaces.get(place.0).ok_or("Router does not exist")?;
+                let consumer = space.router.consumers.get(place.1).ok_or("Consumer does not exist")?;
+                let own = consumer.transport.and_then(|key| space.transport_id(key));
+                let source = consumer.producer.and_then(|key| space.router.producers.get(key));
+                let source = source.map(|source| (source, space.transport_id(source.transport)));
+                Ok(consumer.stats(media, own, source))
             }
             Method::ConsumerEnable => self.enable_consumer(now, request),
             Method::ConsumerPause | Method::ConsumerResume => {
@@ -118,7 +130,6 @@ impl Worker {
             }
             Method::RouterCreatePlainRtpTransport
             | Method::TransportStartMirroring
-            | Method::TransportStopMirroring
             | Method::XTransportProduceData
             | Method::XTransportConsumeData
             | Method::XRouterProduceData
@@ -273,6 +284,10 @@ impl Worker {
         }
         let kind: Kind = field(&request.data, "kind")?;
         let mut parameters: RtpParameters = field(&request.data, "rtpParameters")?;
+        let mapping: RtpMapping = match request.data.get("rtpMapping") {
+            Some(_) => field(&request.data, "rtpMapping")?,
+            None => RtpMapping::default(),
+        };
         let track = request.data.get("x.track").and_then(Value::as_u64).map(|track| track as u32);
         let codec = parameters.codecs.iter().find(|codec| !codec.is_feature());
         let codec = codec.ok_or("rtpParameters.codecs holds no media codec")?.clone();
@@ -291,8 +306,9 @@ impl Worker {
             }
             TransportKind::Pipe { .. } => Input::Pipe { track: track.ok_or("data[\"x.track\"] is missing")? },
         };
-        let producer =
+        let mut producer =
             Producer::new(ProducerId(id), transport.conn, kind, place.1, parameters, input, limits)?;
+        producer.set_mapping(mapping);
         let key = space.router.producers.insert(producer);
         let added = match &mut transport.kind {
             TransportKind::WebRtc(webrtc) => {
@@ -527,7 +543,9 @@ impl Worker {
         let space = self.spaces.get(place.0).ok_or("Router does not exist")?;
         let transport = space.transports.get(place.1).ok_or("Transport does not exist")?;
         Ok(match &transport.kind {
-            TransportKind::WebRtc(webrtc) => webrtc.stats(transport.id, self.epoch.media_time(now)),
+            TransportKind::WebRtc(webrtc) => {
+                webrtc.stats(transport.id, transport.max_bitrate, self.epoch.media_time(now))
+            }
             TransportKind::Plain(plain) => plain.stats(),
             _ => json!({}),
         })

@@ -91,10 +91,7 @@ impl Worker {
         let limits = self.config.replay();
         let Some(entry) = self.spaces.get_mut(space) else { return };
         let router = &mut entry.router;
-        let Some(target) = router.consumers.get_mut(consumer) else { return };
-        if let Output::Rtp(output) = &mut target.output {
-            output.note_keyframe_request();
-        }
+        let Some(target) = router.consumers.get(consumer) else { return };
         let Some(key) = target.producer else { return };
         let at = stream.unwrap_or_else(|| target.stream());
         let Some(source) = router.producers.get_mut(key) else { return };

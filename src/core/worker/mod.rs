@@ -14,6 +14,7 @@ mod input;
 mod layers;
 mod legs;
 mod levels;
+mod mirroring;
 mod output;
 mod sessions;
 mod settings;
@@ -28,7 +29,7 @@ use std::time::Instant;
 use serde_json::Value;
 use slab::Slab;
 
-use crate::core::id::{StreamId, WorkerId};
+use crate::core::id::{StreamId, TransportId, WorkerId};
 use crate::core::mail::Mail;
 use crate::core::message::Notification;
 use crate::core::router::Router;
@@ -40,6 +41,7 @@ use crate::core::transport::Transport;
 
 pub use crate::core::transport::plain::LegsConfig;
 pub use config::{ChannelConfig, GopConfig, LayersConfig, WorkerConfig};
+use mirroring::Mirroring;
 pub use settings::{LogLevel, LogSettings, LogTag};
 
 /// Whether a datagram was somebody's.
@@ -77,6 +79,16 @@ pub enum Action {
         /// A port for RTP and another for RTCP, instead of one for both.
         pair: bool,
     },
+    /// Open a UDP socket for the copies of a transport's packets; answered by
+    /// [`Worker::handle_mirror_opened`].
+    OpenMirror {
+        /// Whose.
+        transport: u32,
+        /// The address to send from, where it matters.
+        ip: Option<IpAddr>,
+        /// Copies go to an IPv6 address.
+        ipv6: bool,
+    },
     /// Close a leg's socket once the flush is done.
     CloseSocket {
         /// Its number in [`Path::Udp`].
@@ -99,6 +111,13 @@ struct Space {
     levels: Option<MediaTime>,
 }
 
+impl Space {
+    /// The id of the transport at `key`.
+    fn transport_id(&self, key: usize) -> Option<TransportId> {
+        self.transports.get(key).map(|transport| transport.id)
+    }
+}
+
 /// Where a transport lives: key of its space, key within it.
 type Place = (usize, usize);
 
@@ -115,6 +134,7 @@ pub struct Worker {
     paths: HashMap<Path, Place>,
     /// Legs by their sockets' numbers above the first.
     legs: Vec<Option<Place>>,
+    mirrors: Vec<Mirroring>,
     routes: HashMap<String, Place>,
     streams: HashMap<StreamId, Place>,
     lanes: Vec<Place>,
@@ -145,6 +165,7 @@ impl Worker {
             consumers: HashMap::new(),
             paths: HashMap::new(),
             legs: Vec::new(),
+            mirrors: Vec::new(),
             routes: HashMap::new(),
             streams: HashMap::new(),
             lanes: Vec::new(),

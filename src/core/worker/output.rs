@@ -22,12 +22,24 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(100);
 impl Worker {
     /// Seals what waits into `batch`; `true`: the batch filled up, send it, clear it and call again.
     pub fn flush(&mut self, now: Instant, batch: &mut SendBatch) -> bool {
+        if self.flush_datagrams(batch) || self.flush_transports(now, batch) {
+            return true;
+        }
+        // Copies of what has just been sealed.
+        !self.mirrors.is_empty() && self.take_mirrored() && self.flush_datagrams(batch)
+    }
+
+    fn flush_datagrams(&mut self, batch: &mut SendBatch) -> bool {
         while let Some((path, data)) = self.datagrams.pop_front() {
             if data.len() <= MAX_DATAGRAM && !batch.push(path, &data) {
                 self.datagrams.push_front((path, data));
                 return true;
             }
         }
+        false
+    }
+
+    fn flush_transports(&mut self, now: Instant, batch: &mut SendBatch) -> bool {
         self.take_turns();
         let media = self.epoch.media_time(now);
         while let Some(&place) = self.flush.front() {
@@ -278,6 +290,7 @@ impl Worker {
         let Some(space) = self.spaces.get_mut(place.0) else { return };
         let Some(transport) = space.transports.try_remove(place.1) else { return };
         debug!(conn = %transport.conn, reason, clean, "transport closed");
+        self.end_mirroring(place, "the transport was closed");
         let id = transport.id.0;
         self.transports.remove(&id);
         if let Some(deadline) = transport.deadline {

@@ -136,7 +136,11 @@ impl Worker {
         }
     }
 
-    fn with_transport<T>(&mut self, place: Place, step: impl FnOnce(&mut Transport) -> T) -> Option<T> {
+    pub(super) fn with_transport<T>(
+        &mut self,
+        place: Place,
+        step: impl FnOnce(&mut Transport) -> T,
+    ) -> Option<T> {
         self.spaces.get_mut(place.0)?.transports.get_mut(place.1).map(step)
     }
 

@@ -3,6 +3,7 @@
 
 mod layers;
 mod levels;
+mod mirroring;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

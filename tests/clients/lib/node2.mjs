@@ -52,6 +52,8 @@ const media = {
       draw({ n: n++, id: this.id, width, height }, (x, y, w, h, luma) => {
         for (let row = y; row < y + h; row++) data.fill(luma, row * width + x, row * width + x + w);
       });
+      // Grain that costs bits, so that a bound on them is felt.
+      for (let at = width * 100; at < width * 160; at++) data[at] = Math.random() * 256;
       source.onFrame({ width, height, data });
     }, 1000 / fps);
     return source.createTrack();

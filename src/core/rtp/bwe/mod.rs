@@ -9,6 +9,8 @@ mod delay;
 mod log;
 mod probe;
 mod rate;
+
+pub use rate::ArrivalRate;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +24,6 @@ use control::{LossBound, RateControl};
 use delay::{DelayTrend, Usage};
 use log::SentLog;
 use probe::Prober;
-use rate::ArrivalRate;
 
 /// Round trip assumed before one is known.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);

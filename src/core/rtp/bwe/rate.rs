@@ -1,4 +1,4 @@
-//! How much arrives: bytes by the time of their arrival, over the last half second.
+//! How much flows: bytes by the time of their arrival, or of their sending, over the last half second.
 
 /// Microseconds of one slot.
 const SLOT_MICROS: i64 = 50_000;
@@ -42,6 +42,15 @@ impl ArrivalRate {
         }
         let bytes: u32 = (1..=self.filled as i64).map(|back| self.slots[index(newest - back)]).sum();
         Some(f64::from(bytes) * 8.0 * 1e6 / (self.filled as f64 * SLOT_MICROS as f64))
+    }
+
+    /// Bits per second within the half second up to `at`.
+    pub fn bitrate_at(&self, at: i64) -> u64 {
+        let Some(newest) = self.newest else { return 0 };
+        let oldest = at.div_euclid(SLOT_MICROS) - SLOTS as i64;
+        let within = (newest - SLOTS as i64 + 1..=newest).filter(|slot| *slot > oldest);
+        let bytes: u64 = within.map(|slot| u64::from(self.slots[index(slot)])).sum();
+        bytes * 8 * 1_000_000 / (SLOTS as i64 * SLOT_MICROS) as u64
     }
 }
 

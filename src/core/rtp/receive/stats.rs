@@ -20,6 +20,7 @@ pub struct ReceiveStats {
     /// Packets expected and lost in the interval of the newest report.
     interval: (u64, u64),
     last_sr: Option<(u32, MediaTime)>,
+    fraction_lost: u8,
 }
 
 impl ReceiveStats {
@@ -37,6 +38,7 @@ impl ReceiveStats {
             packets_before: 0,
             interval: (0, 0),
             last_sr: None,
+            fraction_lost: 0,
         }
     }
 
@@ -73,6 +75,7 @@ impl ReceiveStats {
         let fraction_lost = (lost_interval * 256).checked_div(expected_interval).unwrap_or(0).min(255) as u8;
         (self.expected_before, self.packets_before) = (expected, self.packets);
         self.interval = (expected_interval, lost_interval);
+        self.fraction_lost = fraction_lost;
         let (last_sr, delay) = self.last_sr.map_or((0, 0), |(ntp, arrival)| {
             (ntp, (now.micros_since(arrival).max(0) as u128 * 65_536 / 1_000_000) as u32)
         });
@@ -114,6 +117,16 @@ impl ReceiveStats {
     /// Packets lost and not repaired under their own number.
     pub fn lost(&self) -> i64 {
         self.expected() as i64 - self.packets as i64
+    }
+
+    /// What the last report block said of the packets since the one before, in 256ths.
+    pub fn fraction_lost(&self) -> u8 {
+        self.fraction_lost
+    }
+
+    /// The same in percent.
+    pub fn loss_percentage(&self) -> f64 {
+        f64::from(self.fraction_lost) * 100.0 / 256.0
     }
 
     /// Interarrival jitter in ticks.

@@ -34,6 +34,7 @@ use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::extension::abs_send_time;
 use crate::core::rtp::header::{RtpView, is_rtcp};
 use crate::core::rtp::keys::{KeyingMaterial, SrtpKeys};
+use crate::core::rtp::mirror::Mirror;
 use crate::core::rtp::path::{LegSockets, Path};
 use crate::core::rtp::rtcp::write;
 use crate::core::rtp::srtp::{MAX_RTCP_OVERHEAD, SrtpReceiver, SrtpSender};
@@ -82,6 +83,8 @@ pub struct PlainTransport {
     pub tones: Vec<Tone>,
     /// The DTLS handshake, where the keys come from one: nothing flows before.
     pub session: Option<Box<dyn Session>>,
+    /// Copies of its packets for somebody who listens in.
+    pub mirror: Option<Box<Mirror>>,
     ip: IpAddr,
     remote: Option<PlainRemote>,
     latch: Latch,
@@ -114,6 +117,7 @@ impl PlainTransport {
             asked_by: None,
             tones: Vec::new(),
             session: None,
+            mirror: None,
             ip,
             remote: None,
             latch: Latch::new(config, options.latch),
@@ -282,6 +286,9 @@ impl PlainTransport {
             Taken::Found => heard.found = true,
             Taken::Not => return heard,
         }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.received(plain);
+        }
         self.watch.hear(now, true);
         self.counters.received += 1;
         let Some(owner) = self.sources.owner(&view, router, proven) else {
@@ -346,6 +353,9 @@ impl PlainTransport {
         if self.sockets.as_ref().is_some_and(own) {
             self.rtcp = Some(path);
         }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.received(plain);
+        }
         self.watch.hear(now, false);
         let names = words::names_a_stream(plain, &self.feedback);
         self.feedback.take(plain, router, now, epoch, asked);
@@ -404,10 +414,8 @@ impl PlainTransport {
                 consumer.hold(source);
                 continue;
             };
-            let seal = match &mut self.protection.sender {
-                Some((_, sender)) => Seal::Srtp(sender),
-                None => Seal::Plain,
-            };
+            let sender = self.protection.sender.as_mut().map(|(_, sender)| sender);
+            let seal = Seal::new(sender, self.mirror.as_deref_mut());
             let mut sink = Sink {
                 path,
                 now,
@@ -479,6 +487,9 @@ impl PlainTransport {
         plain.append(&mut requests);
         let Some(path) = self.rtcp_path(now) else { return };
         for compound in compounds(&plain) {
+            if let Some(mirror) = &mut self.mirror {
+                mirror.sends_rtcp(compound);
+            }
             let Some((_, sender)) = &mut self.protection.sender else {
                 out(path, compound.to_vec());
                 continue;

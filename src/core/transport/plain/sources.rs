@@ -103,10 +103,9 @@ impl Sources {
 
     /// SSRCs and their producers.
     pub fn table(&self, producer_id: impl Fn(usize) -> Option<ProducerId>) -> Value {
-        let streams = self
-            .0
-            .iter()
-            .filter_map(|source| Some((source.ssrc?.to_string(), json!(producer_id(source.key)))));
+        let streams = self.0.iter().filter_map(|source| {
+            Some((source.ssrc?.to_string(), json!(producer_id(source.key)?.to_string())))
+        });
         Value::Object(streams.collect::<Map<_, _>>())
     }
 }
