@@ -19,7 +19,6 @@ use crate::core::session::{
     Command, DtlsRole, Event, Fingerprint, Input, LocalCandidate, Output, Session, SessionFactory,
 };
 use crate::core::time::Epoch;
-use crate::webrtc::sdp::candidate;
 use crate::webrtc::wire::stun::Message;
 use crate::webrtc::{SessionConfig, WebRtcError};
 
@@ -94,21 +93,21 @@ impl SessionFactory for Factory {
     }
 }
 
-/// The candidates that the options of `router.createWebRtcTransport` ask for, best first.
-fn choose(options: &Value, candidates: &[LocalCandidate]) -> Vec<LocalCandidate> {
+/// The candidates that the options of `router.createWebRtcTransport` ask for, best first, each with the local
+/// preference it is told with: 20,000, more for what is preferred, family before protocol. UDP comes first where
+/// nothing else decides.
+fn choose(options: &Value, candidates: &[LocalCandidate]) -> Vec<(LocalCandidate, u32)> {
     let option = |name: &str, default| options.get(name).and_then(Value::as_bool).unwrap_or(default);
     let (udp, tcp) = (option("udp", true), option("tcp", true));
-    let (prefer_v4, prefer_v6) = (option("preferIPv4", false), option("preferIPv6", false));
-    let prefer_tcp = option("preferTcp", false) && !option("preferUdp", false);
+    let preference = |candidate: &LocalCandidate| {
+        let family = if candidate.address.is_ipv4() { "preferIPv4" } else { "preferIPv6" };
+        let protocol = if candidate.tcp { "preferTcp" } else { "preferUdp" };
+        20_000 + 10_000 * u32::from(option(family, false)) + 5_000 * u32::from(option(protocol, false))
+    };
+    let wanted = candidates.iter().filter(|candidate| if candidate.tcp { tcp } else { udp });
     let mut chosen: Vec<_> =
-        candidates.iter().filter(|candidate| if candidate.tcp { tcp } else { udp }).cloned().collect();
-    chosen.sort_by_key(|candidate| {
-        let family_later = match candidate.address.is_ipv4() {
-            true => prefer_v6 && !prefer_v4,
-            false => prefer_v4,
-        };
-        (candidate.tcp != prefer_tcp, family_later)
-    });
+        wanted.map(|candidate| (candidate.clone(), preference(candidate))).collect();
+    chosen.sort_by_key(|(candidate, preference)| (std::cmp::Reverse(*preference), candidate.tcp));
     chosen
 }
 
@@ -117,7 +116,8 @@ pub struct WebRtcSession {
     config: Arc<SessionConfig>,
     context: Arc<DtlsContext>,
     conn: String,
-    candidates: Vec<LocalCandidate>,
+    /// With their local preferences, best first.
+    candidates: Vec<(LocalCandidate, u32)>,
     ice: IceAgent,
     local_role: DtlsRole,
     handshake: Option<Handshake>,
@@ -380,14 +380,15 @@ impl WebRtcSession {
     }
 
     fn dump_candidates(&self) -> Vec<Value> {
-        let dump = |(index, local): (usize, &LocalCandidate)| {
+        let dump = |(index, (local, preference)): (u32, &(LocalCandidate, u32))| {
             let protocol = if local.tcp { "tcp" } else { "udp" };
             let mut value = json!({
                 "foundation": format!("{protocol}candidate"),
                 "family": if local.address.is_ipv4() { "ipv4" } else { "ipv6" },
                 "ip": local.address.ip().to_string(),
                 "port": local.address.port(),
-                "priority": candidate::priority(local, index),
+                // RFC 8445 §5.1.2.1 with a type preference of 64, as v2 clients know it; no two are equal.
+                "priority": (64 << 24) | (preference.saturating_sub(index) << 8) | 255,
                 "type": "host",
                 "protocol": protocol,
             });
@@ -396,7 +397,7 @@ impl WebRtcSession {
             }
             value
         };
-        self.candidates.iter().enumerate().map(dump).collect()
+        (0..).zip(&self.candidates).map(dump).collect()
     }
 
     /// The local port is that of the candidate the path belongs to, as far as can be told from here.
@@ -405,7 +406,8 @@ impl WebRtcSession {
             Path::Udp { local, .. } => (false, Some(local)),
             Path::Tcp { .. } => (true, None),
         };
-        let same_protocol = || self.candidates.iter().filter(move |candidate| candidate.tcp == tcp);
+        let known = self.candidates.iter().map(|(candidate, _)| candidate);
+        let same_protocol = || known.clone().filter(move |candidate| candidate.tcp == tcp);
         let candidate = same_protocol()
             .find(|candidate| Some(candidate.address.ip()) == local)
             .or_else(|| same_protocol().next());

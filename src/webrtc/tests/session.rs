@@ -432,6 +432,13 @@ fn the_factory_routes_and_filters() {
         listed(&dump(serde_json::json!({"tcp": false, "preferIPv6": true}))),
         ["udp ipv6", "udp ipv4"]
     );
+    let both = serde_json::json!({"preferTcp": true, "preferIPv6": true});
+    assert_eq!(listed(&dump(both.clone())), ["udp ipv6", "tcp ipv4", "udp ipv4"], "family before protocol");
+    let local = |dump: &serde_json::Value| -> Vec<u64> {
+        let list = dump["iceLocalCandidates"].as_array().expect("list");
+        list.iter().map(|c| c["priority"].as_u64().expect("number") >> 8 & 0xffff).collect()
+    };
+    assert_eq!(local(&dump(both)), [30_000, 24_999, 19_998], "and no two are equal");
     assert_eq!(listed(&dump(serde_json::json!({"udp": false}))), ["tcp ipv4"]);
     assert!(factory.session(&serde_json::json!({"udp": false, "tcp": false}), &candidates).is_err());
 
