@@ -19,7 +19,7 @@ use crate::core::capabilities::{Encoding, Kind};
 use crate::core::consumer::{Output, RtpOutput};
 use crate::core::producer::Producer;
 use crate::core::router::Router;
-use crate::core::rtp::bwe::{Estimator, RateLimits};
+use crate::core::rtp::bwe::{ArrivalEstimator, Estimator, RateLimits};
 use crate::core::rtp::clock::PublisherClock;
 use crate::core::rtp::receive::TransportCcRecorder;
 use crate::core::rtp::rtcp::{Compound, Packet, ReportBlock, write};
@@ -78,6 +78,10 @@ pub(super) struct Feedback {
     pub estimator: Estimator,
     /// Round-trip time of the path.
     pub round_trip: Option<Duration>,
+    /// What the publisher's path takes, where it is told bounds and not what arrived.
+    pub arrivals: Option<Box<ArrivalEstimator>>,
+    /// Bounds of estimates.
+    rates: RateLimits,
     /// The last REMB that was sent.
     pub told_bound: Bound,
     /// The last REMB that came.
@@ -100,12 +104,19 @@ impl Feedback {
             outgoing: HashMap::new(),
             estimator: Estimator::new(rates),
             round_trip: None,
+            arrivals: None,
+            rates,
             told_bound: Bound::default(),
             heard_bound: Bound::default(),
             ssrc,
             next: None,
             made: 0,
         }
+    }
+
+    /// Its publisher is told bounds: what its path takes is watched from here.
+    pub fn watch_arrivals(&mut self) {
+        self.arrivals.get_or_insert_with(|| Box::new(ArrivalEstimator::new(self.rates)));
     }
 
     /// Our own source in feedback messages.
@@ -254,6 +265,7 @@ impl Feedback {
         limit: u64,
     ) -> Vec<u8> {
         let mut plain = Vec::new();
+        let limit = self.arrivals.as_ref().and_then(|arrivals| arrivals.bound()).unwrap_or(limit).min(limit);
         if self.next.is_none_or(|at| now >= at) {
             self.periodic(producers, consumers, router, now, epoch, limit, &mut plain);
         }

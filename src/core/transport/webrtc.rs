@@ -146,12 +146,13 @@ impl WebRtcTransport {
                 self.extensions.set(kind, extension.id);
             }
         }
-        let feedback = parameters.codecs.iter().any(|codec| codec.has_feedback("transport-cc", ""));
-        if feedback
-            && self.extensions.id(ExtensionKind::TransportCc).is_some()
-            && self.feedback.recorder.is_none()
-        {
-            self.feedback.recorder = Some(TransportCcRecorder::new(FEEDBACK_INTERVAL));
+        let takes =
+            |kind, parameter| parameters.codecs.iter().any(|codec| codec.has_feedback(kind, parameter));
+        let has = |kind| self.extensions.id(kind).is_some();
+        if takes("transport-cc", "") && has(ExtensionKind::TransportCc) {
+            self.feedback.recorder.get_or_insert_with(|| TransportCcRecorder::new(FEEDBACK_INTERVAL));
+        } else if (takes("goog-remb", "") || takes("ccm", "tmmbr")) && has(ExtensionKind::AbsSendTime) {
+            self.feedback.watch_arrivals();
         }
     }
 
@@ -193,6 +194,12 @@ impl WebRtcTransport {
             && let Some(sequence) = element.first_chunk::<2>()
         {
             recorder.received(now, u16::from_be_bytes(*sequence));
+        }
+        if let (Some(arrivals), Some(id)) =
+            (&mut self.feedback.arrivals, self.extensions.id(ExtensionKind::AbsSendTime))
+            && let Some((_, element)) = view.extensions().find(|(found, _)| *found == id)
+        {
+            arrivals.arrived(now, element, len, self.feedback.round_trip);
         }
         let Some(Incoming { producer: key, stream, rtx }) = self.owner(&view, router) else {
             self.counters.unknown += 1;

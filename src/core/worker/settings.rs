@@ -128,17 +128,16 @@ impl Worker {
     /// `worker.updateSettings`: both fields may be absent.
     pub(super) fn update_settings(&mut self, request: &Request) -> Result<Value, String> {
         let (level, tags) = (request.data.get("logLevel"), request.data.get("logTags"));
-        if level.or(tags).is_none() {
-            return Ok(json!({}));
-        }
-        let Some(channel) = &mut self.config.channel else {
-            return Err("the log of this worker is its host's".into());
+        let level = match level.and_then(Value::as_str) {
+            Some(name) => {
+                Some(LogLevel::from_name(name).ok_or_else(|| format!("no logLevel is called \"{name}\""))?)
+            }
+            None => None,
         };
+        // The log of a worker that is a thread is its host's.
+        let Some(channel) = &mut self.config.channel else { return Ok(json!({})) };
         let mut log = channel.log;
-        if let Some(name) = level.and_then(Value::as_str) {
-            log.level =
-                LogLevel::from_name(name).ok_or_else(|| format!("no logLevel is called \"{name}\""))?;
-        }
+        log.level = level.unwrap_or(log.level);
         if let Some(names) = tags.and_then(Value::as_array) {
             log = LogSettings::new(log.level, names.iter().filter_map(Value::as_str));
         }

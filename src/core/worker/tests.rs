@@ -1,6 +1,7 @@
 //! The worker with a hand-moved clock, stand-in sessions that hand over known keys, and receivers that
 //! decrypt what they get.
 
+mod bounds;
 mod layers;
 mod levels;
 mod mirroring;

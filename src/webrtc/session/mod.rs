@@ -105,8 +105,7 @@ fn choose(options: &Value, candidates: &[LocalCandidate]) -> Vec<(LocalCandidate
         20_000 + 10_000 * u32::from(option(family, false)) + 5_000 * u32::from(option(protocol, false))
     };
     let wanted = candidates.iter().filter(|candidate| if candidate.tcp { tcp } else { udp });
-    let mut chosen: Vec<_> =
-        wanted.map(|candidate| (candidate.clone(), preference(candidate))).collect();
+    let mut chosen: Vec<_> = wanted.map(|candidate| (candidate.clone(), preference(candidate))).collect();
     chosen.sort_by_key(|(candidate, preference)| (std::cmp::Reverse(*preference), candidate.tcp));
     chosen
 }

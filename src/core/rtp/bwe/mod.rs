@@ -3,14 +3,17 @@
 //!
 //! One [`Estimator`] a transport. It is told each packet that goes out and each report that comes in, and
 //! answers a rate; what is done with the rate (which layers, how fast a burst may leave) is decided elsewhere.
+//! The other way, an [`ArrivalEstimator`] watches what a publisher's path takes.
 
 mod control;
 mod delay;
 mod log;
 mod probe;
 mod rate;
+mod receive;
 
 pub use rate::ArrivalRate;
+pub use receive::ArrivalEstimator;
 #[cfg(test)]
 mod tests;
 
