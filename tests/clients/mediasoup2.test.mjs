@@ -12,7 +12,7 @@ import { after, before, describe, test } from "node:test";
 import { Browser } from "./lib/browser.mjs";
 import { picture, sound } from "./lib/encoder.mjs";
 import { CODECS, Seat, mediasoup, sit, worker } from "./lib/mediasoup2.mjs";
-import { NodeParty, PageParty } from "./lib/parties2.mjs";
+import { NodeParty, PageParty } from "./lib/parties.mjs";
 import { COLUMNS, readCode } from "./lib/signs.js";
 import { freePorts, until } from "./lib/server.mjs";
 

@@ -12,7 +12,7 @@ import WebSocket from "ws";
 
 import { Browser } from "./lib/browser.mjs";
 import { Encoder } from "./lib/encoder.mjs";
-import { NodeParty, PageParty } from "./lib/parties2.mjs";
+import { NodeParty, PageParty } from "./lib/parties.mjs";
 import { Phone, hangUpAll } from "./lib/phone.mjs";
 import { Seat, roomUrl, sit } from "./lib/rooms2.mjs";
 import { Server, freePorts, until } from "./lib/server.mjs";

@@ -161,7 +161,11 @@ impl Consumer {
     /// The stream of its source it needs a keyframe of that nobody has yet, if it does.
     pub fn wants_keyframe(&self, source: &Producer) -> Option<usize> {
         // Whoever reads at the far end of a pipe asks for what it needs.
-        if self.kind != Kind::Video || !self.is_active() || matches!(self.output, Output::Pipe(_)) {
+        if self.kind != Kind::Video
+            || source.paused
+            || !self.is_active()
+            || matches!(self.output, Output::Pipe(_))
+        {
             return None;
         }
         if !self.cursor.is_waiting() {
@@ -227,6 +231,9 @@ impl Consumer {
         limits: &ReplayLimits,
         sink: Option<&mut Sink<'_>>,
     ) -> Progress {
+        if source.paused {
+            return Progress::Drained;
+        }
         let mut sink = sink;
         loop {
             let progress = self.read_on(source, now, limits, sink.as_deref_mut());

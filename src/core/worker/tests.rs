@@ -388,6 +388,30 @@ fn a_viewer_who_joins_gets_the_group_at_once_and_is_live_after() {
 }
 
 #[test]
+fn a_track_that_is_paused_reaches_nobody_and_comes_back_with_a_keyframe() {
+    let mut lab = Lab::new();
+    with_source(&mut lab);
+    feed(&mut lab, 0..65);
+    let mut viewer = watch(&mut lab, 11, 30, b'v', 7000);
+    feed(&mut lab, 65..70);
+    lab.ok("producer.pause", [0, 20, 0], json!({}));
+    feed(&mut lab, 70..95);
+    lab.received(&mut viewer);
+    let shown = |viewer: &Viewer| -> Vec<u8> {
+        viewer.of(7000).iter().filter_map(|packet| packet.payload.last().copied()).collect()
+    };
+    assert_eq!(shown(&viewer).last(), Some(&69));
+    lab.ok("producer.resume", [0, 20, 0], json!({}));
+    feed(&mut lab, 95..130);
+    lab.received(&mut viewer);
+    let shown = shown(&viewer);
+    let first = shown.iter().copied().find(|n| *n > 69);
+    assert_eq!((first, shown.last()), (Some(120), Some(&129)), "the group begins with frame 120");
+    let packets = viewer.of(7000);
+    assert!(packets.windows(2).all(|w| w[1].sequence == w[0].sequence.wrapping_add(1)), "no gap");
+}
+
+#[test]
 fn sender_reports_tie_the_timeline_to_the_clock() {
     let mut lab = Lab::new();
     with_source(&mut lab);

@@ -1,5 +1,6 @@
-// Participants with mediasoup-client 2, in processes and in pages. `sit` makes one's way to its room: called with what
-// to do with a notification, it gives { request(message), notify(message) }.
+// Participants with mediasoup-client, in processes and in pages. For generation 2, `sit` makes one's way to its room: called
+// with what to do with a notification, it gives { request(message), notify(message) }. Those of generation 3 have none:
+// they connect by themselves.
 
 import { fork } from "node:child_process";
 import path from "node:path";
@@ -13,10 +14,10 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 export class NodeParty {
   static async start(sit, sound = {}) {
     const party = new NodeParty();
-    party.child = fork(path.join(here, "node2.mjs"), { stdio: ["ignore", "ignore", "pipe", "ipc"] });
+    party.child = fork(path.join(here, sit ? "node2.mjs" : "node3.mjs"), { stdio: ["ignore", "ignore", "pipe", "ipc"] });
     party.log = "";
     party.child.stderr.on("data", (data) => (party.log += data));
-    party.seat = await sit((notification) => party.send({ notified: notification }));
+    party.seat = await sit?.((notification) => party.send({ notified: notification }));
     party.orders = new Map();
     party.child.on("message", (message) => party.take(message));
     party.ended = new Promise((resolve) => party.child.once("exit", resolve));
@@ -56,23 +57,30 @@ export class NodeParty {
   }
 }
 
-let bundle;
+const bundles = new Map();
 
-/** A participant in a page of a browser; given a URL, the page connects to it by itself. */
-export class PageParty {
-  static async start(browser, sit, sound = {}) {
-    const party = new PageParty();
-    bundle ??= esbuild.build({
-      entryPoints: [path.join(here, "page2.js")],
+/** A script with all it imports, as one. */
+function bundle(name) {
+  if (!bundles.has(name)) {
+    bundles.set(name, esbuild.build({
+      entryPoints: [path.join(here, name)],
       bundle: true,
       write: false,
       format: "iife",
       define: { global: "window" },
       logLevel: "error",
-    });
-    const code = (await bundle).outputFiles[0].text;
+    }));
+  }
+  return bundles.get(name);
+}
+
+/** A participant in a page of a browser; given a URL, the page connects to it by itself. */
+export class PageParty {
+  static async start(browser, sit, sound = {}) {
+    const party = new PageParty();
+    const code = (await bundle(sit ? "page2.js" : "page3.js")).outputFiles[0].text;
     party.page = await browser.page();
-    if (typeof sit !== "string") await party.expose(sit);
+    if (sit && typeof sit !== "string") await party.expose(sit);
     await party.page.addScriptTag({ content: code });
     await party.do("sound", { hertz: 440, id: 1, ...sound });
     if (typeof sit === "string") await party.do("connect", sit);

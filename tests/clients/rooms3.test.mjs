@@ -1,0 +1,240 @@
+// Current mediasoup-client, unmodified, in rooms of the server: in Node, Chromium and Firefox; and the room page, which
+// speaks the same dialect.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { Browser } from "./lib/browser.mjs";
+import { Encoder } from "./lib/encoder.mjs";
+import { NodeParty, PageParty } from "./lib/parties.mjs";
+import { roomUrl } from "./lib/rooms3.mjs";
+import { Server, until } from "./lib/server.mjs";
+
+const LIMIT = { timeout: 90_000 };
+
+/** What a party has seen of `key` so far. */
+const watched = async (party, key) => (await party.do("report")).watched[key];
+
+/** Resolves once `count` new pictures of source `id` came. */
+async function pictures(party, key, id, count = 10) {
+  const before = (await watched(party, key))?.frames.length ?? 0;
+  return until(`${count} pictures of ${key}`, async () => {
+    const frames = (await watched(party, key))?.frames.slice(before) ?? [];
+    return frames.filter((frame) => frame.id === id).length >= count && frames;
+  }, 30_000).catch(async (error) => {
+    const { events } = await party.do("report");
+    throw new Error(`${error.message}: ${JSON.stringify({ events: events.slice(-10), errors: party.log })}`);
+  });
+}
+
+const tone = (party, key, hertz) =>
+  until(`${hertz} Hz of ${key}`, async () => {
+    const heard = (await watched(party, key))?.tone;
+    return heard && Math.abs(heard.hertz - hertz) <= 8 && heard.decibel > -50;
+  }, 30_000);
+
+/** Resolves with the first event of a party that begins so. */
+const event = (party, ...wanted) =>
+  until(`the event ${wanted}`, async () => {
+    const { events } = await party.do("report");
+    return events.find((found) => wanted.every((word, at) => found[at] === word));
+  });
+
+/** Resolves once no picture comes any more. */
+async function still(party, key) {
+  let last = -1;
+  await until(`${key} stands still`, async () => {
+    const before = last;
+    last = (await watched(party, key)).frames.length;
+    if (before !== last) return false;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    return last === (await watched(party, key)).frames.length;
+  });
+}
+
+describe("mediasoup-client 3.24 in a room", { timeout: 600_000 }, () => {
+  let server, alice, bob;
+  before(async () => {
+    // The pages of the tests are another server's.
+    server = await Server.start({ set: { demo: false, "http.origins": '["*"]' } });
+    alice = await NodeParty.start(null, { hertz: 440, id: 1 });
+    bob = await NodeParty.start(null, { hertz: 660, id: 2 });
+  });
+  after(async () => {
+    await alice?.stop();
+    await bob?.stop();
+    await server?.stop();
+  });
+
+  test("two in Node see and hear each other", LIMIT, async () => {
+    assert.deepEqual(await alice.do("join", roomUrl(server, "call", "alice"), "Alice"), { peers: [], canSend: ["audio", "video"] });
+    await alice.do("produce", "video", { appData: { source: "camera" } });
+    await alice.do("produce", "audio");
+    assert.deepEqual(await bob.do("join", roomUrl(server, "call", "bob"), "Bob"), { peers: ["Alice"], canSend: ["audio", "video"] });
+    await bob.do("produce", "audio");
+    await bob.do("produce", "video");
+    await pictures(bob, "alice/video", 1, 20);
+    await pictures(alice, "bob/video", 2, 20);
+    await tone(bob, "alice/audio", 440);
+    await tone(alice, "bob/audio", 660);
+    const told = await event(alice, "newPeer");
+    assert.deepEqual([told[1].id, told[1].displayName, told[1].device.flag], ["bob", "Bob", "test"]);
+    assert.deepEqual((await event(bob, "consumer", "new", "alice/video"))[4], { source: "camera" });
+  });
+
+  test("pauses on either side, statistics, a keyframe", LIMIT, async () => {
+    await bob.do("ask", "pauseConsumer", "consumer", "alice/video");
+    await still(bob, "alice/video");
+    await bob.do("ask", "resumeConsumer", "consumer", "alice/video");
+    await pictures(bob, "alice/video", 1);
+    await alice.do("ask", "pauseProducer", "producer", "video");
+    await event(bob, "consumerPaused");
+    await still(bob, "alice/video");
+    await alice.do("ask", "resumeProducer", "producer", "video");
+    await event(bob, "consumerResumed");
+    await pictures(bob, "alice/video", 1);
+    await bob.do("ask", "requestConsumerKeyFrame", "consumer", "alice/video");
+    const [stats] = await alice.do("ask", "getProducerStats", "producer", "video");
+    assert.equal(stats.kind, "video");
+    assert.ok(stats.packetCount > 20, JSON.stringify(stats));
+  });
+
+  test("an ICE restart on either transport", LIMIT, async () => {
+    await bob.do("restart", "recv");
+    await alice.do("restart", "send");
+    await pictures(bob, "alice/video", 1);
+    await tone(alice, "bob/audio", 660);
+  });
+
+  test("somebody leaves and comes back under the same name", LIMIT, async () => {
+    await bob.do("leave");
+    assert.deepEqual((await event(alice, "peerClosed"))[1], { peerId: "bob" });
+    assert.deepEqual(await bob.do("join", roomUrl(server, "call", "bob"), "Bobby"), { peers: ["Alice"], canSend: ["audio", "video"] });
+    await pictures(bob, "alice/video", 1);
+  });
+
+  test("without a key one may listen and not speak", LIMIT, async () => {
+    const guest = await NodeParty.start(null);
+    try {
+      await guest.do("join", roomUrl(server, "call", "guest", ""), "Guest");
+      await pictures(guest, "alice/video", 1);
+      await assert.rejects(guest.do("produce", "audio"), /does not allow sending/);
+    } finally {
+      await guest.stop();
+    }
+  });
+
+  for (const name of ["chromium", "firefox"]) {
+    test(`${name} sends and receives, from an RTMP encoder with B-frames and AAC, too`, LIMIT, async () => {
+      const browser = await Browser.start(name);
+      const encoder = Encoder.rtmp(server.rtmpUrl("call"), { id: 5 });
+      try {
+        const carol = await PageParty.start(browser, null, { hertz: 880, id: 3 });
+        await carol.do("join", roomUrl(server, "call", `carol-${name}`), "Carol");
+        await pictures(carol, "alice/video", 1);
+        await tone(carol, "alice/audio", 440);
+        await carol.do("produce", "audio");
+        const layers = name === "chromium" ? { encodings: [{ scaleResolutionDownBy: 4, maxBitrate: 150_000 }, { scaleResolutionDownBy: 2, maxBitrate: 400_000 }, { maxBitrate: 1_500_000 }] } : {};
+        await carol.do("produce", "video", layers);
+        // Firefox sounds as its stand-in for a microphone does.
+        await tone(alice, `carol-${name}/audio`, name === "firefox" ? 1000 : 880);
+        await pictures(alice, `carol-${name}/video`, 3);
+        if (name === "chromium") {
+          assert.equal((await event(alice, "consumer", "new", `carol-${name}/video`))[3], "simulcast");
+          await alice.do("ask", "setConsumerPreferredLayers", "consumer", `carol-${name}/video`, { spatialLayer: 0 });
+          await until("the lowest layer", async () => (await watched(alice, `carol-${name}/video`)).frames.slice(-5).every((frame) => frame.width === 160), 30_000);
+        }
+        const [, joined] = await until("the encoder", async () => (await alice.do("report")).events.find(([what, data]) => what === "newPeer" && data.device.flag === "rtmp"));
+        assert.equal(joined.device.name, "RTMP encoder");
+        await pictures(carol, `${joined.id}/video`, 5);
+        await tone(carol, `${joined.id}/audio`, 440);
+      } finally {
+        await encoder.stop();
+        await browser.stop();
+      }
+    });
+  }
+});
+
+describe("the room page", { timeout: 300_000 }, () => {
+  let server, browser;
+  const pages = [];
+  before(async () => {
+    server = await Server.start({ set: { demo: true } });
+    browser = await Browser.start("chromium");
+  });
+  after(async () => {
+    await browser?.stop();
+    await server?.stop();
+  });
+
+  /** Somebody joins by the page's own buttons. */
+  async function enter(name, key = server.key) {
+    const page = await (await browser.puppet.createBrowserContext()).newPage();
+    pages.push(page);
+    await page.setViewport({ width: 1000, height: 700 });
+    page.faults = [];
+    page.on("pageerror", (error) => page.faults.push(error.message));
+    await page.goto(server.url("demo/join"));
+    // The browser has allowed both before: the page opens them by itself.
+    await page.waitForFunction(() => document.getElementById("preview").videoWidth > 0);
+    await page.type("#name", name);
+    await page.$eval("#token", (field, key) => { field.value = key; }, key);
+    await page.click("#go");
+    await page.waitForSelector("#meeting:not([hidden])");
+    return page;
+  }
+
+  const tiles = (page) => page.$$eval(".tile:not(.dark)", (all) => all.map((tile) => [tile.querySelector(".who").textContent, tile.querySelector("video").currentTime]));
+
+  /** Resolves once the tile of `who` moves. */
+  async function moves(page, who) {
+    let first;
+    await until(`${who} moves`, async () => {
+      const tile = (await tiles(page)).find(([name]) => name.startsWith(who));
+      first ??= tile?.[1];
+      return tile && tile[1] > first + 0.5;
+    }, 30_000).catch(async (error) => {
+      throw new Error(`${error.message}: ${JSON.stringify(await tiles(page))} ${page.faults}`);
+    });
+  }
+
+  test("people see each other and what comes by other doors", LIMIT, async () => {
+    const ann = await enter("Ann");
+    await moves(ann, "clip");
+    const ben = await enter("Ben");
+    for (const [page, who] of [[ann, "Ben"], [ben, "Ann"], [ben, "clip"]]) {
+      await page.bringToFront();
+      await moves(page, who);
+    }
+    assert.equal(await ann.$eval("#count", (element) => element.textContent), "3 here");
+    const heard = await ben.$$eval("audio", (all) => all.map((element) => [element.paused, element.srcObject.getAudioTracks()[0].readyState]));
+    assert.deepEqual(heard, [[false, "live"], [false, "live"]]);
+  });
+
+  test("a muted microphone is marked, a camera that is off is dark, and both come back", LIMIT, async () => {
+    const [ann, ben] = pages;
+    await ann.bringToFront();
+    await ann.click("#mic");
+    await ben.waitForFunction(() => [...document.querySelectorAll(".tile.is-muted .who")].some((who) => who.textContent === "Ann"));
+    await ann.click("#mic");
+    await ben.waitForFunction(() => [...document.querySelectorAll(".tile:not(.is-muted) .who")].some((who) => who.textContent === "Ann"));
+    await ann.click("#cam");
+    await ben.waitForFunction(() => [...document.querySelectorAll(".tile.dark .who")].some((who) => who.textContent === "Ann"));
+    await ann.click("#cam");
+    await ben.bringToFront();
+    await moves(ben, "Ann");
+  });
+
+  test("who leaves is gone, and a wrong key is said to be one", LIMIT, async () => {
+    const [ann, ben] = pages;
+    await ann.bringToFront();
+    await ann.click("#leave");
+    await ann.waitForSelector("#lobby:not([hidden])");
+    await ben.waitForFunction(() => document.getElementById("count").textContent === "2 here");
+    await ann.$eval("#token", (field) => { field.value = "wrong"; });
+    await ann.click("#go");
+    await ann.waitForFunction(() => /does not know this key/.test(document.getElementById("problem").textContent));
+    for (const page of pages) assert.deepEqual(page.faults, []);
+  });
+});
