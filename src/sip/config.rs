@@ -43,6 +43,8 @@ pub struct SipConfig {
     /// `sha-256`. Default `[md5]`: many phones give up on a challenge with a hash they do not know, even
     /// where another one stands beside it.
     pub digest: Vec<Algorithm>,
+    /// Offer digests over bodies too (`auth-int`). Default false: some phones give up on a choice.
+    pub digest_integrity: bool,
     /// File of users that may register, written by `viaduct hash-password`; mode 0600. Default none.
     pub users_file: Option<PathBuf>,
     /// Seconds a registration may last at most. Default 3600.
@@ -81,6 +83,7 @@ impl Default for SipConfig {
             announced_address: None,
             realm: "viaduct".into(),
             digest: vec![Algorithm::Md5],
+            digest_integrity: false,
             users_file: None,
             max_registration_s: 3600,
             min_registration_s: 60,

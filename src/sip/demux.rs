@@ -86,7 +86,7 @@ impl Switchboard {
         let mut phones = settings(&TrunkConfig::default(), &config, None);
         phones.trunk = "phones".into();
         let mut board = Switchboard {
-            verifier: Verifier::new(&config.realm, &config.digest, lifetime, now),
+            verifier: Verifier::new(&config.realm, (&config.digest, config.digest_integrity), lifetime, now),
             config,
             addresses,
             out: VecDeque::new(),

@@ -1,52 +1,16 @@
 // Telephones: baresip and SIPp as they come out of the box.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
 import { Phone, hangUpAll } from "./lib/phone.mjs";
-import { Server, binary, freePorts, until } from "./lib/server.mjs";
+import { binary, freePorts, until } from "./lib/server.mjs";
+import { Sipp } from "./lib/sipp.mjs";
+import { certificate, folder, gateway, sleep, users } from "./lib/telephony.mjs";
 
 const LIMIT = { timeout: 60_000 };
-const here = path.dirname(fileURLToPath(import.meta.url));
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-function folder() {
-  return fs.mkdtempSync(path.join(os.tmpdir(), "viaduct-sip."));
-}
-
-/** A server with SIP on ports of its own. */
-async function start(sip, more = {}) {
-  const port = await freePorts(3);
-  const legs = 41000 + Math.floor(Math.random() * 90) * 200;
-  const set = {
-    demo: false,
-    "webrtc.announce_loopback": true,
-    "sip.udp": `127.0.0.1:${port}`,
-    "sip.tcp": `127.0.0.1:${port}`,
-    "legs.port_min": legs,
-    "legs.port_max": legs + 199,
-    ...Object.fromEntries(Object.entries(sip).map(([key, value]) => [`sip.${key}`, typeof value === "string" ? value : JSON.stringify(value)])),
-    ...more,
-  };
-  const server = await Server.start({ set });
-  server.sip = port;
-  server.api = async (method, rest, body) => {
-    const response = await fetch(server.url(`api/${rest}`), {
-      method,
-      headers: { Authorization: `Bearer ${server.key}`, "Content-Type": "application/json" },
-      body: body && JSON.stringify(body),
-    });
-    const text = await response.text();
-    return { status: response.status, body: text.startsWith("{") || text.startsWith("[") ? JSON.parse(text) : text };
-  };
-  return server;
-}
-
 const TRUSTED = {
   trunks: [{ name: "local", peers: ["127.0.0.1"] }],
   dispatch: [
@@ -59,12 +23,9 @@ describe("phones that a trunk brings", { timeout: 600_000 }, () => {
   let server, certificates;
   before(async () => {
     certificates = folder();
-    const [certificate, key] = [path.join(certificates, "c.pem"), path.join(certificates, "k.pem")];
-    const made = spawnSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-      "-days", "3", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]);
-    assert.equal(made.status, 0, String(made.stderr));
+    const own = certificate(certificates);
     const tls = await freePorts();
-    server = await start({ ...TRUSTED, calls: { media_timeout_s: 5 } }, { "sip.tls": `127.0.0.1:${tls}`, "sip.certificate": certificate, "sip.key": key });
+    server = await gateway({ ...TRUSTED, calls: { media_timeout_s: 5 } }, { "sip.tls": `127.0.0.1:${tls}`, "sip.certificate": own.certificate, "sip.key": own.key });
     server.tls = tls;
   });
   after(async () => {
@@ -141,13 +102,8 @@ describe("phones that a trunk brings", { timeout: 600_000 }, () => {
   });
 
   test("SIPp's features pass: digest-free call, keys, hold, resume, INFO", LIMIT, async () => {
-    const work = folder();
-    const scenario = path.join(here, "lib/sipp-features.xml");
-    const media = 36000 + Math.floor(Math.random() * 500) * 4;
-    const run = spawnSync("sipp", [`127.0.0.1:${server.sip}`, "-sf", scenario, "-s", "room-sipp", "-key", "from", "sipp", "-m", "1",
-      "-i", "127.0.0.1", "-mi", "127.0.0.1", "-mp", String(media), "-nostdin"], { cwd: work, timeout: 40_000 });
-    fs.rmSync(work, { recursive: true, force: true });
-    assert.equal(run.status, 0, String(run.stdout).slice(-800));
+    const sipp = await Sipp.start("features", { to: `127.0.0.1:${server.sip}`, user: "room-sipp", keys: { from: "sipp" } });
+    await sipp.passed();
   });
 });
 
@@ -155,16 +111,9 @@ describe("phones that register here", { timeout: 300_000 }, () => {
   let server, files;
   before(async () => {
     files = folder();
-    const users = path.join(files, "users");
-    const lines = ["alice", "bob"].map((user) => {
-      const made = spawnSync(binary, ["hash-password", user, "--realm", "gw.test"], { input: "secret\n", encoding: "utf8" });
-      assert.equal(made.status, 0, made.stderr);
-      return made.stdout;
-    });
-    fs.writeFileSync(users, lines.join(""), { mode: 0o600 });
-    server = await start({
+    server = await gateway({
       realm: "gw.test",
-      users_file: users,
+      users_file: users(files, binary, "gw.test", "alice", "bob"),
       dispatch: [{ number: "room-*", room: "{1}" }],
       outbound: [{ number: "*", trunk: "phones", principals: ["publish-key"] }],
     });
@@ -204,6 +153,6 @@ describe("phones that register here", { timeout: 300_000 }, () => {
     const open = path.join(files, "open");
     fs.writeFileSync(open, "", { mode: 0o644 });
     fs.chmodSync(open, 0o644);
-    await assert.rejects(start({ users_file: open }), /chmod 600/);
+    await assert.rejects(gateway({ users_file: open }), /chmod 600/);
   });
 });

@@ -278,6 +278,22 @@ impl Flows {
         places.into_iter().map(|(transport, remote)| Place::Address(transport, remote)).collect()
     }
 
+    /// The way to a destination that needs neither a name server nor a new connection.
+    pub fn ready(&self, to: &Destination) -> Option<Way> {
+        if let Some(way) = to.flow.and_then(|flow| self.table().ways.get(&flow).cloned()) {
+            return Some(way);
+        }
+        let own = || Some(SocketAddr::new(to.uri.ip()?, to.uri.port.unwrap_or(to.transport.port())));
+        let remote = canonical(to.addr.or_else(own)?);
+        if to.transport == Transport::Udp {
+            return self.by_udp(remote).ok();
+        }
+        let name =
+            if to.transport == Transport::Tls { to.uri.host.to_ascii_lowercase() } else { String::new() };
+        let table = self.table();
+        table.by_remote.get(&(to.transport, remote, name)).and_then(|flow| table.ways.get(flow)).cloned()
+    }
+
     /// What a URI's host comes to.
     pub async fn locate(&self, uri: &Uri, transport: Transport, any: bool) -> Vec<(Transport, SocketAddr)> {
         let mut search = Search::new(uri, transport, any);

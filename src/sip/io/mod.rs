@@ -25,7 +25,7 @@ use crate::core::room::RoomName;
 use crate::sip::config::{SipConfig, Transport};
 use crate::sip::demux::{self, Switchboard};
 use crate::sip::error::{SipError, WireError};
-use crate::sip::session::guard::{Admission, Guard};
+use crate::sip::session::guard::{Admission, Guard, Turned};
 use crate::sip::session::media::MediaEvent;
 use crate::sip::session::registrar::Registrar;
 use crate::sip::session::{Action, ClientTx, Destination, Incoming, SessionId, Source, TxFailure, token};
@@ -85,6 +85,12 @@ pub struct SipState {
     pub transactions: usize,
     /// Stream connections.
     pub connections: usize,
+    /// Messages of banned addresses that were thrown away since the start.
+    pub banned: u64,
+    /// Requests beyond the rate.
+    pub too_fast: u64,
+    /// Bans.
+    pub bans: u64,
 }
 
 /// Asks things of SIP; cheap to clone.
@@ -272,6 +278,7 @@ impl Door {
             flows,
             media: Media::new((rooms, authority), reserved, tell.clone()),
             guard: Guard::new(&config.limits),
+            turned: Turned::default(),
             limits,
             symmetric: config.symmetric_answers,
             patience: Duration::from_millis(config.limits.failover_ms),
@@ -334,6 +341,8 @@ struct Exchange {
     flows: Arc<Flows>,
     media: Media,
     guard: Guard,
+    /// What it turned away since the start.
+    turned: Turned,
     limits: WireLimits,
     symmetric: bool,
     /// How long a place may be silent, where there are others.
@@ -351,7 +360,7 @@ impl Exchange {
         let mut look_up = tokio::time::interval(LOOK_UP);
         let mut report = tokio::time::interval(REPORT);
         let mut closing: Option<(Instant, oneshot::Sender<()>)> = None;
-        self.act();
+        self.act().await;
         loop {
             let mut wake = self.board.poll_timeout().unwrap_or_else(|| Instant::now() + LOOK_UP);
             if let Some((end, _)) = &closing {
@@ -373,7 +382,7 @@ impl Exchange {
                 _ = look_up.tick() => self.look_up(),
                 _ = report.tick() => self.report(),
             }
-            self.act();
+            self.act().await;
             let over =
                 closing.as_ref().is_some_and(|(end, _)| *end <= Instant::now() || self.board.is_quiet());
             if over && let Some((_, reply)) = closing.take() {
@@ -468,25 +477,35 @@ impl Exchange {
         }
     }
 
-    fn state(&self, now: Instant) -> SipState {
+    fn state(&mut self, now: Instant) -> SipState {
+        self.report();
         SipState {
             trunks: self.board.trunk_states(),
             phones: self.board.phones(now),
             calls: self.board.len(),
             transactions: self.stack.len(),
             connections: self.flows.len(),
+            banned: self.turned.banned,
+            too_fast: self.turned.fast,
+            bans: self.turned.bans,
         }
     }
 
     /// Does what the switchboard wants done.
-    fn act(&mut self) {
+    async fn act(&mut self) {
         while let Some(action) = self.board.poll_action() {
             match action {
                 Action::Send { tx, request, to } => self.send(tx, request, to),
                 Action::Cancel { tx, reason } => self.stack.cancel(tx, reason),
                 Action::Ack { request, to } => {
-                    let flows = self.flows.clone();
-                    tokio::spawn(async move { acknowledge(&flows, request, &to).await });
+                    // At once where nothing has to be found or opened, so that it goes before what follows it.
+                    match self.flows.ready(&to) {
+                        Some(way) => stack::send_bare(request, &way).await,
+                        None => {
+                            let flows = self.flows.clone();
+                            tokio::spawn(async move { acknowledge(&flows, request, &to).await });
+                        }
+                    }
                 }
                 Action::Respond { tx, response } => self.stack.respond(tx, &response),
                 Action::Media { call, ask } => self.media.ask(call, ask),
@@ -531,6 +550,7 @@ impl Exchange {
 
     fn report(&mut self) {
         let turned = self.guard.take_turned();
+        self.turned.add(turned);
         if turned != Default::default() {
             info!(
                 banned = turned.banned,

@@ -299,7 +299,11 @@ impl Sender {
             };
             let Some(message) = message else { break };
             let bytes = message.to_bytes();
-            let Ok(Message::Response(response)) = Message::parse(&bytes, &self.limits) else { continue };
+            let Ok(Message::Response(mut response)) = Message::parse(&bytes, &self.limits) else { continue };
+            // Words of theirs for people, which the crate keeps beside the usual ones.
+            if let sip::SipMessage::Response(sip::Response { wire_reason: Some(said), .. }) = &message {
+                response.reason.clone_from(said);
+            }
             // The stack speaks for a party that did not answer (RFC 3261 §8.1.3.1).
             if response.headers.get("User-Agent") == Some(&self.mark) {
                 let sent = response.status != 503;

@@ -63,6 +63,8 @@ pub enum Verdict {
 pub struct Verifier {
     realm: String,
     algorithms: Vec<Algorithm>,
+    /// Offer to protect bodies too.
+    integrity: bool,
     lifetime: Duration,
     started: Instant,
     secret: [u8; 32],
@@ -72,8 +74,14 @@ pub struct Verifier {
 
 impl Verifier {
     /// A new one with a secret of its own.
-    pub fn new(realm: &str, algorithms: &[Algorithm], lifetime: Duration, now: Instant) -> Self {
+    pub fn new(
+        realm: &str,
+        (algorithms, integrity): (&[Algorithm], bool),
+        lifetime: Duration,
+        now: Instant,
+    ) -> Self {
         Verifier {
+            integrity,
             algorithms: algorithms.to_vec(),
             realm: realm.to_owned(),
             lifetime,
@@ -118,7 +126,10 @@ impl Verifier {
                 nonce: nonce.clone(),
                 opaque: None,
                 algorithm,
-                qop: vec!["auth".into()],
+                qop: ["auth", "auth-int"][..1 + usize::from(self.integrity)]
+                    .iter()
+                    .map(|q| (*q).into())
+                    .collect(),
                 stale,
             };
             response.headers.push("WWW-Authenticate", challenge.to_string());

@@ -17,7 +17,7 @@ use crate::sip::session::refer::Transfer;
 use crate::sip::session::timer::{SessionTimer, TooSmall, min_se};
 use crate::sip::session::{ClientTx, Ctx, Destination, ServerTx, Source, TxFailure, random_below};
 use crate::sip::wire::sdp::Description;
-use crate::sip::wire::{Headers, Method, NameAddr, Request, Response};
+use crate::sip::wire::{Headers, Method, NameAddr, Request, Response, value};
 
 /// What only an established call has.
 #[derive(Debug)]
@@ -147,8 +147,14 @@ impl Call {
         if let Some(call) = self.live() {
             call.abandon(ctx);
         }
-        info!(call = %self.id, trunk = self.settings.trunk, "the other side hung up");
-        self.end(ctx, Asides::default(), "the other side hung up");
+        // Why, as far as it says (RFC 3326).
+        let said = request.headers.lines("Reason").find_map(|line| value::param(line, "text"));
+        let text = match said.filter(|text| !text.is_empty()) {
+            Some(said) => format!("the other side hung up: {}", said.chars().take(80).collect::<String>()),
+            None => "the other side hung up".to_owned(),
+        };
+        info!(call = %self.id, trunk = self.settings.trunk, "{text}");
+        self.end(ctx, Asides::default(), &text);
     }
 
     fn their_change(&mut self, ctx: &mut Ctx<'_>, tx: ServerTx, request: Request) {

@@ -31,6 +31,15 @@ pub struct Turned {
     pub bans: u64,
 }
 
+impl Turned {
+    /// Adds what came later.
+    pub fn add(&mut self, more: Turned) {
+        self.banned += more.banned;
+        self.fast += more.fast;
+        self.bans += more.bans;
+    }
+}
+
 #[derive(Debug)]
 struct Record {
     tokens: f64,

@@ -37,7 +37,13 @@ pub struct Inbound {
 #[derive(Debug)]
 enum Step {
     Opening,
-    Connecting { serial: u32, sdp: String },
+    /// Our offer is in a reliable 183; the answer comes in its PRACK (RFC 3262 §5).
+    Offered,
+    /// `sdp` is our answer, if the 2xx is to bring one.
+    Connecting {
+        serial: u32,
+        sdp: Option<String>,
+    },
 }
 
 /// A provisional response that waits for its PRACK.
@@ -131,8 +137,8 @@ impl Call {
             },
             None => self.media.make_offer(),
         };
-        if inbound.invite.headers.lists("Require", "100rel") {
-            self.ring_reliably(ctx, &mut inbound);
+        if inbound.offer.is_some() && inbound.invite.headers.lists("Require", "100rel") {
+            self.ring_reliably(ctx, &mut inbound, None);
         }
         self.phase = Phase::Inbound(Box::new(inbound));
         self.enter_room(ctx);
@@ -141,14 +147,19 @@ impl Call {
         true
     }
 
-    fn ring_reliably(&mut self, ctx: &mut Ctx<'_>, inbound: &mut Inbound) {
+    /// Rings so that the caller must say that it heard; `offer` is ours, where the caller made none.
+    fn ring_reliably(&mut self, ctx: &mut Ctx<'_>, inbound: &mut Inbound, offer: Option<String>) {
         let rseq = 1;
-        let mut response = inbound.invite.response(180, "", &inbound.tag);
+        let status = if offer.is_some() { 183 } else { 180 };
+        let mut response = inbound.invite.response(status, "", &inbound.tag);
         response.headers.push("Contact", NameAddr::new(&inbound.dialog.contact).to_string());
         response.headers.push("Require", "100rel");
         response.headers.push("RSeq", rseq.to_string());
         add_abilities(&mut response.headers);
         response.headers.copy("Record-Route", &inbound.invite.headers);
+        if let Some(sdp) = offer {
+            response.set_body("application/sdp", sdp);
+        }
         ctx.respond(inbound.tx, response.clone());
         inbound.ringing = Some(Reliable { response, rseq, after: T1, waited: Duration::ZERO });
         self.set(Alarm::Provisional, ctx.now + T1);
@@ -186,11 +197,15 @@ impl Call {
                 let rack = request.headers.get("RAck").unwrap_or_default();
                 let number = rack.split_ascii_whitespace().next().and_then(|text| text.parse().ok());
                 let awaited = inbound.ringing.as_ref().is_some_and(|ringing| number == Some(ringing.rseq));
+                let answers = matches!(inbound.step, Step::Offered);
                 if awaited {
                     inbound.ringing = None;
                     self.clear(Alarm::Provisional);
                 }
                 ctx.respond(tx, request.response(if awaited { 200 } else { 481 }, "", ""));
+                if awaited && answers {
+                    self.answered_early(ctx, &request);
+                }
             }
             Method::Bye => {
                 ctx.respond(tx, request.response(200, "", ""));
@@ -210,6 +225,26 @@ impl Call {
         }
     }
 
+    /// The PRACK of our offer: it brings the answer.
+    fn answered_early(&mut self, ctx: &mut Ctx<'_>, prack: &Request) {
+        let answer = description(&prack.headers, &prack.body).ok().flatten();
+        let agreed = answer.ok_or(None).and_then(|answer| self.media.receive_answer(&answer).map_err(Some));
+        match agreed {
+            Ok((streams, _)) => {
+                let serial = self.next_serial();
+                if let Phase::Inbound(inbound) = &mut self.phase {
+                    inbound.step = Step::Connecting { serial, sdp: None };
+                }
+                ctx.media(self.id, MediaAsk::Connect { serial, streams });
+            }
+            Err(refused) => {
+                let text =
+                    refused.map_or("the answer to our offer is missing".into(), |refused| refused.text);
+                self.reject(ctx, 488, "", &text, |_| {});
+            }
+        }
+    }
+
     pub(super) fn inbound_media(&mut self, ctx: &mut Ctx<'_>, event: MediaEvent) {
         let Phase::Inbound(inbound) = &mut self.phase else { return };
         match event {
@@ -220,19 +255,16 @@ impl Call {
                         let (sdp, streams) = self.media.answer(offer);
                         self.serial += 1;
                         let serial = self.serial;
-                        inbound.step = Step::Connecting { serial, sdp };
+                        inbound.step = Step::Connecting { serial, sdp: Some(sdp) };
                         ctx.media(self.id, MediaAsk::Connect { serial, streams });
                     }
-                    None => {
-                        let sdp = self.media.write();
-                        self.answer_inbound(ctx, sdp);
-                    }
+                    None => self.offer_inbound(ctx),
                 }
             }
             MediaEvent::Connected { serial } => {
                 let Step::Connecting { serial: awaited, sdp } = &mut inbound.step else { return };
                 if serial == *awaited {
-                    let sdp = std::mem::take(sdp);
+                    let sdp = sdp.take();
                     self.answer_inbound(ctx, sdp);
                 }
             }
@@ -248,8 +280,23 @@ impl Call {
         }
     }
 
-    /// Sends the 200.
-    fn answer_inbound(&mut self, ctx: &mut Ctx<'_>, sdp: String) {
+    /// Makes our offer to a caller who made none: in a reliable 183 where it asks for that, else in the 200.
+    fn offer_inbound(&mut self, ctx: &mut Ctx<'_>) {
+        let sdp = self.media.write();
+        let phase = std::mem::replace(&mut self.phase, Phase::Gone);
+        let Phase::Inbound(mut inbound) = phase else { return };
+        if !inbound.invite.headers.lists("Require", "100rel") {
+            self.phase = Phase::Inbound(inbound);
+            self.answer_inbound(ctx, Some(sdp));
+            return;
+        }
+        self.ring_reliably(ctx, &mut inbound, Some(sdp));
+        inbound.step = Step::Offered;
+        self.phase = Phase::Inbound(inbound);
+    }
+
+    /// Sends the 200; `sdp` is what it is to say of media, unless that was settled before.
+    fn answer_inbound(&mut self, ctx: &mut Ctx<'_>, sdp: Option<String>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Gone);
         let Phase::Inbound(inbound) = phase else { return };
         self.clear(Alarm::Provisional);
@@ -260,8 +307,10 @@ impl Call {
         add_abilities(&mut response.headers);
         let mut established = Established::new(dialog, &invite.headers);
         established.unacknowledged = Some(tx);
-        established.awaits_answer = offer.is_none();
-        response.set_body("application/sdp", sdp);
+        established.awaits_answer = offer.is_none() && sdp.is_some();
+        if let Some(sdp) = sdp {
+            response.set_body("application/sdp", sdp);
+        }
         self.since = Some(ctx.now);
         self.phase = Phase::Established(Box::new(established));
         self.use_timer(ctx, timer);

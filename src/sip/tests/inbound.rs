@@ -173,6 +173,48 @@ fn reliable_ringing_is_repeated_until_its_prack() {
 }
 
 #[test]
+fn a_call_without_an_offer_gets_ours_in_its_reliable_ringing() {
+    let mut bench = with("");
+    let party = Party::new(OFFICE, "room-x");
+    let mut invite = party.invite();
+    invite.headers.push("Require", "100rel");
+    let tx = bench.request(OFFICE, invite);
+    let ringing = bench.answer(tx).clone();
+    assert_eq!(ringing.status, 183);
+    assert!(text(&ringing.body).contains("m=audio") && bench.connected.is_empty());
+    let tag = ringing.headers.tag("To").expect("a tag");
+    let party = Party { remote_tag: tag, ..party };
+    let mut prack = party.within(Method::Prack);
+    prack.headers.set("CSeq", "2 PRACK");
+    prack.headers.push("RAck", "1 1 INVITE");
+    prack.set_body("application/sdp", OFFER);
+    let acknowledged = bench.request(OFFICE, prack);
+    assert_eq!(bench.status(acknowledged), 200);
+    assert_eq!(bench.connected.len(), 1, "the answer came in PRACK");
+    let answer = bench.answer(tx).clone();
+    assert!(answer.status == 200 && answer.body.is_empty(), "nothing is said twice");
+    bench.acknowledge(party, tx, None);
+    assert_eq!((bench.board.len(), bench.count(&Method::Bye)), (1, 0));
+}
+
+#[test]
+fn a_bye_out_of_the_blue_ends_nobodys_call() {
+    let mut bench = with("");
+    let party = bench.call(OFFICE, "room-x");
+    let guess = Party { remote_tag: "guessed".into(), ..Party::new(ELSEWHERE, "room-x") };
+    let spoofed = Party { call_id: party.call_id.clone(), ..guess };
+    let tx = bench.request(ELSEWHERE, spoofed.within(Method::Bye));
+    assert_eq!(bench.status(tx), 481);
+    assert!(bench.board.len() == 1 && bench.blamed == 1, "and whoever sent it is remembered");
+    let mut bye = party.within(Method::Bye);
+    bye.headers.set("CSeq", "2 BYE");
+    bye.headers.push("Reason", "Q.850;cause=16;text=\"Normal call clearing\"");
+    let tx = bench.request(OFFICE, bye);
+    assert_eq!(bench.status(tx), 200);
+    assert!(bench.left[0].contains("Normal call clearing"), "{:?}", bench.left);
+}
+
+#[test]
 fn two_changes_at_once_make_way_for_each_other() {
     let mut bench = with("");
     let party = bench.call(OFFICE, "room-x");

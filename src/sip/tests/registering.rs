@@ -65,6 +65,27 @@ fn replayed_stale_and_wrong_credentials_are_refused() {
 }
 
 #[test]
+fn a_digest_over_the_body_holds_for_that_body_only() {
+    let mut bench = Bench::new("digest_integrity: true");
+    let tx = bench.request(ELSEWHERE, bare("alice", "sip:a@h", 300, 1));
+    let mut challenge = bench.answer(tx).clone();
+    let line = challenge.headers.get("WWW-Authenticate").expect("a challenge").to_owned();
+    assert!(line.contains("auth,auth-int"), "{line}");
+    challenge.headers.set("WWW-Authenticate", line.replace("auth,auth-int", "auth-int"));
+    let mut answerer = Answerer::default();
+    assert!(answerer.challenged(&challenge));
+    let mut request = bare("alice", "sip:a@h", 300, 2);
+    request.set_body("text/plain", "as it was");
+    answerer.sign(&mut request, &Account { username: "alice".into(), password: "alice".into() });
+    let mut changed = request.clone();
+    changed.body = b"as it is".to_vec();
+    let tx = bench.request(ELSEWHERE, changed);
+    assert_eq!((bench.status(tx), bench.blamed), (401, 1));
+    let tx = bench.request(ELSEWHERE, request);
+    assert_eq!(bench.status(tx), 200);
+}
+
+#[test]
 fn nobody_registers_for_somebody_else() {
     let mut bench = Bench::new("{}");
     let tx = bench.request(ELSEWHERE, bare("bob", "sip:x@h", 300, 1));

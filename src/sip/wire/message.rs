@@ -495,6 +495,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Trying",
         180 => "Ringing",
+        182 => "Queued",
         181 => "Call Is Being Forwarded",
         183 => "Session Progress",
         200 => "OK",

@@ -1,0 +1,280 @@
+// Call signalling against SIPp, and bad input: what the scenarios in lib/sipp do to us, torture messages, a flood.
+
+import assert from "node:assert/strict";
+import dgram from "node:dgram";
+import fs from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { Phone, hangUpAll } from "./lib/phone.mjs";
+import { binary, freePorts, root, until } from "./lib/server.mjs";
+import { Sipp } from "./lib/sipp.mjs";
+import { folder, gateway, sleep, users } from "./lib/telephony.mjs";
+
+const LIMIT = { timeout: 60_000 };
+
+describe("calls out and in", { timeout: 300_000 }, () => {
+  let server, names, ports;
+  before(async () => {
+    // Trunks whose far ends are SIPp's, found by name: SRV records of a name server of our own. Nobody is at the first
+    // place of the third.
+    const [first, second, nobody, third] = [await freePorts(1), await freePorts(1), await freePorts(1), await freePorts(1)];
+    ports = { first, second, third };
+    names = await nameServer({ first: [first], second: [second], third: [nobody, third] });
+    const trunk = (name, more = {}) => ({ name, host: `${name}.test`, options_s: 0, max_calls_per_minute: 1000, ...more });
+    server = await gateway({
+      nameservers: [`127.0.0.1:${names.port}`],
+      trunks: [{ name: "local", peers: ["127.0.0.1"] }, trunk("first", { follow_redirects: true }), trunk("second"), trunk("third")],
+      dispatch: [{ number: "room-*", room: "{1}", from: ["local"] }],
+      outbound: [
+        { number: "1*", trunk: "first", principals: ["publish-key", "trunk:local"], transfer: true },
+        { number: "2*", trunk: "second", principals: ["publish-key"] },
+        { number: "3*", trunk: "third", principals: ["publish-key"] },
+      ],
+      calls: { min_se_s: 6, media_timeout_s: 60 },
+      limits: { failover_ms: 400 },
+    });
+  });
+  after(async () => {
+    await server?.stop();
+    names?.stop();
+  });
+
+  /** SIPp behind a trunk. */
+  const behind = (trunk, scenario, options) => Sipp.start(scenario, { port: ports[trunk], ...options });
+
+  async function dial(numbers, more = {}) {
+    const { status, body } = await server.api("POST", "calls", { room: "desk", numbers, ...more });
+    assert.equal(status, 201, JSON.stringify(body));
+    return body.id;
+  }
+
+  const state = async (id) => (await server.calls()).find((call) => call.id === id)?.state;
+  const answered = (id) => until("the call is answered", async () => (await state(id)) === "active");
+  const over = (id) => until("the call is over", async () => (await state(id)) === undefined);
+  const call = (scenario, room, keys = {}) => Sipp.start(scenario, { to: `127.0.0.1:${server.sip}`, user: `room-${room}`, keys: { from: "sipp", ...keys } });
+
+  test("reliable ringing with early media, and an answer that does not repeat it", LIMIT, async () => {
+    const sipp = await behind("first", "prack-uas");
+    const id = await dial(["100"]);
+    await answered(id);
+    await server.api("DELETE", `calls/${id}`);
+    await sipp.passed();
+  });
+
+  test("of two answers behind one proxy the first has the call", LIMIT, async () => {
+    const sipp = await behind("first", "fork-uas");
+    const id = await dial(["100"]);
+    await answered(id);
+    await sleep(500);
+    assert.equal(await state(id), "active");
+    await server.api("DELETE", `calls/${id}`);
+    await sipp.passed();
+  });
+
+  test("two numbers ring at once; who is slower learns that somebody else answered", LIMIT, async () => {
+    const [slow, quick] = [await behind("first", "ring-uas"), await behind("second", "answer-uas")];
+    const id = await dial(["100", "200"]);
+    await answered(id);
+    await slow.passed();
+    assert.equal((await server.calls()).find((call) => call.id === id).trunk, "second");
+    await server.api("DELETE", `calls/${id}`);
+    await quick.passed();
+  });
+
+  test("a redirection is followed to another trunk, as the rules allow", LIMIT, async () => {
+    const [first, second] = [await behind("first", "moved-uas", { keys: { elsewhere: "200@nowhere.test" } }), await behind("second", "answer-uas")];
+    const id = await dial(["100"]);
+    await answered(id);
+    await server.api("DELETE", `calls/${id}`);
+    await Promise.all([first.passed(), second.passed()]);
+  });
+
+  test("a server that is silent makes way for the next of its name", LIMIT, async () => {
+    const sipp = await behind("third", "answer-uas");
+    const id = await dial(["300"]);
+    await answered(id);
+    await server.api("DELETE", `calls/${id}`);
+    await sipp.passed();
+  });
+
+  test("a failure is told in its code and its words", LIMIT, async () => {
+    const sipp = await behind("first", "busy-uas");
+    const id = await dial(["100"]);
+    await sipp.passed();
+    await over(id);
+    assert.match(server.log, /On the other line.*status=486/);
+    const denied = await server.api("POST", "calls", { room: "desk", number: "999" });
+    assert.equal(denied.status, 403, JSON.stringify(denied.body));
+  });
+
+  test("session timers: refreshed by us, refreshed by them, and expired", LIMIT, async () => {
+    const ours = await call("timer-ours", "timers", { expires: 6 });
+    const theirs = await call("timer-theirs", "timers", { expires: 6 });
+    await Promise.all([ours.passed(), theirs.passed()]);
+    assert.match(server.log, /nobody refreshed the session/);
+  });
+
+  test("a party has somebody called into its room, and one is sent away", LIMIT, async () => {
+    const target = await behind("first", "answer-uas");
+    const asks = await call("refer-uac", "transfers", { target: "123@first.test" });
+    await asks.passed();
+    const called = (await server.calls()).find((call) => call.direction === "out" && call.room === "transfers");
+    assert.ok(called, "it is in the same room");
+    await server.api("DELETE", `calls/${called.id}`);
+    await target.passed();
+    const leaves = await call("transferred-uac", "away");
+    const there = () => server.calls().then((calls) => calls.find((call) => call.room === "away" && call.state === "active"));
+    const { id } = await until("it calls", there);
+    assert.equal((await server.api("PATCH", `calls/${id}`, { transfer: "123" })).status, 204);
+    await leaves.passed();
+  });
+
+  test("a call without an offer that wants reliable ringing", LIMIT, async () => {
+    await (await call("delayed-uac", "late")).passed();
+  });
+});
+
+describe("bad input", { timeout: 300_000 }, () => {
+  // What RFC 4475 wants of each message, or allows: the status, or silence.
+  const valid = { wsinv: 481, intmeth: 405, esc01: 404, escnull: 401, esc02: 405, lwsdisp: 200, longreq: 404, dblreq: 401, semiuri: 200,
+    transports: 200, mpart01: 405, unreason: null, noreason: null };
+  const invalid = { badinv01: 400, clerr: 400, ncl: 400, scalar02: 400, scalarlg: null, quotbal: 400, ltgtruri: 400, lwsruri: 400, lwsstart: 400,
+    trws: 400, escruri: 400, baddate: 404, regbadct: 401, badaspec: 200, baddn: 200, badvers: 505, mismatch01: 400, mismatch02: 400, bigcode: null };
+  const others = { badbranch: 200, insuf: 400, unkscm: 416, novelsc: 416, unksm2: 401, bext01: 420, invut: 404, regaut01: 401, multi01: 400,
+    mcl01: 400, bcast: null, zeromf: 200, cparam01: 401, cparam02: 401, regescrt: 401, sdp01: 406, inv2543: 404, badcseq: 400,
+    test: null, baddn_sep: null };
+  // On a stream the end of these cannot be told: more is waited for.
+  const waits = ["clerr", "baddn", "baddn_sep"];
+  const messages = path.join(root, "tests/clients/node_modules/sip/test/messages");
+  let server, files;
+  before(async () => {
+    files = folder();
+    server = await gateway({
+      users_file: users(files, binary, "gw.test", "alice"),
+      realm: "gw.test",
+      trunks: [{ name: "local", peers: ["127.0.0.1"] }],
+      dispatch: [{ number: "room-*", room: "{1}" }],
+      // Loopback is to be banned as anything else.
+      limits: { never_ban: [], requests_per_second: 20, ban_failures: 20 },
+    });
+  });
+  after(async () => {
+    hangUpAll();
+    await server?.stop();
+    fs.rmSync(files, { recursive: true, force: true });
+  });
+
+  /** Sends bytes and gives the final status that comes back, or null after a while of silence. */
+  function ask(bytes, tcp, ms = 700) {
+    return new Promise((resolve) => {
+      const socket = tcp ? net.connect(server.sip, "127.0.0.1", () => socket.write(bytes)) : dgram.createSocket("udp4");
+      let heard = "";
+      const end = (status) => {
+        clearTimeout(timer);
+        tcp ? socket.destroy() : socket.close();
+        resolve(status);
+      };
+      const timer = setTimeout(() => end(null), ms);
+      const take = (data) => {
+        heard += data;
+        const final = heard.match(/^SIP\/2\.0 ([2-6]\d\d)/m);
+        if (final) end(Number(final[1]));
+      };
+      socket.on(tcp ? "data" : "message", take);
+      socket.on("error", () => end(null));
+      if (!tcp) socket.send(bytes, server.sip, "127.0.0.1");
+    });
+  }
+
+  for (const tcp of [false, true]) {
+    test(`the messages of RFC 4475 by ${tcp ? "TCP" : "UDP"}`, LIMIT, async () => {
+      const wanted = { ...valid, ...invalid, ...others };
+      const files = fs.readdirSync(messages).filter((name) => name.endsWith(".dat")).map((name) => name.slice(0, -4));
+      assert.deepEqual(files.sort(), Object.keys(wanted).sort());
+      for (const name of files) {
+        let bytes = fs.readFileSync(path.join(messages, `${name}.dat`));
+        // A transaction of its own for each transport.
+        if (tcp) bytes = Buffer.from(bytes.toString("latin1").replace(/^(Call-ID: |i: )/m, "$1tcp-"), "latin1");
+        const expected = tcp && waits.includes(name) ? null : wanted[name];
+        assert.equal(await ask(bytes, tcp, expected === null ? 150 : 3000), expected, name);
+      }
+    });
+  }
+
+  test("a number that nobody has is refused in words", LIMIT, async () => {
+    const socket = dgram.createSocket("udp4");
+    const answer = new Promise((resolve) => socket.on("message", (data) => /^SIP\/2\.0 [2-6]/.test(data) && resolve(String(data))));
+    socket.send(request("INVITE", "nobody", { port: 1, extra: "Contact: <sip:a@127.0.0.1>\r\n" }), server.sip, "127.0.0.1");
+    assert.match(await answer, /^SIP\/2\.0 404 No room has this number\r\n/);
+    socket.close();
+    assert.match(server.log, /refused a call: rule/);
+  });
+
+  test("a scanner's flood is turned away and counted while a call goes on", LIMIT, async () => {
+    const [alice, bob] = [await Phone.start({ user: "alice", hz: 440 }), await Phone.start({ user: "bob", hz: 1000 })];
+    for (const phone of [alice, bob]) assert.ok(await phone.call(`sip:room-flood@127.0.0.1:${server.sip}`));
+    const socket = dgram.createSocket("udp4");
+    let answers = 0;
+    socket.on("message", () => answers++);
+    await new Promise((resolve) => socket.bind(0, "127.0.0.9", resolve));
+    const { port } = socket.address();
+    const sent = 6000;
+    for (let n = 0; n < sent; n++) {
+      const guess = `Authorization: Digest username="alice", realm="gw.test", nonce="1.2.3", uri="sip:127.0.0.1", response="${String(n).padStart(32, "0")}"\r\n`;
+      const [method, extra] = n % 2 ? ["INVITE", "Contact: <sip:a@127.0.0.9>\r\n"] : ["REGISTER", guess];
+      socket.send(request(method, String(100 + (n % 900)), { port, host: "127.0.0.9", extra }), server.sip, "127.0.0.1");
+      if (n % 100 === 0) await sleep(10);
+    }
+    const state = await until("it was turned away", async () => {
+      const { body } = await server.api("GET", "sip");
+      return body.banned + body.too_fast > 0 && body;
+    });
+    assert.ok(answers < 200, `${answers} of ${sent} were answered`);
+    assert.ok(state.too_fast + state.banned > 0, JSON.stringify(state));
+    socket.close();
+    // A BYE out of the blue ends nobody's call.
+    await ask(request("BYE", "room-flood", { port: 1, to: ";tag=guessed" }), false);
+    await sleep(1500);
+    assert.equal((await server.calls()).length, 2);
+    const [other] = await alice.stop(1000);
+    const [mine] = await bob.stop(440);
+    assert.ok(other > 0.9 && mine > 0.9, `heard ${other} and ${mine}`);
+  });
+});
+
+let last = 0;
+
+/** A request from 127.0.0.1 or where `host` says. */
+function request(method, user, { port, host = "127.0.0.1", extra = "", to = "" }) {
+  const id = `${process.pid}-${++last}`;
+  return Buffer.from(
+    `${method} sip:${user}@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP ${host}:${port};branch=z9hG4bK${id};rport\r\nMax-Forwards: 70\r\n` +
+      `From: <sip:scan@${host}>;tag=${id}\r\nTo: <sip:${user}@127.0.0.1>${to}\r\nCall-ID: ${id}\r\nCSeq: 1 ${method}\r\n${extra}Content-Length: 0\r\n\r\n`,
+  );
+}
+
+/** A name server that knows only where SIP by UDP is below `.test`: ports of 127.0.0.1, the first to be tried first. */
+async function nameServer(hosts) {
+  const zone = new Map(Object.entries(hosts).map(([host, ports]) => [`_sip._udp.${host}.test`, ports]));
+  const socket = dgram.createSocket("udp4");
+  const label = (name) => Buffer.concat([...name.split(".").map((part) => Buffer.from([part.length, ...Buffer.from(part)])), Buffer.from([0])]);
+  socket.on("message", (question, { port, address }) => {
+    let [name, at] = ["", 12];
+    for (; question[at]; at += question[at] + 1) name += (name && ".") + question.toString("latin1", at + 1, at + 1 + question[at]);
+    const kind = question.readUInt16BE(at + 1);
+    const ports = kind === 33 ? zone.get(name.toLowerCase()) ?? [] : [];
+    const head = Buffer.from(question.subarray(0, 12));
+    head.writeUInt16BE(ports.length || kind === 33 ? 0x8180 : 0x8183, 2);
+    head.writeUInt16BE(ports.length, 6);
+    head.fill(0, 8);
+    const records = ports.map((target, priority) => {
+      const data = Buffer.concat([Buffer.from([0, priority, 0, 0, target >> 8, target & 255]), label("127.0.0.1")]);
+      return Buffer.concat([Buffer.from([0xc0, 12, 0, 33, 0, 1, 0, 0, 1, 0, 0, data.length]), data]);
+    });
+    socket.send(Buffer.concat([head, question.subarray(12, at + 5), ...records]), port, address);
+  });
+  await new Promise((resolve) => socket.bind(0, "127.0.0.1", resolve));
+  return { port: socket.address().port, stop: () => socket.close() };
+}
