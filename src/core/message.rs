@@ -447,6 +447,9 @@ pub struct WebRtcOptions {
     pub prefer_ipv6: bool,
     /// Carry data channels.
     pub enable_sctp: bool,
+    /// The peer only receives by it, so that it may be on another worker than what the peer sends.
+    #[serde(skip)]
+    pub receives: bool,
 }
 
 impl Default for WebRtcOptions {
@@ -459,6 +462,7 @@ impl Default for WebRtcOptions {
             prefer_ipv4: false,
             prefer_ipv6: false,
             enable_sctp: false,
+            receives: false,
         }
     }
 }

@@ -122,12 +122,12 @@ pub struct Member {
     pub publishes: bool,
     /// The publisher it wants instead of the room's program.
     pub watch: Option<String>,
-    /// The worker its transports are on.
+    /// The worker its transports are on, but for some it only receives by.
     pub worker: WorkerId,
-    /// The router its transports are on.
+    /// The router they are on.
     pub router: RouterId,
     /// Its transports.
-    pub transports: Vec<TransportId>,
+    pub transports: Vec<Path>,
     /// What it sends.
     pub tracks: Vec<Track>,
     /// What it receives.
@@ -242,6 +242,19 @@ impl Muted {
     }
 }
 
+/// A transport of a member, and where it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Path {
+    /// The transport.
+    pub id: TransportId,
+    /// The router it is on.
+    pub router: RouterId,
+    /// The worker that is on.
+    pub worker: WorkerId,
+    /// It counts as a receiver of its own there.
+    pub counted: bool,
+}
+
 /// What a consumer is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Follows {
@@ -258,6 +271,10 @@ pub struct Feed {
     pub consumer: ConsumerId,
     /// The transport it goes by.
     pub transport: TransportId,
+    /// The router that is on.
+    pub router: RouterId,
+    /// The worker that is on.
+    pub worker: WorkerId,
     /// Sound or picture.
     pub kind: Kind,
     /// What it is for.
@@ -307,6 +324,11 @@ impl Member {
     pub fn track(&self, kind: Kind) -> Option<&Track> {
         let mut running = self.tracks_of(kind).filter(|track| !track.is_paused());
         running.next().or_else(|| self.tracks_of(kind).next())
+    }
+
+    /// One of its transports, and where it is.
+    pub fn path(&self, transport: TransportId) -> Option<Path> {
+        self.transports.iter().find(|path| path.id == transport).copied()
     }
 
     /// Its tracks of a kind.

@@ -154,8 +154,10 @@ pub struct Seat {
     pub router: RouterId,
     /// The worker it lives on.
     pub worker: WorkerId,
-    /// Viewers served by it.
+    /// Viewers on it, and transports by which others receive.
     pub receivers: usize,
+    /// Consumers on it.
+    pub consumers: usize,
     /// How often it fell empty; tells a stale timer from a fresh one.
     pub emptied: u64,
     /// The pipe from the home router; none for the home router itself.
@@ -223,9 +225,9 @@ impl Room {
         self.seat_mut(router)?.pipe.as_mut()
     }
 
-    /// The seat a viewer should take while it has fewer than `limit`: the first such in order.
-    pub fn free_seat(&self, limit: usize) -> Option<&Seat> {
-        self.seats.iter().find(|seat| seat.receivers < limit)
+    /// The seat a receiver should take: the first with fewer than so many receivers and consumers.
+    pub fn free_seat(&self, receivers: usize, consumers: usize) -> Option<&Seat> {
+        self.seats.iter().find(|seat| seat.receivers < receivers && seat.consumers < consumers)
     }
 
     /// Everybody in it.
@@ -242,7 +244,7 @@ impl Room {
 impl Seat {
     /// A router with nobody on it.
     pub fn new(router: RouterId, worker: WorkerId, pipe: Option<Pipe>) -> Self {
-        Seat { router, worker, receivers: 0, emptied: 0, pipe }
+        Seat { router, worker, receivers: 0, consumers: 0, emptied: 0, pipe }
     }
 }
 

@@ -207,8 +207,8 @@ impl State {
         data: Value,
     ) -> Result<Pending, ControlError> {
         self.check_feed(conn, consumer)?;
-        let peer = self.member(conn)?;
-        let (worker, internal) = (peer.worker, on_consumer(peer.router, consumer));
+        let feed = self.feed_mut(conn, consumer).ok_or(ControlError::Closed)?;
+        let (worker, internal) = (feed.worker, on_consumer(feed.router, consumer));
         let (waiter, pending) = oneshot::channel();
         self.ask(worker, method, internal, data, Reply::Value(waiter));
         Ok(pending)

@@ -32,8 +32,10 @@ pub struct RoomsConfig {
     pub max_data_consumers_per_peer: usize,
     /// Bytes of a data channel's label, and of its protocol. Default 256.
     pub max_data_label_bytes: usize,
-    /// Viewers served by one router; more go to a router on another worker, where there is one. Default 500.
+    /// Receivers served by one router; more go to a router on another worker, where there is one. Default 500.
     pub receivers_per_router: usize,
+    /// Consumers of one router from which on receivers go to another, where there is one. Default 2,000.
+    pub consumers_per_router: usize,
     /// How long the room waits for the tracks of a publisher that came back, in milliseconds, before
     /// another publisher is shown. Default 3,000.
     pub takeover_wait_ms: u64,
@@ -98,6 +100,7 @@ impl Default for RoomsConfig {
             max_data_consumers_per_peer: 256,
             max_data_label_bytes: 256,
             receivers_per_router: 500,
+            consumers_per_router: 2_000,
             takeover_wait_ms: 3_000,
             convert_linger_ms: 5_000,
             pipe_linger_ms: 5_000,

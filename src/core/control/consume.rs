@@ -102,11 +102,10 @@ impl State {
         track: ProducerId,
     ) -> Result<Option<Source>, Refused> {
         let Some(entry) = self.members.get(&conn) else { return Ok(None) };
-        let (name, router) = (entry.room.clone(), entry.peer.router);
         let Some(feed) = entry.peer.feeds.iter().find(|feed| feed.consumer == consumer) else {
             return Ok(None);
         };
-        let accepts = feed.accepts.clone();
+        let (name, router, accepts) = (entry.room.clone(), feed.router, feed.accepts.clone());
         let Some((owner, source)) = self.track(track) else { return Ok(None) };
         let format = source.format.clone();
         self.direct_source(&name, router, owner, (track, &format), &accepts).map(Some)

@@ -172,6 +172,12 @@ impl<R, T: Clone> Dispatcher<R, T> {
         self.subscribers.remove(&id);
     }
 
+    /// What is counted on each worker.
+    #[cfg(test)]
+    pub fn loads(&self) -> Vec<usize> {
+        self.workers.values().map(|entry| entry.load).collect()
+    }
+
     /// How many requests wait for their answer, or are remembered for their deadline.
     #[cfg(test)]
     pub fn pending(&self) -> usize {

@@ -44,8 +44,21 @@ impl State {
         if peer.feeds.len() >= limit {
             return Err(ControlError::NotAllowed("the peer receives all the tracks it may receive"));
         }
-        let (source, refusal, playing) = (None, None, None);
-        peer.feeds.push(Feed { consumer, transport, kind, follows, accepts, source, refusal, playing });
+        peer.feeds.push(Feed {
+            consumer,
+            transport,
+            router,
+            worker,
+            kind,
+            follows,
+            accepts,
+            source: None,
+            refusal: None,
+            playing: None,
+        });
+        let room = self.members.get(&conn).map(|entry| entry.room.clone()).ok_or(ControlError::Closed)?;
+        let seat = self.rooms.get_mut(&room).and_then(|room| room.seat_mut(router));
+        seat.into_iter().for_each(|seat| seat.consumers += 1);
         self.dispatcher.subscribe(consumer.0, worker, Target::Feed(conn));
         let internal = on_consumer(router, consumer);
         let data = json!({"kind": kind, "x.reports": matches!(follows, Follows::Track(_))});
@@ -58,10 +71,8 @@ impl State {
         let reply = Reply::Feed(conn, consumer, waiter);
         self.ask(worker, Method::ConsumerEnable, internal, json!({"rtpParameters": rtp}), reply);
         self.point(conn, consumer);
-        if follows == Follows::Program
-            && let Some(name) = self.members.get(&conn).map(|entry| entry.room.clone())
-        {
-            self.count_follower(&name, kind, |count| count + 1);
+        if follows == Follows::Program {
+            self.count_follower(&room, kind, |count| count + 1);
         }
         Ok((consumer, pending))
     }
@@ -78,15 +89,17 @@ impl State {
     /// Ends a consumer of a peer that stays.
     pub fn drop_feed(&mut self, conn: ConnId, consumer: ConsumerId) {
         let Some(entry) = self.members.get_mut(&conn) else { return };
-        let (room, router, worker) = (entry.room.clone(), entry.peer.router, entry.peer.worker);
+        let room = entry.room.clone();
         let Some(at) = entry.peer.feeds.iter().position(|feed| feed.consumer == consumer) else { return };
         let feed = entry.peer.feeds.remove(at);
-        self.forget_feed(&room, router, conn, &feed);
-        self.tell(worker, Method::ConsumerClose, on_consumer(router, consumer), json!({}));
+        self.forget_feed(&room, conn, &feed);
+        self.tell(feed.worker, Method::ConsumerClose, on_consumer(feed.router, consumer), json!({}));
     }
 
     /// What a consumer stood in is in order without it.
-    pub fn forget_feed(&mut self, room: &RoomName, router: RouterId, conn: ConnId, feed: &Feed) {
+    pub fn forget_feed(&mut self, room: &RoomName, conn: ConnId, feed: &Feed) {
+        let seat = self.rooms.get_mut(room).and_then(|room| room.seat_mut(feed.router));
+        seat.into_iter().for_each(|seat| seat.consumers = seat.consumers.saturating_sub(1));
         self.dispatcher.unsubscribe(feed.consumer.0);
         self.waiting.remove(&(conn, feed.consumer));
         self.count_refusal(room, conn, feed.refusal.as_ref(), None);
@@ -96,7 +109,7 @@ impl State {
             track.takers.remove(&(conn, feed.consumer));
         }
         if let Some(source) = feed.source {
-            self.release(room, router, source);
+            self.release(room, feed.router, source);
         }
         if feed.follows == Follows::Program {
             self.count_follower(room, feed.kind, |count| count.saturating_sub(1));
@@ -123,9 +136,8 @@ impl State {
         let source = source.or_else(|| self.slate_source(conn, consumer));
         let Some(entry) = self.members.get(&conn) else { return };
         let room = entry.room.clone();
-        let (router, worker) = (entry.peer.router, entry.peer.worker);
         let Some(feed) = entry.peer.feeds.iter().find(|feed| feed.consumer == consumer) else { return };
-        let old = feed.source;
+        let (router, worker, old) = (feed.router, feed.worker, feed.source);
         if old == source {
             return;
         }

@@ -67,7 +67,7 @@ struct DtmfData {
 impl State {
     /// Asks for a plain transport.
     pub fn create_plain(&mut self, conn: ConnId, options: &PlainOptions) -> Result<Pending, ControlError> {
-        let (router, worker, id) = self.new_transport(conn)?;
+        let (router, worker, id) = self.new_transport(conn, false)?;
         let (waiter, pending) = oneshot::channel();
         let mut data = json!(options);
         if let Some(map) = data.as_object_mut() {

@@ -10,9 +10,9 @@ use crate::core::control::events::{PeerInfo, RoomEvent};
 use crate::core::control::handle::Shared;
 use crate::core::control::rooms::Join;
 use crate::core::control::state::{Entry, Reply, State, Timer, on_consumer, on_router, on_transport};
-use crate::core::id::{ConnId, ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
+use crate::core::id::{ConnId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::message::Method;
-use crate::core::peer::{CloseReason, Member, Muted, PeerKind};
+use crate::core::peer::{CloseReason, Feed, Member, Muted, Path, PeerKind};
 use crate::core::room::{Ears, MAX_NAME, Room, RoomName, RoomNameError};
 
 /// A publisher's name when it gives none.
@@ -60,9 +60,7 @@ impl State {
                 room.publishers.push(conn);
             } else {
                 room.viewers.insert(conn);
-                if let Some(seat) = room.seat_mut(router) {
-                    seat.receivers += 1;
-                }
+                self.take_seat(&join.room, router);
             }
         }
         if !join.kind.is_attended() {
@@ -109,7 +107,7 @@ impl State {
     /// The router for a new peer; makes the room if need be.
     fn seat_for(&mut self, join: &Join) -> Result<(RouterId, WorkerId), JoinError> {
         self.make_room(&join.room)?;
-        let seat = if join.publishes { None } else { self.viewer_seat(&join.room) };
+        let seat = if join.publishes { None } else { self.receiver_seat(&join.room) };
         let home = self.rooms.get(&join.room).and_then(Room::home);
         seat.or(home).ok_or(JoinError::NoWorker)
     }
@@ -171,15 +169,19 @@ impl State {
         }
     }
 
-    /// Closes the peers on a router and then the router; the home router takes the whole room with it.
+    /// Closes the peers on a router, what others have there, and then the router; the home router takes the whole room
+    /// with it.
     pub fn close_router(&mut self, name: &RoomName, router: RouterId, reason: &CloseReason) {
         let Some(room) = self.rooms.get(name) else { return };
         let whole = room.home().is_some_and(|(home, _)| home == router);
         let here =
             |conn: &ConnId| whole || self.members.get(conn).is_some_and(|entry| entry.peer.router == router);
-        let members: Vec<ConnId> = room.everybody().filter(here).collect();
+        let (members, others): (Vec<ConnId>, Vec<ConnId>) = room.everybody().partition(here);
         for conn in members {
             self.close_member(conn, reason.clone());
+        }
+        for conn in others {
+            self.drop_paths(conn, router, reason);
         }
         match whole {
             true => self.close_room(name, reason),
@@ -196,7 +198,7 @@ impl State {
         self.close_data_of(conn);
         let feeds = std::mem::take(&mut entry.peer.feeds);
         for feed in &feeds {
-            self.forget_feed(&entry.room, entry.peer.router, conn, feed);
+            self.forget_feed(&entry.room, conn, feed);
         }
         self.leave_room(&entry);
         let tracks = std::mem::take(&mut entry.peer.tracks);
@@ -211,7 +213,10 @@ impl State {
         if self.rooms.get(&entry.room).is_some_and(Room::is_over) {
             producers.iter().for_each(|track| self.forget_jobs_of(*track));
             self.close_room(&entry.room, &reason);
-            entry.peer.transports.iter().for_each(|transport| self.dispatcher.unsubscribe(transport.0));
+            for path in &entry.peer.transports {
+                self.dispatcher.unsubscribe(path.id.0);
+                self.uncount(path);
+            }
             return;
         }
         self.set_room_sound(&entry.room, conn, Vec::new());
@@ -219,9 +224,7 @@ impl State {
             self.refresh(&entry.room);
             producers.iter().for_each(|track| self.end_derived(&entry.room, *track));
         }
-        let consumers = feeds.iter().map(|feed| feed.consumer);
-        self.close_transports(&entry.peer, consumers, &reason);
-        self.note_empty_seat(&entry.room, entry.peer.router);
+        self.close_transports(&entry, &feeds, &reason);
     }
 
     fn leave_room(&mut self, entry: &Entry) {
@@ -232,28 +235,32 @@ impl State {
         if room.awaited == Some(conn) {
             room.awaited = None;
         }
-        if room.viewers.remove(&conn)
-            && let Some(seat) = room.seat_mut(entry.peer.router)
-        {
-            seat.receivers = seat.receivers.saturating_sub(1);
+        if room.viewers.remove(&conn) {
+            self.leave_seat(&entry.room, entry.peer.router);
         }
     }
 
-    fn close_transports(
-        &mut self,
-        peer: &Member,
-        consumers: impl Iterator<Item = ConsumerId>,
-        reason: &CloseReason,
-    ) {
-        for consumer in consumers {
-            let internal = on_consumer(peer.router, consumer);
-            self.tell(peer.worker, Method::ConsumerClose, internal, json!({}));
+    fn close_transports(&mut self, entry: &Entry, feeds: &[Feed], reason: &CloseReason) {
+        for feed in feeds {
+            let internal = on_consumer(feed.router, feed.consumer);
+            self.tell(feed.worker, Method::ConsumerClose, internal, json!({}));
         }
-        for &transport in &peer.transports {
-            self.dispatcher.unsubscribe(transport.0);
+        for path in &entry.peer.transports {
+            self.dispatcher.unsubscribe(path.id.0);
             let data = json!({"x.reason": reason.text});
-            let internal = on_transport(peer.router, transport);
-            self.tell(peer.worker, Method::TransportClose, internal, data);
+            let internal = on_transport(path.router, path.id);
+            self.tell(path.worker, Method::TransportClose, internal, data);
+            if path.counted {
+                self.leave_seat(&entry.room, path.router);
+            }
+            self.uncount(path);
+        }
+    }
+
+    /// A path that counted as a load of its worker is gone.
+    fn uncount(&mut self, path: &Path) {
+        if path.counted {
+            self.dispatcher.drop_load(path.worker);
         }
     }
 
@@ -282,8 +289,23 @@ impl State {
     /// A transport is gone on the worker's side, or was never made.
     pub fn forget_transport(&mut self, conn: ConnId, transport: TransportId) {
         self.dispatcher.unsubscribe(transport.0);
-        if let Some(entry) = self.members.get_mut(&conn) {
-            entry.peer.transports.retain(|other| *other != transport);
+        let Some(entry) = self.members.get_mut(&conn) else { return };
+        let Some(at) = entry.peer.transports.iter().position(|path| path.id == transport) else { return };
+        let path = entry.peer.transports.remove(at);
+        let room = entry.room.clone();
+        if path.counted {
+            self.leave_seat(&room, path.router);
+        }
+        self.uncount(&path);
+    }
+
+    /// Ends what a peer that stays has on a router that is lost.
+    fn drop_paths(&mut self, conn: ConnId, router: RouterId, reason: &CloseReason) {
+        let Ok(peer) = self.member(conn) else { return };
+        let here = peer.transports.iter().filter(|path| path.router == router);
+        for transport in here.map(|path| path.id).collect::<Vec<_>>() {
+            self.drop_carried(conn, transport, reason);
+            self.forget_transport(conn, transport);
         }
     }
 

@@ -57,7 +57,7 @@ impl PeerDetail {
         let tracks = peer.tracks.iter().filter(|track| track.ready);
         PeerDetail {
             info: PeerInfo::of(peer),
-            transports: peer.transports.clone(),
+            transports: peer.transports.iter().map(|path| path.id).collect(),
             tracks: tracks.map(|track| TrackInfo::of(peer.conn, track)).collect(),
             consumers: peer.feeds.iter().map(ConsumerInfo::of).collect(),
         }

@@ -68,10 +68,11 @@ impl State {
     /// What a consumer of the program should be fed from; starts conversions, mixes and pipes where they are missing.
     pub fn program_source(&mut self, conn: ConnId, consumer: ConsumerId) -> Result<Option<Source>, Refused> {
         let Some(entry) = self.members.get(&conn) else { return Ok(None) };
-        let (name, router) = (entry.room.clone(), entry.peer.router);
+        let name = entry.room.clone();
         let Some(feed) = entry.peer.feeds.iter().find(|feed| feed.consumer == consumer) else {
             return Ok(None);
         };
+        let router = feed.router;
         let (kind, accepts, watch) = (feed.kind, Arc::clone(&feed.accepts), entry.peer.watch.clone());
         if kind == Kind::Audio
             && (watch.is_none() || feed.playing.is_some())

@@ -19,7 +19,7 @@ use crate::core::convert::Format;
 use crate::core::id::{ConnId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::mail::Mail;
 use crate::core::message::{Internal, Method, WebRtcOptions};
-use crate::core::peer::{Layers, Member, Track};
+use crate::core::peer::{Layers, Member, Path, Track};
 use crate::core::room::RoomName;
 
 /// Where an answer comes from.
@@ -37,30 +37,39 @@ impl State {
         conn: ConnId,
         transport: TransportId,
     ) -> Result<(RouterId, WorkerId), ControlError> {
-        let peer = self.member(conn)?;
-        if !peer.transports.contains(&transport) {
-            return Err(ControlError::NotAllowed("that is no transport of this peer"));
-        }
-        Ok((peer.router, peer.worker))
+        let path = self.member(conn)?.path(transport);
+        let path = path.ok_or(ControlError::NotAllowed("that is no transport of this peer"))?;
+        Ok((path.router, path.worker))
     }
 
-    /// Enters a transport to be made among those of a member.
-    pub fn new_transport(&mut self, conn: ConnId) -> Result<(RouterId, WorkerId, TransportId), ControlError> {
+    /// Enters a transport to be made among those of a member; one by which a publisher only receives may be anywhere.
+    pub fn new_transport(
+        &mut self,
+        conn: ConnId,
+        receives: bool,
+    ) -> Result<(RouterId, WorkerId, TransportId), ControlError> {
         let limit = self.config.max_transports_per_peer;
         let id = TransportId(self.dispatcher.allocate());
         let peer = self.member(conn)?;
         if peer.transports.len() >= limit {
             return Err(ControlError::NotAllowed("the peer has all the transports it may have"));
         }
-        peer.transports.push(id);
-        let (router, worker) = (peer.router, peer.worker);
+        let (mut router, mut worker) = (peer.router, peer.worker);
+        let counted = receives && peer.publishes;
+        if counted {
+            let room = self.members.get(&conn).map(|entry| entry.room.clone()).ok_or(ControlError::Closed)?;
+            (router, worker) = self.receiver_seat(&room).unwrap_or((router, worker));
+            self.take_seat(&room, router);
+            self.dispatcher.add_load(worker);
+        }
+        self.member(conn)?.transports.push(Path { id, router, worker, counted });
         self.dispatcher.subscribe(id.0, worker, Target::Transport(conn));
         Ok((router, worker, id))
     }
 
     /// Asks for a WebRTC transport.
     pub fn create_webrtc(&mut self, conn: ConnId, options: WebRtcOptions) -> Result<Pending, ControlError> {
-        let (router, worker, id) = self.new_transport(conn)?;
+        let (router, worker, id) = self.new_transport(conn, options.receives)?;
         let (waiter, pending) = oneshot::channel();
         let mut data = json!(options);
         if let Some(fields) = data.as_object_mut() {
@@ -77,7 +86,7 @@ impl State {
         conn: ConnId,
         mail: impl FnOnce(u32) -> Mail,
     ) -> Result<(TransportId, Pending), ControlError> {
-        let (router, worker, id) = self.new_transport(conn)?;
+        let (router, worker, id) = self.new_transport(conn, false)?;
         let attach = self.dispatcher.allocate();
         let sent = self.dispatcher.mail(worker).is_some_and(|mailbox| mailbox.send(mail(attach)).is_ok());
         if !sent {
@@ -143,6 +152,9 @@ impl State {
         let peer = self.member(conn)?;
         if !peer.publishes {
             return Err(ControlError::NotAllowed("the peer joined to watch, not to publish"));
+        }
+        if router != peer.router {
+            return Err(ControlError::NotAllowed("that transport was made to receive by"));
         }
         if peer.tracks.len() >= limit {
             return Err(ControlError::NotAllowed("the peer sends all the tracks it may send"));

@@ -21,7 +21,7 @@ impl State {
         let feed = entry.peer.feeds.iter().find(|feed| feed.consumer == consumer)?;
         let follows =
             feed.kind == Kind::Video && feed.follows == Follows::Program && entry.peer.watch.is_none();
-        let (name, router, old) = (entry.room.clone(), entry.peer.router, feed.source);
+        let (name, router, old) = (entry.room.clone(), feed.router, feed.source);
         let to = self.converter.as_ref().filter(|_| follows)?.slate(&feed.accepts)?;
         let after = self.config.slate_after_ms;
         let room = self.rooms.get_mut(&name)?;

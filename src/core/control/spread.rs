@@ -16,11 +16,12 @@ use crate::core::message::{Internal, Method};
 use crate::core::room::{Pipe, PipedTrack, RoomName, Seat};
 
 impl State {
-    /// The router for one more viewer: a present one with room, else a new one on a worker the room is not
+    /// The router for one more receiver: a present one with room, else a new one on a worker the room is not
     /// on yet, else the emptiest.
-    pub fn viewer_seat(&mut self, name: &RoomName) -> Option<(RouterId, WorkerId)> {
+    pub fn receiver_seat(&mut self, name: &RoomName) -> Option<(RouterId, WorkerId)> {
         let room = self.rooms.get(name)?;
-        if let Some(seat) = room.free_seat(self.config.receivers_per_router) {
+        if let Some(seat) = room.free_seat(self.config.receivers_per_router, self.config.consumers_per_router)
+        {
             return Some((seat.router, seat.worker));
         }
         let taken: Vec<WorkerId> = room.seats.iter().map(|seat| seat.worker).collect();
@@ -30,7 +31,10 @@ impl State {
             return Some((router, worker));
         }
         let room = self.rooms.get(name)?;
-        room.seats.iter().min_by_key(|seat| seat.receivers).map(|seat| (seat.router, seat.worker))
+        room.seats
+            .iter()
+            .min_by_key(|seat| (seat.consumers, seat.receivers))
+            .map(|seat| (seat.router, seat.worker))
     }
 
     /// A router of the room on another worker, joined with the home router by a pipe.
@@ -134,8 +138,21 @@ impl State {
         }
     }
 
+    /// One receiver more on a router of a room.
+    pub fn take_seat(&mut self, name: &RoomName, router: RouterId) {
+        let seat = self.rooms.get_mut(name).and_then(|room| room.seat_mut(router));
+        seat.into_iter().for_each(|seat| seat.receivers += 1);
+    }
+
+    /// One receiver less.
+    pub fn leave_seat(&mut self, name: &RoomName, router: RouterId) {
+        let seat = self.rooms.get_mut(name).and_then(|room| room.seat_mut(router));
+        seat.into_iter().for_each(|seat| seat.receivers = seat.receivers.saturating_sub(1));
+        self.note_empty_seat(name, router);
+    }
+
     /// Sets the timer that closes a router nobody is on any more.
-    pub fn note_empty_seat(&mut self, name: &RoomName, router: RouterId) {
+    fn note_empty_seat(&mut self, name: &RoomName, router: RouterId) {
         let linger = State::millis(self.config.pipe_linger_ms);
         let Some(seat) = self.rooms.get_mut(name).and_then(|room| room.seat_mut(router)) else { return };
         if seat.pipe.is_some() && seat.receivers == 0 {

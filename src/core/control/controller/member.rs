@@ -124,7 +124,7 @@ impl State {
                 let new = name(Kind::Transport);
                 self.own(id)?.scope.check_new(new)?;
                 let pending = self.member_transport(conn, method, data)?;
-                let made = self.member(conn)?.transports.last().map_or(0, |transport| transport.0);
+                let made = self.member(conn)?.transports.last().map_or(0, |path| path.id.0);
                 self.enter_member(id, new, (Kind::Transport, made), (conn, router, None))?;
                 (Then::Made(new), pending)
             }

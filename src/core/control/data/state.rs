@@ -176,11 +176,10 @@ impl State {
         conn: ConnId,
         transport: Option<TransportId>,
     ) -> Result<(RoomName, RouterId, WorkerId), ControlError> {
-        if let Some(transport) = transport {
-            self.place(conn, transport)?;
-        }
+        let place = transport.map(|transport| self.place(conn, transport)).transpose()?;
         let entry = self.members.get(&conn).ok_or(ControlError::Closed)?;
-        Ok((entry.room.clone(), entry.peer.router, entry.peer.worker))
+        let (router, worker) = place.unwrap_or((entry.peer.router, entry.peer.worker));
+        Ok((entry.room.clone(), router, worker))
     }
 
     /// Asks a data producer of a peer something.

@@ -629,8 +629,8 @@ impl Net {
         let transport =
             self.run(peer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
         let producers = codecs.iter().map(|codec| self.produce(&peer, transport, codec)).collect();
-        let receive =
-            self.run(peer.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
+        let options = WebRtcOptions { receives: true, ..WebRtcOptions::default() };
+        let receive = self.run(peer.create_webrtc_transport(options)).expect("a transport").id;
         (peer, producers, receive)
     }
 

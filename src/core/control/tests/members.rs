@@ -151,7 +151,7 @@ fn an_encoders_tracks_are_converted_for_members_and_stay_theirs_when_they_change
 #[test]
 fn members_on_another_worker_are_fed_through_a_pipe() {
     let mut net = Net::new(2, |config| config.receivers_per_router = 1);
-    let (alice, tracks, _) = net.member("alice", &[opus(), vp8()]);
+    let (alice, tracks) = net.publish("alice", &[opus(), vp8()]);
     let (near, _) = net.view(&[opus()]);
     let spy = net.try_join(false, |join| join.spy = true).expect("let in");
     let transport = net.run(spy.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
@@ -167,6 +167,48 @@ fn members_on_another_worker_are_fed_through_a_pipe() {
     }
     net.advance(5_100);
     net.assert_clean();
+}
+
+#[test]
+fn where_many_receive_members_do_so_on_other_workers_and_survive_those() {
+    let mut net = Net::new(2, |config| config.consumers_per_router = 2);
+    let (alice, tracks, by_alice) = net.member("alice", &[opus(), vp8()]);
+    let (bob, his, by_bob) = net.member("bob", &[vp8()]);
+    let of_bob = [opus(), vp8()];
+    let near: Vec<_> = [0, 1]
+        .map(|at| net.take(&bob, by_bob, tracks[at], &of_bob[at..=at]).expect("a consumer").consumer)
+        .into();
+    let (eve, _, by_eve) = net.member("eve", &[opus()]);
+    let mut events = eve.events();
+    let far = net.take(&eve, by_eve, tracks[0], &[opus()]).expect("a consumer").consumer;
+    assert_eq!(near.iter().map(|it| net.source(*it)).collect::<Vec<_>>(), [Some(tracks[0]), Some(tracks[1])]);
+    let piped = net.source(far).expect("a source");
+    assert!(piped != tracks[0] && net.workers[1].producers.contains_key(&piped.0));
+    let rtp = one(&opus(), 77);
+    let strange = net.run(eve.produce(by_eve, Produce::new(Kind::Audio, rtp)));
+    assert!(matches!(strange, Err(ControlError::NotAllowed(_))), "a transport to receive by");
+    net.run(eve.pause_consumer(far)).expect("paused");
+    assert!(net.workers[1].consumers[&far.0].paused);
+
+    net.kill(1);
+    net.revive(1);
+    assert!([&alice, &bob, &eve].iter().all(|peer| net.closed(peer).is_none()), "they stay");
+    let reason = CloseReason::worker_lost();
+    assert_eq!(next(&mut events), Some(PeerEvent::ConsumerClosed { consumer: far, reason: reason.clone() }));
+    assert_eq!(next(&mut events), Some(PeerEvent::TransportClosed { transport: by_eve, reason }));
+    let options = WebRtcOptions { receives: true, ..WebRtcOptions::default() };
+    let again = net.run(eve.create_webrtc_transport(options)).expect("a transport").id;
+    let far = net.take(&eve, again, his[0], &[vp8()]).expect("a consumer").consumer;
+    assert!(net.source(far).is_some() && net.workers[1].routers.len() == 1);
+    net.run(eve.close_transport(again)).expect("closed");
+    net.advance(5_100);
+    assert!(net.workers[1].is_bare(), "the room has left that worker");
+    assert!(net.take(&alice, by_alice, his[0], &[vp8()]).is_ok());
+    for peer in [&alice, &bob, &eve] {
+        net.leave(peer);
+    }
+    net.assert_clean();
+    assert_eq!(net.rooms.step(|state| state.dispatcher.loads()), [0, 0]);
 }
 
 #[test]
@@ -186,7 +228,7 @@ fn a_member_outlives_its_transports_and_is_told_what_went_with_them() {
     let hers = net.run(alice.create_webrtc_transport(WebRtcOptions::default())).expect("a transport").id;
     let picture = net.take(&alice, hers, own[0], &[vp8()]).expect("a consumer").consumer;
     let mut told = alice.events();
-    let sends = net.rooms.step(|state| state.members[&bob.conn()].peer.transports[0]);
+    let sends = net.rooms.step(|state| state.members[&bob.conn()].peer.transports[0].id);
     net.event(0, sends, "close", json!({"reason": "", "clean": true}));
     assert!(
         matches!(next(&mut events), Some(PeerEvent::ProducerClosed { producer, .. }) if producer == own[0])

@@ -224,7 +224,8 @@ impl World {
                 let conn = guest.peer.conn();
                 let found = net.rooms.step(|state| {
                     let peer = &state.members.get(&conn)?.peer;
-                    Some((peer.worker, *pick(&peer.transports, which)?))
+                    let path = pick(&peer.transports, which)?;
+                    Some((path.worker, path.id))
                 });
                 if let Some((worker, transport)) = found {
                     let data = json!({"reason": "timeout", "clean": false});

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::messages::{CreateTransport, Direction, Dtls, Ref, UpdateTransport};
 use super::{Ask, Inside, Link, RequestId, Then, notify, unexpected};
-use crate::core::control::WebRtcTransport;
+use crate::core::control::{WebRtcOptions, WebRtcTransport};
 use crate::core::id::TransportId;
 use crate::core::session::DtlsRole;
 use crate::rooms::error::Refusal;
@@ -44,7 +44,8 @@ impl Inside {
         }
         let CreateTransport { id, direction, options, dtls_parameters: dtls, .. } = create;
         self.transports.insert(id, Transport { direction, id: None, dtls });
-        link.ask(Ask::CreateTransport(options.unwrap_or_default()), Then::TransportMade(request, id));
+        let options = WebRtcOptions { receives: direction == Direction::Recv, ..options.unwrap_or_default() };
+        link.ask(Ask::CreateTransport(options), Then::TransportMade(request, id));
         Ok(())
     }
 

@@ -25,6 +25,7 @@ pub(super) struct Join {
 #[derive(Default)]
 pub(super) struct CreateTransport {
     pub force_tcp: bool,
+    pub producing: Option<bool>,
     pub consuming: bool,
     pub sctp_capabilities: Option<Value>,
 }

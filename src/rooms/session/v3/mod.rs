@@ -391,7 +391,9 @@ impl Inside {
         data: &messages::CreateTransport,
     ) -> Result<(), Refusal> {
         let enable_sctp = data.sctp_capabilities.as_ref().is_some_and(|caps| !caps.is_null());
-        let options = WebRtcOptions { udp: !data.force_tcp, enable_sctp, ..WebRtcOptions::default() };
+        let receives = data.consuming && data.producing == Some(false);
+        let options =
+            WebRtcOptions { udp: !data.force_tcp, enable_sctp, receives, ..WebRtcOptions::default() };
         link.ask(Ask::CreateTransport(options), Then::TransportMade(id, data.consuming));
         Ok(())
     }
