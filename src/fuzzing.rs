@@ -4,6 +4,7 @@
 mod dtls;
 mod leg;
 mod rooms;
+mod sctp;
 
 use crate::core::control::controller::wire::{Heard, Wire};
 use crate::core::control::netstring::{self, CHANNEL_LIMIT};
@@ -32,6 +33,7 @@ use crate::webrtc::wire::stun::{IntegrityKey, Message};
 pub use dtls::dtls;
 pub use leg::leg;
 pub use rooms::rooms;
+pub use sctp::{dcep, sctp};
 
 /// A target's body.
 pub type Target = fn(&[u8]);
@@ -41,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("amf0", amf0),
     ("control", control),
     ("controller", controller),
+    ("dcep", dcep),
     ("dns", dns),
     ("dtls", dtls),
     ("hello", hello),
@@ -49,6 +52,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rtcp", rtcp),
     ("rtmp_chunk", rtmp_chunk),
     ("rtp", rtp),
+    ("sctp", sctp),
     ("sdp", sdp),
     ("sip", sip),
     ("srtp", srtp),

@@ -28,7 +28,7 @@ use crate::core::id::WorkerId;
 use crate::core::io::IoConfig;
 use crate::core::rtp::bwe::RateLimits;
 use crate::core::session::LocalCandidate;
-use crate::core::worker::{GopConfig, LayersConfig, LegsConfig, WorkerConfig};
+use crate::core::worker::{DataConfig, GopConfig, LayersConfig, LegsConfig, WorkerConfig};
 use crate::http;
 use crate::rooms;
 use crate::rtmp::RtmpConfig;
@@ -71,6 +71,8 @@ pub struct Config {
     pub layers: LayersConfig,
     /// Plain RTP legs of telephones: ports, and how their parties are found and given up.
     pub legs: LegsConfig,
+    /// Data channels on their way between parties.
+    pub data: DataConfig,
     /// Conversions.
     pub bridge: BridgeConfig,
     /// Keys, and rooms closed to strangers.
@@ -97,6 +99,7 @@ impl Default for Config {
             gop: GopConfig::default(),
             layers: LayersConfig::default(),
             legs: LegsConfig::default(),
+            data: DataConfig::default(),
             bridge: BridgeConfig::default(),
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
@@ -216,6 +219,7 @@ impl Config {
             max_publish_bitrate: self.webrtc.max_publish_bitrate,
             rates: self.webrtc.rates,
             legs: self.legs.clone(),
+            data: self.data.clone(),
             channel: None,
         }
     }

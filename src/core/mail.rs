@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::core::convert::{DirectIn, DirectOut};
+use crate::core::data::DataMessage;
 use crate::core::lane::{Receiver, Sender, Wake};
 use crate::core::rtp::extension::ExtensionKind;
 use crate::core::rtp::store::PacketMeta;
@@ -50,6 +51,13 @@ pub enum Mail {
 pub enum PipeMessage {
     /// A packet of a track.
     Packet(Box<PipePacket>),
+    /// A message of a data channel.
+    Data {
+        /// The channel's number on the pipe: the data consumer's id on the sending side.
+        track: u32,
+        /// The message.
+        message: DataMessage,
+    },
     /// A receiver behind the pipe needs a keyframe of this track.
     KeyframeRequest {
         /// The track's number on the pipe.

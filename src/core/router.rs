@@ -5,6 +5,7 @@
 use slab::Slab;
 
 use crate::core::consumer::Consumer;
+use crate::core::data::{DataConsumer, DataProducer};
 use crate::core::id::RouterId;
 use crate::core::producer::Producer;
 
@@ -16,13 +17,24 @@ pub struct Router {
     pub producers: Slab<Producer>,
     /// Tracks out.
     pub consumers: Slab<Consumer>,
+    /// Data channels in.
+    pub data_producers: Slab<DataProducer>,
+    /// Data channels out.
+    pub data_consumers: Slab<DataConsumer>,
     changed: Vec<usize>,
 }
 
 impl Router {
     /// An empty router.
     pub fn new(id: RouterId) -> Self {
-        Router { id, producers: Slab::new(), consumers: Slab::new(), changed: Vec::new() }
+        Router {
+            id,
+            producers: Slab::new(),
+            consumers: Slab::new(),
+            data_producers: Slab::new(),
+            data_consumers: Slab::new(),
+            changed: Vec::new(),
+        }
     }
 
     /// Gives a consumer another source, or none.
@@ -82,6 +94,25 @@ impl Router {
         }
         stream.keyframes.want();
         Some(key)
+    }
+
+    /// Adds a data consumer to its producer.
+    pub fn add_data_consumer(&mut self, consumer: DataConsumer) -> usize {
+        let producer = consumer.producer;
+        let key = self.data_consumers.insert(consumer);
+        if let Some(source) = self.data_producers.get_mut(producer) {
+            source.consumers.push(key);
+        }
+        key
+    }
+
+    /// Removes a data consumer.
+    pub fn remove_data_consumer(&mut self, key: usize) -> Option<DataConsumer> {
+        let consumer = self.data_consumers.try_remove(key)?;
+        if let Some(source) = self.data_producers.get_mut(consumer.producer) {
+            source.consumers.retain(|other| *other != key);
+        }
+        Some(consumer)
     }
 
     /// Removes a consumer.

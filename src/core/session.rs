@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::core::capabilities::{Kind, RtpCodec};
+use crate::core::data::{DataCommand, DataEvent};
 use crate::core::rtp::keys::SrtpKeys;
 use crate::core::rtp::path::Path;
 use crate::core::time::{Epoch, MediaTime};
@@ -73,6 +74,8 @@ pub enum Command {
         /// The track's number within the session.
         track: u32,
     },
+    /// Something about data channels.
+    Data(DataCommand),
     /// Say good-bye as the protocol can (DTLS close_notify, RTMP NetStream status) and end.
     Close {
         /// Why, for people.
@@ -170,6 +173,8 @@ pub enum Event {
     Frame(Frame),
     /// Application data with no track (AMF data messages), as JSON.
     Message(Value),
+    /// Something about data channels.
+    Data(DataEvent),
     /// A line for the person who runs the encoder or the server, said once at level info.
     Notice(String),
     /// The session is over; the worker drops it and tells the controller.

@@ -48,6 +48,7 @@ fn worker(epoch: Epoch) -> Worker {
         rates: RateLimits::default(),
         legs: LegsConfig::default(),
         channel: None,
+        data: Default::default(),
     };
     let mut worker = Worker::new(config, epoch, Arc::new(NoSessions), 1);
     let codecs = json!([{"mimeType": "audio/PCMU", "payloadType": 0, "clockRate": 8000},

@@ -35,6 +35,8 @@ pub struct SessionConfig {
     pub max_paths: usize,
     /// DTLS datagrams kept while the remote fingerprint is not known yet. Default 8.
     pub max_early_datagrams: usize,
+    /// Data channels, for transports that are asked to carry them.
+    pub sctp: SctpConfig,
     /// Bounds of an SDP offer.
     pub sdp: SdpLimits,
 }
@@ -54,6 +56,7 @@ impl Default for SessionConfig {
             probation_interval_ms: 10_000,
             max_paths: 16,
             max_early_datagrams: 8,
+            sctp: SctpConfig::default(),
             sdp: SdpLimits::default(),
         }
     }
@@ -83,6 +86,64 @@ impl SessionConfig {
     /// [`Self::lost_timeout_ms`] as a duration.
     pub fn lost_timeout(&self) -> Duration {
         Duration::from_millis(self.lost_timeout_ms)
+    }
+}
+
+/// Data channels of one party (RFC 8831).
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct SctpConfig {
+    /// Bytes of the largest message, each way. Default 262144.
+    pub max_message_bytes: u32,
+    /// Streams each way; a channel's id is below. Browsers have no more than 1024. Default 1024.
+    pub max_streams: u16,
+    /// Channels at once. Default 512.
+    pub max_channels: usize,
+    /// Bytes that may wait for the party, all channels together. Default 2000000.
+    pub send_buffer_bytes: usize,
+    /// Bytes of one channel that may wait. Beyond, a reliable channel is closed, and an unreliable one loses
+    /// its oldest messages. Default 2000000.
+    pub channel_send_buffer_bytes: usize,
+    /// Bytes of one channel that are handed to SCTP before the party has acknowledged them; what waits behind
+    /// can still be dropped. Default 262144.
+    pub in_flight_bytes: usize,
+    /// Bytes that may arrive before a message is complete, all channels together. Default 1048576.
+    pub receive_buffer_bytes: u32,
+    /// Milliseconds that the party is given to begin SCTP before we do. Default 1000.
+    pub connect_delay_ms: u64,
+    /// How often the first packet of SCTP is sent again. Default 8.
+    pub connect_retries: usize,
+    /// Milliseconds until something is sent again: at first, at least, at most. Defaults 1000, 400, 10000.
+    pub rto_initial_ms: u64,
+    /// See [`Self::rto_initial_ms`].
+    pub rto_min_ms: u64,
+    /// See [`Self::rto_initial_ms`].
+    pub rto_max_ms: u64,
+}
+
+impl Default for SctpConfig {
+    fn default() -> Self {
+        SctpConfig {
+            max_message_bytes: 262_144,
+            max_streams: 1_024,
+            max_channels: 512,
+            send_buffer_bytes: 2_000_000,
+            channel_send_buffer_bytes: 2_000_000,
+            in_flight_bytes: 262_144,
+            receive_buffer_bytes: 1_048_576,
+            connect_delay_ms: 1_000,
+            connect_retries: 8,
+            rto_initial_ms: 1_000,
+            rto_min_ms: 400,
+            rto_max_ms: 10_000,
+        }
+    }
+}
+
+impl SctpConfig {
+    /// [`Self::connect_delay_ms`] as a duration.
+    pub fn connect_delay(&self) -> Duration {
+        Duration::from_millis(self.connect_delay_ms)
     }
 }
 

@@ -6,6 +6,9 @@ pub enum WebRtcError {
     /// A STUN message that breaks RFC 8489.
     #[error("malformed STUN message: {0}")]
     Stun(&'static str),
+    /// A message of data channel establishment that breaks RFC 8832.
+    #[error("malformed DCEP message: {0}")]
+    Dcep(&'static str),
     /// DTLS broke off.
     #[error("DTLS failed: {0}")]
     Dtls(String),
@@ -20,7 +23,7 @@ pub enum WebRtcError {
 impl WebRtcError {
     /// Whether a remote party alone can cause it.
     pub fn is_expected(&self) -> bool {
-        matches!(self, WebRtcError::Stun(_) | WebRtcError::Dtls(_))
+        matches!(self, WebRtcError::Stun(_) | WebRtcError::Dcep(_) | WebRtcError::Dtls(_))
     }
 }
 

@@ -2,13 +2,21 @@
 //! producers and data consumers of a router. How a message travels (SCTP, a pipe, the control protocol) is
 //! not said here.
 
-use std::fmt;
-use std::sync::Arc;
+mod consumer;
+mod producer;
+mod queue;
 
+use std::fmt;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::core::base64;
+
+pub use consumer::{DataConsumer, Outlet};
+pub use producer::{DataProducer, Inlet};
+pub use queue::{Overflow, SendQueue};
 
 /// What a message's bytes are (RFC 8831 §8).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,17 +33,17 @@ pub struct DataMessage {
     /// What it is.
     pub kind: DataKind,
     /// Its bytes.
-    pub payload: Arc<[u8]>,
+    pub payload: Bytes,
 }
 
 impl DataMessage {
     /// A text.
     pub fn text(text: &str) -> Self {
-        DataMessage { kind: DataKind::Text, payload: text.as_bytes().into() }
+        DataMessage { kind: DataKind::Text, payload: Bytes::copy_from_slice(text.as_bytes()) }
     }
 
     /// Bytes.
-    pub fn binary(bytes: &[u8]) -> Self {
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
         DataMessage { kind: DataKind::Binary, payload: bytes.into() }
     }
 
@@ -54,7 +62,7 @@ impl DataMessage {
         match (text("text").transpose(), text("binary").transpose()) {
             (Ok(Some(text)), Ok(None)) => Ok(DataMessage::text(text)),
             (Ok(None), Ok(Some(binary))) => base64::decode(binary)
-                .map(|bytes| DataMessage::binary(&bytes))
+                .map(DataMessage::binary)
                 .ok_or_else(|| "data.binary is no base64".to_owned()),
             (Err(name), _) | (_, Err(name)) => Err(format!("data.{name} is no string")),
             (Ok(_), Ok(_)) => Err("a message has either data.text or data.binary".to_owned()),
@@ -105,6 +113,81 @@ impl Delivery {
     }
 }
 
+/// What the worker asks of a session that carries data channels.
+#[derive(Clone, Debug)]
+pub enum DataCommand {
+    /// What comes on a stream will be taken.
+    Take(SctpStreamParameters),
+    /// A channel to the party; answers `{"streamId"}`.
+    Open {
+        /// Its stream, where it is not for the session to choose.
+        stream: Option<u16>,
+        /// How it delivers.
+        delivery: Delivery,
+        /// Label and protocol of a channel that the party is to be told of in band (RFC 8832).
+        announce: Option<(String, String)>,
+    },
+    /// A message on an open channel; answers the bytes that wait there, or refuses what is too long.
+    Send {
+        /// The channel.
+        stream: u16,
+        /// The message.
+        message: DataMessage,
+    },
+    /// Asks for [`DataEvent::Low`] when at most `threshold` bytes wait.
+    SetLow {
+        /// The channel.
+        stream: u16,
+        /// In bytes.
+        threshold: usize,
+    },
+    /// Answers the bytes that wait on a channel.
+    Buffered {
+        /// The channel.
+        stream: u16,
+    },
+    /// Ends a channel in both directions (RFC 8831 §6.7).
+    Close {
+        /// The channel.
+        stream: u16,
+    },
+}
+
+/// What a session tells of its data channels.
+#[derive(Debug)]
+pub enum DataEvent {
+    /// The state of SCTP: `connecting`, `connected`, `failed`, `closed`.
+    State(&'static str),
+    /// The party opened a channel in band (RFC 8832).
+    Opened {
+        /// Its stream and how it delivers.
+        parameters: SctpStreamParameters,
+        /// Its name for applications.
+        label: String,
+        /// The sub-protocol spoken on it.
+        protocol: String,
+    },
+    /// A message on a stream that is taken.
+    Message {
+        /// The channel.
+        stream: u16,
+        /// The message.
+        message: DataMessage,
+    },
+    /// At most as much waits as [`DataCommand::SetLow`] said.
+    Low {
+        /// The channel.
+        stream: u16,
+    },
+    /// A channel is over: the party closed it, or did not take what was sent.
+    Closed {
+        /// The channel.
+        stream: u16,
+        /// Why, for people.
+        reason: &'static str,
+    },
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawDelivery {
@@ -151,13 +234,14 @@ mod tests {
 
     #[test]
     fn messages_go_through_json() {
-        for message in [DataMessage::text("grüß dich"), DataMessage::text(""), DataMessage::binary(&[0, 255])]
+        for message in
+            [DataMessage::text("grüß dich"), DataMessage::text(""), DataMessage::binary(vec![0, 255])]
         {
             let json = message.to_json();
             let fields = json.as_object().expect("an object");
             assert_eq!(DataMessage::from_json(fields), Ok(message));
         }
-        let broken = DataMessage { kind: DataKind::Text, payload: [0xff][..].into() };
+        let broken = DataMessage { kind: DataKind::Text, payload: vec![0xff].into() };
         assert_eq!(broken.to_json(), json!({"binary": "/w=="}));
         for bad in [json!({}), json!({"text": 3}), json!({"binary": "!"}), json!({"text": "", "binary": ""})]
         {

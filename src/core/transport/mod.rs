@@ -9,6 +9,7 @@ pub mod webrtc;
 
 pub use feedback::Asked;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,6 +51,16 @@ pub enum TransportKind {
     },
 }
 
+/// The data channels of a transport by their SCTP stream, or by their number on a pipe; values are keys
+/// within the router.
+#[derive(Default)]
+pub struct DataPorts {
+    /// Data producers.
+    pub inlets: BTreeMap<u32, usize>,
+    /// Data consumers.
+    pub outlets: BTreeMap<u32, usize>,
+}
+
 /// See the module.
 pub struct Transport {
     /// Its id in the control protocol.
@@ -64,6 +75,8 @@ pub struct Transport {
     pub producers: Vec<usize>,
     /// What its party may send at most, in bits per second, where its controller has said.
     pub max_bitrate: Option<u64>,
+    /// Its data channels.
+    pub data: DataPorts,
     /// It stands in the flush queue.
     pub queued: bool,
     /// When a consumer that is catching up gets its next portion.
@@ -82,6 +95,7 @@ impl Transport {
             consumers: Vec::new(),
             producers: Vec::new(),
             max_bitrate: None,
+            data: DataPorts::default(),
             queued: false,
             pace: None,
             deadline: None,

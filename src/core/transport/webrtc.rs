@@ -458,6 +458,9 @@ impl WebRtcTransport {
         if let Some(tuple) = dump.get("iceSelectedTuple") {
             stats["iceSelectedTuple"] = tuple.clone();
         }
+        if let Some(state) = dump.get("sctpState") {
+            stats["sctpState"] = state.clone();
+        }
         json!([stats])
     }
 }

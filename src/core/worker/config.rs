@@ -43,6 +43,22 @@ impl Default for GopConfig {
     }
 }
 
+/// Data channels on their way through a worker; those of its WebRTC parties have their own in `webrtc.sctp`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Bytes of one channel that may wait for a place in a pipe to another worker. Default 2,000,000.
+    pub pipe_buffer_bytes: usize,
+    /// Answers and events that may wait for the main thread before messages for it find no place. Default 4,096.
+    pub max_waiting_events: usize,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig { pipe_buffer_bytes: 2_000_000, max_waiting_events: 4_096 }
+    }
+}
+
 /// Settings of one worker.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -60,6 +76,8 @@ pub struct WorkerConfig {
     pub rates: RateLimits,
     /// Plain RTP legs.
     pub legs: LegsConfig,
+    /// Data channels.
+    pub data: DataConfig,
     /// Set where the worker is a process under a foreign dispatcher.
     pub channel: Option<ChannelConfig>,
 }

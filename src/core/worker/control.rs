@@ -22,7 +22,7 @@ use crate::core::transport::{Transport, TransportKind};
 use crate::core::worker::legs::add_comfort_noise;
 use crate::core::worker::{Action, Place, Space, Worker};
 
-type Answer = Result<Value, String>;
+pub(super) type Answer = Result<Value, String>;
 
 impl Worker {
     /// Takes one request. What has no id cannot be answered and is dropped.
@@ -128,9 +128,7 @@ impl Worker {
                 self.lost_picture(place.0, (place.1, None), self.epoch.media_time(now));
                 Ok(json!({}))
             }
-            Method::RouterCreatePlainRtpTransport
-            | Method::TransportStartMirroring
-            | Method::XTransportProduceData
+            Method::XTransportProduceData
             | Method::XTransportConsumeData
             | Method::XRouterProduceData
             | Method::XRouterConsumeData
@@ -146,7 +144,8 @@ impl Worker {
             | Method::XDataConsumerPause
             | Method::XDataConsumerResume
             | Method::XDataConsumerSend
-            | Method::XDataConsumerSetBufferedAmountLowThreshold => {
+            | Method::XDataConsumerSetBufferedAmountLowThreshold => self.data_request(now, method, request),
+            Method::RouterCreatePlainRtpTransport | Method::TransportStartMirroring => {
                 Err(format!("method \"{}\" is not supported by this version", request.method))
             }
         }
@@ -198,6 +197,7 @@ impl Worker {
             .map(|space| space.router.consumers.iter().map(|(at, _)| at).collect())
             .unwrap_or_default();
         consumers.into_iter().for_each(|at| self.end_consumer((key, at)));
+        self.end_data_of_router(now, key);
         self.forget_audio_levels(key);
         self.spaces.try_remove(key);
         self.routers.retain(|_, at| *at != key);
@@ -622,7 +622,12 @@ impl Worker {
         self.in_router(request, place, "Consumer does not exist")
     }
 
-    fn in_router(&self, request: &Request, place: Option<Place>, missing: &str) -> Result<Place, String> {
+    pub(super) fn in_router(
+        &self,
+        request: &Request,
+        place: Option<Place>,
+        missing: &str,
+    ) -> Result<Place, String> {
         let router = self.router(request)?;
         place.filter(|place| place.0 == router).ok_or_else(|| missing.into())
     }
@@ -656,7 +661,7 @@ fn router_dump(space: &Space) -> Value {
         .iter()
         .map(|(_, consumer)| consumer.dump(consumer.producer.and_then(|key| router.producers.get(key))))
         .collect();
-    json!({
+    let mut dump = json!({
         "routerId": router.id,
         "transports": transports,
         "producers": producers,
@@ -664,7 +669,19 @@ fn router_dump(space: &Space) -> Value {
         "mapProducerConsumers": readers,
         "mapConsumerProducer": sources,
         "audioLevelsEventEnabled": space.levels.is_some(),
-    })
+    });
+    if !router.data_producers.is_empty() {
+        let data_producers: Vec<_> =
+            router.data_producers.iter().map(|(_, producer)| producer.dump()).collect();
+        let data_consumers: Vec<_> = router
+            .data_consumers
+            .iter()
+            .map(|(_, consumer)| consumer.dump(router.data_producers.get(consumer.producer)))
+            .collect();
+        dump["x.dataProducers"] = json!(data_producers);
+        dump["x.dataConsumers"] = json!(data_consumers);
+    }
+    dump
 }
 
 /// A field of the data, or an error that names it.

@@ -144,7 +144,7 @@ impl Worker {
             while let Some(message) = self.next_from_lane(place) {
                 match message {
                     FromLane::Job(message) => self.take_from_job(now, media, place, message),
-                    FromLane::Pipe(message) => self.take_from_pipe(media, place, message),
+                    FromLane::Pipe(message) => self.take_from_pipe(now, place, message),
                     FromLane::Closed => {
                         self.end_transport(place, "the other end of its lane is gone", true);
                         break;
@@ -199,7 +199,7 @@ impl Worker {
         }
     }
 
-    fn take_from_pipe(&mut self, media: MediaTime, place: Place, message: PipeMessage) {
+    fn take_from_pipe(&mut self, now: Instant, place: Place, message: PipeMessage) {
         let Some(space) = self.spaces.get_mut(place.0) else { return };
         let Some(transport) = space.transports.get(place.1) else { return };
         match message {
@@ -218,7 +218,11 @@ impl Worker {
             }
             PipeMessage::KeyframeRequest { track, stream } => {
                 if let Some(&(space, consumer)) = self.consumers.get(&track) {
-                    self.lost_picture(space, (consumer, Some(usize::from(stream))), media);
+                    self.lost_picture(
+                        space,
+                        (consumer, Some(usize::from(stream))),
+                        self.epoch.media_time(now),
+                    );
                 }
             }
             PipeMessage::Wanted { track, streams } => {
@@ -231,6 +235,7 @@ impl Worker {
                 }
                 self.queue(place);
             }
+            PipeMessage::Data { track, message } => self.arrive(now, place, track, message),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod config;
 mod control;
+mod data;
 mod input;
 mod layers;
 mod legs;
@@ -40,7 +41,7 @@ use crate::core::time::{Epoch, MediaTime};
 use crate::core::transport::Transport;
 
 pub use crate::core::transport::plain::LegsConfig;
-pub use config::{ChannelConfig, GopConfig, LayersConfig, WorkerConfig};
+pub use config::{ChannelConfig, DataConfig, GopConfig, LayersConfig, WorkerConfig};
 use mirroring::Mirroring;
 pub use settings::{LogLevel, LogSettings, LogTag};
 
@@ -131,6 +132,7 @@ pub struct Worker {
     transports: HashMap<u32, Place>,
     producers: HashMap<u32, Place>,
     consumers: HashMap<u32, Place>,
+    data: data::Channels,
     paths: HashMap<Path, Place>,
     /// Legs by their sockets' numbers above the first.
     legs: Vec<Option<Place>>,
@@ -163,6 +165,7 @@ impl Worker {
             transports: HashMap::new(),
             producers: HashMap::new(),
             consumers: HashMap::new(),
+            data: data::Channels::default(),
             paths: HashMap::new(),
             legs: Vec::new(),
             mirrors: Vec::new(),

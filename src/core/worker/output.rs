@@ -22,6 +22,7 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(100);
 impl Worker {
     /// Seals what waits into `batch`; `true`: the batch filled up, send it, clear it and call again.
     pub fn flush(&mut self, now: Instant, batch: &mut SendBatch) -> bool {
+        self.end_orphans(now);
         if self.flush_datagrams(batch) || self.flush_transports(now, batch) {
             return true;
         }
@@ -89,6 +90,9 @@ impl Worker {
             if let Progress::Paced(at) = consumer.advance(source, now, &limits, None) {
                 paced = Some(paced.map_or(at, |other| other.min(at)));
             }
+        }
+        if let Progress::Paced(at) = self.flush_data(place, now) {
+            paced = Some(paced.map_or(at, |other| other.min(at)));
         }
         paced.map_or(Progress::Drained, Progress::Paced)
     }
@@ -332,6 +336,7 @@ impl Worker {
         for producer in &transport.producers {
             self.end_producer((place.0, *producer));
         }
+        self.end_data_of_transport(place.0, &transport.data);
         self.notify(id, "close", json!({"reason": reason, "clean": clean}));
     }
 }

@@ -216,6 +216,7 @@ impl Worker {
                 let media = self.epoch.media_time(now);
                 stream.receive(frame, &mut space.router, media);
             }
+            (Event::Data(event), TransportKind::WebRtc(_)) => self.take_data_event(now, place, event),
             (Event::Message(message), _) => self.notify(id, "x.message", message),
             (Event::Notice(text), _) => {
                 info!(%conn, "{text}");

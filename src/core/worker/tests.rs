@@ -2,6 +2,7 @@
 //! decrypt what they get.
 
 mod bounds;
+mod data;
 mod layers;
 mod levels;
 mod mirroring;
@@ -167,6 +168,7 @@ impl Lab {
             rates: RateLimits::default(),
             legs: Default::default(),
             channel: None,
+            data: Default::default(),
         };
         let worker = Worker::new(config, epoch, Arc::new(Stubs), 42);
         let batch = SendBatch::new(64 * 1024, 64);

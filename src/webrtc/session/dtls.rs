@@ -1,5 +1,5 @@
-//! The DTLS handshake of one session: datagrams and time in; datagrams, keys and the end out. 1.2 (RFC 6347) is our
-//! own [`Dtls12`], 1.3 (RFC 9147) is `dimpl`, from which nothing else of it is seen.
+//! The DTLS handshake of one session: datagrams, application data and time in; datagrams, keys, application data and the
+//! end out. 1.2 (RFC 6347) is our own [`Dtls12`], 1.3 (RFC 9147) is `dimpl`, from which nothing else of it is seen.
 //!
 //! As a server we look into the ClientHello first and make the engine that suits it (see [`DtlsPolicy`]).
 
@@ -101,6 +101,8 @@ pub(in crate::webrtc) enum DtlsOutput {
     Packet(Vec<u8>),
     /// It is through.
     Keys(SrtpKeys),
+    /// Application data: an SCTP packet.
+    Data(Vec<u8>),
     /// close_notify from the other side.
     Closed,
 }
@@ -223,6 +225,14 @@ impl Handshake {
         self.step(now, out, |engine, out| engine.handle_packet(now, packet, out))
     }
 
+    /// Sends application data, once connected; before, it is dropped.
+    pub fn send(&mut self, now: Instant, data: &[u8], out: &mut Vec<DtlsOutput>) -> Result<(), WebRtcError> {
+        match self.through {
+            true => self.step(now, out, |engine, out| engine.send(data, out)),
+            false => Ok(()),
+        }
+    }
+
     /// Says good-bye, if there is anybody to say it to.
     pub fn close(&mut self, now: Instant, out: &mut Vec<DtlsOutput>) {
         if self.through {
@@ -271,6 +281,9 @@ impl Handshake {
                 Output::KeyingMaterial(material, profile) => {
                     self.keys = Some(library_keys(&material, profile, self.client)?);
                 }
+                Output::ApplicationData(data) if self.connected && self.verified.is_some() => {
+                    out.push(DtlsOutput::Data(data.to_vec()));
+                }
                 Output::CloseNotify => out.push(DtlsOutput::Closed),
                 Output::Timeout(at) => {
                     self.wake = Some(at).filter(|at| *at < now + NEVER);
@@ -314,6 +327,16 @@ impl Engine {
         match self {
             Engine::Ours(ours) => ours.handle_packet(now, packet, out),
             Engine::Library(library) => library.handle_packet(packet).map_err(library_error),
+        }
+    }
+
+    fn send(&mut self, data: &[u8], out: &mut Vec<DtlsOutput>) -> Result<(), WebRtcError> {
+        match self {
+            Engine::Ours(ours) => {
+                ours.send_data(data, out);
+                Ok(())
+            }
+            Engine::Library(library) => library.send_application_data(data).map(drop).map_err(library_error),
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! STUN checks ─► ice ─► path ─┐
 //! DTLS from a checked path ───┴► dtls ─► certificate compared ─► keys
+//!                                   └──► sctp ─► channels ─► messages, where they were asked for
 //! ```
 //! A ClientHello is answered as soon as it comes over a path that passed a check, before any nomination;
 //! one that comes before its fingerprint is known waits for `SetRemoteDtls`.
@@ -14,6 +15,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tracing::debug;
 
+use crate::core::data::DataCommand;
 use crate::core::rtp::path::Path;
 use crate::core::session::{
     Command, DtlsRole, Event, Fingerprint, Input, LocalCandidate, Output, Session, SessionFactory,
@@ -23,12 +25,15 @@ use crate::webrtc::wire::stun::Message;
 use crate::webrtc::{SessionConfig, WebRtcError};
 
 pub mod certificate;
+pub(crate) mod channels;
 pub(in crate::webrtc) mod dtls;
 pub(in crate::webrtc) mod dtls12;
 mod ice;
 mod plain;
+mod sctp;
 
 use certificate::Certificate;
+use channels::Channels;
 use dtls::{DtlsContext, DtlsOutput, Handshake};
 use ice::IceAgent;
 use plain::DtlsSession;
@@ -54,14 +59,19 @@ impl Factory {
         }
         let ice = IceAgent::new(&self.config)?;
         let route = Event::Route { key: ice.credentials().ufrag.clone() };
+        let conn = options.get("x.connId").and_then(Value::as_str).unwrap_or("-").to_owned();
+        let config = &self.config;
+        let data = (options.get("enableSctp").and_then(Value::as_bool) == Some(true))
+            .then(|| Box::new(Channels::new(&config.sctp, config.dtls_mtu, conn.clone())));
         Ok(WebRtcSession {
             config: Arc::clone(&self.config),
             context: Arc::clone(&self.dtls),
-            conn: options.get("x.connId").and_then(Value::as_str).unwrap_or("-").to_owned(),
+            conn,
             candidates,
             ice,
             local_role: DtlsRole::Auto,
             handshake: None,
+            data,
             early: Vec::new(),
             dtls_path: None,
             dtls_state: "new",
@@ -120,6 +130,8 @@ pub struct WebRtcSession {
     ice: IceAgent,
     local_role: DtlsRole,
     handshake: Option<Handshake>,
+    /// Data channels, where they were asked for.
+    data: Option<Box<Channels>>,
     /// DTLS datagrams that came before the remote fingerprint.
     early: Vec<(Path, Vec<u8>)>,
     /// Where DTLS goes: where it last came from, or the last selected path.
@@ -165,6 +177,7 @@ impl Session for WebRtcSession {
                 Ok(json!({ "usernameFragment": credentials.ufrag, "password": credentials.pwd }))
             }
             Command::RequestKeyframe { .. } => Ok(json!({})),
+            Command::Data(command) => self.data_command(now, command),
             Command::Close { reason } => {
                 self.close(now, reason, true);
                 Ok(json!({}))
@@ -192,6 +205,11 @@ impl Session for WebRtcSession {
         if self.handshake.as_ref().and_then(Handshake::poll_timeout).is_some_and(|at| now >= at) {
             self.drive(now, |handshake, out| handshake.handle_timeout(now, out));
         }
+        if let Some(data) = self.data.as_mut().filter(|data| data.poll_timeout().is_some_and(|at| now >= at))
+        {
+            data.handle_timeout(now);
+            self.flush_data(now);
+        }
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -203,7 +221,11 @@ impl Session for WebRtcSession {
             return None;
         }
         let dtls = self.handshake.as_ref().and_then(Handshake::poll_timeout);
-        [self.ice_deadline, self.dtls_deadline, self.ice.poll_timeout(), dtls].into_iter().flatten().min()
+        let data = self.data.as_ref().and_then(|data| data.poll_timeout());
+        [self.ice_deadline, self.dtls_deadline, self.ice.poll_timeout(), dtls, data]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn dump(&self) -> Value {
@@ -220,6 +242,9 @@ impl Session for WebRtcSession {
             "dtlsLocalParameters": { "role": self.local_role, "fingerprints": self.context.fingerprints() },
             "dtlsState": self.dtls_state,
         });
+        if let Some(data) = &self.data {
+            (dump["sctpState"], dump["sctpParameters"]) = data.dump();
+        }
         if let (Some(path), Value::Object(fields)) = (self.ice.selected(), &mut dump) {
             fields.insert("iceSelectedTuple".to_owned(), self.dump_tuple(path));
         }
@@ -321,6 +346,7 @@ impl WebRtcSession {
         let mut outputs = Vec::new();
         let result = action(handshake, &mut outputs);
         self.take_dtls_outputs(now, outputs);
+        self.flush_data(now);
         if let Err(error) = result {
             let connected = self.dtls_state == "connected";
             self.set_dtls_state(if connected { "closed" } else { "failed" });
@@ -337,6 +363,11 @@ impl WebRtcSession {
                         self.out.push_back(Output::Datagram { path, data });
                     }
                 }
+                DtlsOutput::Data(packet) => {
+                    if let Some(data) = &mut self.data {
+                        data.handle_packet(now, &packet);
+                    }
+                }
                 DtlsOutput::Keys(keys) => {
                     debug!(conn = %self.conn, profile = ?keys.profile, "DTLS is through");
                     if let Some(path) = self.dtls_path {
@@ -345,12 +376,36 @@ impl WebRtcSession {
                     self.dtls_deadline = None;
                     self.set_dtls_state("connected");
                     self.out.push_back(Output::Event(Event::SrtpKeys(keys)));
+                    if let Some(data) = &mut self.data {
+                        data.start(now, self.local_role == DtlsRole::Client);
+                    }
                 }
                 DtlsOutput::Closed => {
                     self.set_dtls_state("closed");
                     self.close(now, "the remote party closed the connection".to_owned(), true);
                 }
             }
+        }
+    }
+
+    fn data_command(&mut self, now: Instant, command: DataCommand) -> Result<Value, String> {
+        let data = self.data.as_mut().ok_or("the transport was made without SCTP")?;
+        let answer = data.command(now, command, self.local_role == DtlsRole::Client);
+        self.flush_data(now);
+        answer
+    }
+
+    /// Hands on what the data channels have to say and to send.
+    fn flush_data(&mut self, now: Instant) {
+        let Some(data) = &mut self.data else { return };
+        while let Some(event) = data.poll_event() {
+            self.out.push_back(Output::Event(Event::Data(event)));
+        }
+        let packets: Vec<_> = std::iter::from_fn(|| data.poll_packet()).collect();
+        if !packets.is_empty() {
+            self.drive(now, |handshake, out| {
+                packets.iter().try_for_each(|packet| handshake.send(now, packet, out))
+            });
         }
     }
 

@@ -124,6 +124,8 @@ impl DtlsSession {
                     self.set_state("connected");
                     self.out.push_back(Output::Event(Event::SrtpKeys(keys)));
                 }
+                // A telephone has no data channels.
+                DtlsOutput::Data(_) => {}
                 DtlsOutput::Closed => {
                     self.set_state("closed");
                     self.close(now, "the remote party closed the connection".to_owned(), true);
@@ -178,6 +180,7 @@ impl Session for DtlsSession {
             }
             Command::SetRemoteIce { .. } | Command::RequestKeyframe { .. } => Ok(json!({})),
             Command::RestartIce => Err("the transport has no ICE".to_owned()),
+            Command::Data(_) => Err("the transport carries no data channels".to_owned()),
             Command::Close { reason } => {
                 self.close(now, reason, true);
                 Ok(json!({}))

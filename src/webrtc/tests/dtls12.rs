@@ -53,6 +53,7 @@ struct Pair {
     flying: Vec<(Instant, usize, Vec<u8>)>,
     keys: [Option<SrtpKeys>; 2],
     closed: [bool; 2],
+    data: [Vec<Vec<u8>>; 2],
     faults: [Option<String>; 2],
     /// Of 100.
     loss: u64,
@@ -76,6 +77,7 @@ impl Pair {
             flying: Vec::new(),
             keys: [None, None],
             closed: [false; 2],
+            data: [Vec::new(), Vec::new()],
             faults: [None, None],
             loss: 0,
             sent: 0,
@@ -107,6 +109,7 @@ impl Pair {
                     }
                 }
                 DtlsOutput::Keys(keys) => self.keys[end] = Some(keys),
+                DtlsOutput::Data(data) => self.data[end].push(data),
                 DtlsOutput::Closed => self.closed[end] = true,
             }
         }
@@ -268,4 +271,37 @@ fn what_strangers_put_in_between_changes_nothing() {
         }
     }
     assert_eq!((pair.sent, &pair.faults, pair.closed), (sent, &[None, None], [false; 2]));
+}
+
+#[test]
+fn application_data_goes_both_ways_once_it_is_through_and_counts_once() {
+    let mut pair = Pair::new(ecdsa(), ecdsa(), SETTINGS);
+    pair.act(1, |engine, _, out| {
+        engine.send_data(b"too early", out);
+        Ok(())
+    });
+    assert!(pair.flying.is_empty());
+    pair.run(SECOND);
+    for end in 0..2 {
+        pair.act(end, |engine, _, out| {
+            engine.send_data(&[end as u8; 1_000], out);
+            Ok(())
+        });
+    }
+    // What comes twice is taken once; what was changed on the way, not at all.
+    let repeated = pair.flying.clone();
+    let mut changed = pair.flying.clone();
+    changed.iter_mut().for_each(|(_, _, datagram)| *datagram.last_mut().expect("a byte") ^= 1);
+    pair.flying.extend(repeated);
+    pair.flying.extend(changed);
+    pair.run(SECOND);
+    assert_eq!(pair.data, [vec![vec![1; 1_000]], vec![vec![0; 1_000]]]);
+    pair.act(0, |engine, _, out| {
+        engine.close(out);
+        engine.send_data(b"too late", out);
+        Ok(())
+    });
+    pair.run(SECOND);
+    assert!(pair.closed[1]);
+    assert_eq!(pair.data[1].len(), 1);
 }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use dimpl::{Dtls, Output as DtlsOutput};
 
+use crate::core::data::DataCommand;
 use crate::core::rtp::path::Path;
 use crate::core::session::{Command, DtlsRole, Event, Fingerprint, Input, LocalCandidate, Output, Session};
+use crate::webrtc::session::channels::Channels;
 use crate::webrtc::wire::stun::{Class, IntegrityKey, Message, Writer, attr};
 use crate::webrtc::{Certificate, Factory, SessionConfig, WebRtcSession};
 
@@ -56,6 +58,8 @@ pub struct World {
     pub dtls_closed: bool,
     pub keys: Option<(Vec<u8>, dimpl::SrtpProfile)>,
     pub fingerprints: Vec<Fingerprint>,
+    /// The remote party's data channels.
+    pub data: Option<Channels>,
     next_check: Instant,
     flying: Vec<Flying>,
     seed: u64,
@@ -67,10 +71,22 @@ pub fn path(remote: &str) -> Path {
 
 impl World {
     pub fn new(config: SessionConfig, speaks: Speaks, mtu: usize) -> World {
+        World::with_options(config, speaks, mtu, &serde_json::json!({}))
+    }
+
+    /// Both ends carry data channels.
+    pub fn with_data(config: SessionConfig, speaks: Speaks) -> World {
+        let data = Channels::new(&config.sctp, 1200, "remote".to_owned());
+        let mut world = World::with_options(config, speaks, 1200, &serde_json::json!({"enableSctp": true}));
+        world.data = Some(data);
+        world
+    }
+
+    fn with_options(config: SessionConfig, speaks: Speaks, mtu: usize, options: &serde_json::Value) -> World {
         let now = Instant::now();
         let factory = Factory::new(config, Certificate::generate().expect("certificate")).expect("factory");
         let candidate = LocalCandidate { tcp: false, address: "192.0.2.1:8189".parse().expect("address") };
-        let server = factory.session(&serde_json::json!({}), &[candidate]).expect("session");
+        let server = factory.session(options, &[candidate]).expect("session");
         let dump = server.dump();
         let text = |name: &str| dump["iceLocalParameters"][name].as_str().expect("credentials").to_owned();
         let certificate = Certificate::generate().expect("certificate");
@@ -97,6 +113,7 @@ impl World {
             dtls_closed: false,
             keys: None,
             fingerprints: certificate.fingerprints(),
+            data: None,
             next_check: now,
             flying: Vec::new(),
             seed: 1,
@@ -123,6 +140,12 @@ impl World {
 
     pub fn say_good_bye(&mut self) {
         self.dtls.close().expect("close");
+        self.drain_client();
+    }
+
+    /// Something else than SCTP over DTLS.
+    pub fn say(&mut self, data: &[u8]) {
+        self.dtls.send_application_data(data).expect("sent");
         self.drain_client();
     }
 
@@ -220,7 +243,8 @@ impl World {
         let check = self.checking.then_some(self.next_check);
         let flying = self.flying.iter().map(|flying| flying.at).min();
         let client = self.client_timeout();
-        [check, flying, client, self.server.poll_timeout()].into_iter().flatten().min()
+        let data = self.data.as_ref().and_then(Channels::poll_timeout);
+        [check, flying, client, data, self.server.poll_timeout()].into_iter().flatten().min()
     }
 
     fn deliver(&mut self) {
@@ -248,6 +272,10 @@ impl World {
         }
         if self.client_timeout().is_some_and(|at| self.now >= at) {
             let _ = self.dtls.handle_timeout(self.now);
+            self.drain_client();
+        }
+        if let Some(data) = &mut self.data {
+            data.handle_timeout(self.now);
             self.drain_client();
         }
         if self.server.poll_timeout().is_some_and(|at| self.now >= at) {
@@ -288,7 +316,22 @@ impl World {
         }
     }
 
+    /// Asks the remote party's data channels for something.
+    pub fn client_command(&mut self, command: DataCommand) -> Result<serde_json::Value, String> {
+        let answer = self.data.as_mut().expect("data channels").command(self.now, command, true);
+        self.drain_client();
+        answer
+    }
+
     fn drain_client(&mut self) {
+        self.drain_client_dtls();
+        while let Some(packet) = self.data.as_mut().and_then(Channels::poll_packet) {
+            self.dtls.send_application_data(&packet).expect("sent");
+            self.drain_client_dtls();
+        }
+    }
+
+    fn drain_client_dtls(&mut self) {
         let mut buffer = [0; 2048];
         loop {
             match self.dtls.poll_output(&mut buffer) {
@@ -297,7 +340,17 @@ impl World {
                     self.fly(true, self.path, packet);
                 }
                 DtlsOutput::Timeout(_) => break,
-                DtlsOutput::Connected => self.dtls_connected = true,
+                DtlsOutput::ApplicationData(packet) => {
+                    if let Some(data) = &mut self.data {
+                        data.handle_packet(self.now, packet);
+                    }
+                }
+                DtlsOutput::Connected => {
+                    self.dtls_connected = true;
+                    if let Some(data) = &mut self.data {
+                        data.start(self.now, self.dtls.is_active());
+                    }
+                }
                 DtlsOutput::KeyingMaterial(keys, profile) => self.keys = Some((keys.to_vec(), profile)),
                 DtlsOutput::CloseNotify => self.dtls_closed = true,
                 _ => {}

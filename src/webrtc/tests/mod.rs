@@ -1,6 +1,8 @@
 //! Tests of this module: no sockets, no sleeping, time moved by hand.
 
 mod certificate;
+mod channels;
+mod dcep;
 mod dtls12;
 mod link;
 mod sdp;

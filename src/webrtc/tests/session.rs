@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::link::{FAIR, Speaks, Weather, World, path};
+use crate::core::data::{DataCommand, DataEvent, DataMessage, Delivery, SctpStreamParameters};
 use crate::core::id::StreamId;
 use crate::core::rtp::keys::SrtpProfile;
 use crate::core::rtp::path::Path;
@@ -447,4 +448,69 @@ fn the_factory_routes_and_filters() {
     assert_eq!(factory.route_key(&request), Some(world.ufrag.as_str()));
     assert_eq!(factory.route_key(&request[..request.len() - 1]), None);
     assert_eq!(factory.route_key(&[0x80; 60]), None);
+}
+
+/// The messages that came to our session.
+fn messages(world: &World) -> Vec<&DataMessage> {
+    let mut messages = Vec::new();
+    for event in &world.events {
+        if let Event::Data(DataEvent::Message { message, .. }) = event {
+            messages.push(message);
+        }
+    }
+    messages
+}
+
+#[test]
+fn data_channels_go_over_dtls_both_ways_in_every_version_and_role() {
+    let take =
+        |stream_id| DataCommand::Take(SctpStreamParameters { stream_id, delivery: Delivery::RELIABLE });
+    let open = |stream| DataCommand::Open { stream, delivery: Delivery::RELIABLE, announce: None };
+    for (speaks, dtls) in [(Speaks::Only12, DtlsPolicy::PreferGcm), (Speaks::Only13, DtlsPolicy::Auto)] {
+        for role in [DtlsRole::Client, DtlsRole::Server] {
+            let mut world = World::with_data(SessionConfig { dtls, ..SessionConfig::default() }, speaks);
+            world.weather = Weather { loss: 5, ..FAIR };
+            // Asked for before there is anything to carry it, as controllers do.
+            world.command(Command::Data(take(0))).expect("taken");
+            let ours = world.command(Command::Data(open(None))).expect("opened")["streamId"].as_u64();
+            let ours = ours.expect("a stream") as u16;
+            world.client_command(open(Some(0))).expect("opened");
+            world.client_command(take(ours)).expect("taken");
+            world.connect(role);
+            let sent = DataMessage::binary((0..100_000).map(|n| n as u8).collect::<Vec<_>>());
+            let said = DataCommand::Send { stream: 0, message: sent.clone() };
+            world.client_command(said).expect("sent");
+            assert!(world.run(60 * SECOND, |world| messages(world) == [&sent]), "{speaks:?} {role:?}");
+            let said = DataCommand::Send { stream: ours, message: sent.clone() };
+            world.command(Command::Data(said)).expect("sent");
+            let mut back = Vec::new();
+            for _ in 0..600 {
+                world.pass(SECOND / 10);
+                let events = world.data.as_mut().expect("data channels");
+                back.extend(std::iter::from_fn(|| events.poll_event()));
+            }
+            let came =
+                |event: &DataEvent| matches!(event, DataEvent::Message { message, .. } if *message == sent);
+            assert!(back.iter().any(came), "{speaks:?} {role:?}");
+            let dump = world.server.dump();
+            assert_eq!(
+                (&dump["sctpState"], &dump["sctpParameters"]["port"]),
+                (&"connected".into(), &5000.into())
+            );
+        }
+    }
+}
+
+#[test]
+fn a_transport_without_data_channels_has_none() {
+    let mut world = world(Speaks::Either);
+    let refused = world.command(Command::Data(DataCommand::Close { stream: 0 }));
+    assert_eq!(refused, Err("the transport was made without SCTP".to_owned()));
+    assert!(world.server.dump().get("sctpParameters").is_none());
+    world.connect(DtlsRole::Client);
+    assert!(world.run(5 * SECOND, |world| world.dtls_connected));
+    // What comes all the same is dropped.
+    world.say(&[0; 100]);
+    world.pass(SECOND);
+    assert!(world.closed().is_none());
 }

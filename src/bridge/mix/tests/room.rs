@@ -139,6 +139,7 @@ impl Lab {
             rates: RateLimits::default(),
             legs: Default::default(),
             channel: None,
+            data: Default::default(),
         };
         let post = Post::default();
         let link = rooms.worker_up(WorkerId(0), Arc::new(post.clone()));

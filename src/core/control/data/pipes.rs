@@ -106,11 +106,13 @@ impl State {
         let Some(piped) = self.data.piped.remove(&(router, origin)) else { return };
         debug!(%room, %router, "a data channel is no longer piped");
         let from = piped.from.0;
-        self.end_piped_data(&piped);
+        let internal = on_data_consumer(from, piped.consumer);
+        self.tell(piped.from.1, Method::XDataConsumerClose, internal, json!({}));
+        self.end_copy(&piped);
         self.release_data(room, from, origin);
     }
 
-    /// A producer is gone: so are its copies.
+    /// A producer is gone: so are its copies. What feeds the pipes ends with what it consumes.
     pub(super) fn unpipe_data(&mut self, room: &RoomName, origin: DataProducerId) {
         let routers: Vec<RouterId> = match self.rooms.get(room) {
             Some(room) => room.seats.iter().map(|seat| seat.router).collect(),
@@ -118,7 +120,7 @@ impl State {
         };
         for router in routers {
             if let Some(piped) = self.data.piped.remove(&(router, origin)) {
-                self.end_piped_data(&piped);
+                self.end_copy(&piped);
             }
         }
     }
@@ -128,9 +130,7 @@ impl State {
         self.data.piped.retain(|_, piped| piped.from.0 != router && piped.to.0 != router);
     }
 
-    fn end_piped_data(&mut self, piped: &Piped) {
-        let internal = on_data_consumer(piped.from.0, piped.consumer);
-        self.tell(piped.from.1, Method::XDataConsumerClose, internal, json!({}));
+    fn end_copy(&mut self, piped: &Piped) {
         let internal = on_data_producer(piped.to.0, piped.producer);
         self.tell(piped.to.1, Method::XDataProducerClose, internal, json!({}));
     }

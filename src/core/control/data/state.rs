@@ -29,6 +29,15 @@ pub(in crate::core::control) struct Channels {
 }
 
 impl Channels {
+    /// Whether nothing is known of anybody.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.producers.is_empty()
+            && self.consumers.is_empty()
+            && self.owned.is_empty()
+            && self.piped.is_empty()
+    }
+
     /// What a peer sends on, as others see it.
     pub fn of(&self, conn: ConnId) -> impl Iterator<Item = &DataInfo> {
         let owned = self.owned.get(&conn).into_iter().flat_map(|owned| &owned.producers);

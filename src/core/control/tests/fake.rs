@@ -86,6 +86,10 @@ pub struct Worker {
     pub transports: BTreeMap<u32, Transport>,
     pub producers: BTreeMap<u32, Producer>,
     pub consumers: BTreeMap<u32, Consumer>,
+    /// Data producers: their routers and transports.
+    pub data_producers: BTreeMap<u32, (u32, Option<u32>)>,
+    /// Data consumers: their routers, transports and producers.
+    pub data_consumers: BTreeMap<u32, (u32, Option<u32>, u32)>,
     /// Routers that tell levels.
     pub levels: BTreeSet<u32>,
     pub log: Vec<Request>,
@@ -193,9 +197,52 @@ impl Worker {
                 }
                 self.consumer(internal.consumer_id)?.source = source;
             }
+            method if method.as_str().contains("ata") => self.handle_data(method, &internal)?,
             other => return Err(format!("the fake worker knows no {}", other.as_str())),
         }
         Ok(Value::Null)
+    }
+
+    fn handle_data(&mut self, method: Method, internal: &Internal) -> Result<(), String> {
+        let router = internal.router_id.unwrap_or_default();
+        let transport = internal.transport_id;
+        let producer = internal.data_producer_id;
+        let known = producer.is_some_and(|id| self.data_producers.get(&id).is_some_and(|it| it.0 == router));
+        let consumer = internal.data_consumer_id;
+        match method {
+            Method::XTransportProduceData | Method::XRouterProduceData => {
+                insist(transport.is_none_or(|id| self.transports.contains_key(&id)), "transport not found")?;
+                let id = producer.ok_or("missing dataProducerId")?;
+                insist(self.data_producers.insert(id, (router, transport)).is_none(), "exists")
+            }
+            Method::XTransportConsumeData | Method::XRouterConsumeData => {
+                insist(transport.is_none_or(|id| self.transports.contains_key(&id)), "transport not found")?;
+                insist(known, "Data producer not found")?;
+                let id = consumer.ok_or("missing dataConsumerId")?;
+                let entry = (router, transport, producer.unwrap_or_default());
+                insist(self.data_consumers.insert(id, entry).is_none(), "exists")
+            }
+            Method::XDataProducerClose => {
+                insist(known, "Data producer not found")?;
+                self.close_data(|id, _| Some(id) == producer);
+                Ok(())
+            }
+            Method::XDataConsumerClose => {
+                let id = consumer.ok_or("missing dataConsumerId")?;
+                insist(self.data_consumers.remove(&id).is_some(), "Data consumer not found")
+            }
+            _ if consumer.is_some() => {
+                insist(consumer.is_some_and(|id| self.data_consumers.contains_key(&id)), "not found")
+            }
+            _ => insist(known, "Data producer not found"),
+        }
+    }
+
+    /// Ends data producers with their consumers.
+    fn close_data(&mut self, which: impl Fn(u32, Option<u32>) -> bool) {
+        let ended: Vec<_> =
+            self.data_producers.extract_if(.., |id, it| which(*id, it.1)).map(|it| it.0).collect();
+        self.data_consumers.retain(|_, it| !ended.contains(&it.2));
     }
 
     fn consumer(&mut self, id: Option<u32>) -> Result<&mut Consumer, String> {
@@ -238,6 +285,8 @@ impl Worker {
         for consumer in self.consumers.values_mut().filter(|c| c.transport == Some(id)) {
             consumer.transport = None;
         }
+        self.close_data(|_, transport| transport == Some(id));
+        self.data_consumers.retain(|_, it| it.1 != Some(id));
         Ok(())
     }
 
@@ -256,6 +305,8 @@ impl Worker {
         self.transports.retain(|_, t| t.router != router);
         self.producers.retain(|_, p| p.router != router);
         self.consumers.retain(|_, c| c.router != router);
+        self.data_producers.retain(|_, it| it.0 != router);
+        self.data_consumers.retain(|_, it| it.0 != router);
     }
 
     /// Gives a request to the fake and to the real worker; answers with the real one's answer and events.
@@ -284,6 +335,8 @@ impl Worker {
             if self.transports.contains_key(&event.target_id) {
                 self.close_transport(Some(event.target_id)).expect("a transport");
             }
+            self.close_data(|id, _| id == event.target_id);
+            self.data_consumers.remove(&event.target_id);
         }
         events.iter().map(Notification::to_json).collect()
     }
@@ -293,6 +346,8 @@ impl Worker {
             && self.transports.is_empty()
             && self.producers.is_empty()
             && self.consumers.is_empty()
+            && self.data_producers.is_empty()
+            && self.data_consumers.is_empty()
     }
 }
 
@@ -532,6 +587,15 @@ impl Net {
         self.lanes(worker);
     }
 
+    /// Lets what waits in pipes, and for controllers, go on until all is quiet.
+    pub fn flow(&mut self) {
+        for _ in 0..4 {
+            let live = |worker: &usize| self.workers[*worker].link.is_some();
+            let live: Vec<usize> = (0..self.workers.len()).filter(live).collect();
+            live.into_iter().for_each(|worker| self.lanes(worker));
+        }
+    }
+
     /// The last mix says something.
     pub fn mix_says(&mut self, value: DirectIn) {
         self.mixer.say(value);
@@ -731,6 +795,7 @@ impl Net {
         assert_eq!(self.mixer.running(), 0);
         assert_eq!(self.rooms.step(|state| (state.members.len(), state.jobs.len())), (0, 0));
         assert_eq!(self.rooms.step(|state| (state.owners.len(), state.waiting.len())), (0, 0));
+        assert!(self.rooms.step(|state| state.data.is_empty()));
         assert_eq!(self.rooms.step(|state| (state.mixes.len(), state.unmixed.len())), (0, 0));
         assert_eq!(self.rooms.step(|state| state.dispatcher.subscriptions()), 0);
     }
@@ -746,6 +811,8 @@ fn new_worker(id: WorkerId, link: Option<Link>, post: Post, epoch: Epoch) -> Wor
         transports: BTreeMap::new(),
         producers: BTreeMap::new(),
         consumers: BTreeMap::new(),
+        data_producers: BTreeMap::new(),
+        data_consumers: BTreeMap::new(),
         levels: BTreeSet::new(),
         log: Vec::new(),
         refusals: Vec::new(),

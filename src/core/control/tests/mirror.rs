@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::core::data::{DataCommand, DataEvent, DataMessage};
 use crate::core::id::WorkerId;
 use crate::core::mail::Mail;
 use crate::core::message::{CloseEvent, FromWorker, Internal, Method, Notification, Request, TrackEvent};
+use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::bwe::RateLimits;
 use crate::core::session::{Command, Event, Input, LocalCandidate, Output, Session, SessionFactory, Track};
 use crate::core::time::Epoch;
@@ -17,7 +19,7 @@ use crate::core::worker::{GopConfig, Worker, WorkerConfig};
 
 /// A session that says what the test puts in.
 #[derive(Clone, Default)]
-pub struct Script(Arc<Mutex<VecDeque<Output>>>);
+pub struct Script(Arc<Mutex<(VecDeque<Output>, u16)>>);
 
 impl Session for Script {
     fn handle_input(&mut self, _: Instant, _: Input<'_>) {}
@@ -25,6 +27,11 @@ impl Session for Script {
     fn command(&mut self, _: Instant, command: Command) -> Result<Value, String> {
         Ok(match command {
             Command::SetRemoteDtls { .. } => json!({"role": "server"}),
+            Command::Data(DataCommand::Open { .. }) => {
+                let mut script = self.0.lock().expect("a lock");
+                script.1 += 1;
+                json!({"streamId": script.1})
+            }
             Command::RestartIce => json!({"usernameFragment": "new", "password": "secret"}),
             _ => Value::Null,
         })
@@ -33,7 +40,7 @@ impl Session for Script {
     fn handle_timeout(&mut self, _: Instant) {}
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.0.lock().expect("a lock").pop_front()
+        self.0.lock().expect("a lock").0.pop_front()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -97,6 +104,7 @@ impl Mirror {
             rates: RateLimits::default(),
             legs: Default::default(),
             channel: None,
+            data: Default::default(),
         };
         let worker = Worker::new(config, epoch, factory.clone(), 1);
         Mirror { worker, factory, scripts: HashMap::new() }
@@ -118,7 +126,7 @@ impl Mirror {
         {
             self.scripts.insert(id, (script, request.internal));
         }
-        self.drain(Some(request.id))
+        self.drain(now, Some(request.id))
     }
 
     /// Remembers the session of a stream transport.
@@ -142,27 +150,44 @@ impl Mirror {
         let event = match event {
             "x.track" => Event::Track(track(data)),
             "x.trackchange" => Event::TrackChanged(track(data)),
+            "x.data" => Event::Data(DataEvent::Message {
+                stream: data["streamId"].as_u64().expect("a stream") as u16,
+                message: DataMessage::from_json(data.as_object().expect("a message")).expect("a message"),
+            }),
+            "x.datachannel" => Event::Data(DataEvent::Opened {
+                parameters: serde_json::from_value(data["sctpStreamParameters"].clone()).expect("parameters"),
+                label: data["label"].as_str().expect("a label").to_owned(),
+                protocol: String::new(),
+            }),
+            "x.dataclosed" => Event::Data(DataEvent::Closed {
+                stream: data["streamId"].as_u64().expect("a stream") as u16,
+                reason: "the remote party closed it",
+            }),
             _ => {
                 let close: CloseEvent = serde_json::from_value(data).expect("a close event");
                 Event::Closed { reason: close.reason, clean: close.clean }
             }
         };
         let (script, internal) = &self.scripts[&transport];
-        script.0.lock().expect("a lock").push_back(Output::Event(event));
+        script.0.lock().expect("a lock").0.push_back(Output::Event(event));
         // Any command makes the worker listen to the session.
         let data = json!({"usernameFragment": "u", "password": "p"});
         let poke = Request::new(u32::MAX, Method::XTransportSetRemoteIce, *internal, data);
         self.worker.handle_control(now, &poke.to_json());
-        self.drain(None).events
+        self.drain(now, None).events
     }
 
     /// Takes what conversions said.
     pub fn lanes(&mut self, now: Instant) -> Vec<Notification> {
         self.worker.handle_lanes(now);
-        self.drain(None).events
+        self.drain(now, None).events
     }
 
-    fn drain(&mut self, id: Option<u32>) -> Outcome {
+    fn drain(&mut self, now: Instant, id: Option<u32>) -> Outcome {
+        let mut batch = SendBatch::new(64 * 1024, 64);
+        while self.worker.flush(now, &mut batch) {
+            batch.clear();
+        }
         let mut outcome = Outcome { accepted: false, events: Vec::new(), answer: None };
         while let Some(json) = self.worker.poll_control() {
             match FromWorker::parse(&json).expect("an answer or an event") {

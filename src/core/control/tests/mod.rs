@@ -2,6 +2,7 @@
 //! and the real one.
 
 mod controllers;
+mod data;
 mod events;
 mod fake;
 mod levels;

@@ -75,6 +75,7 @@ fn start(ports: (u16, u16)) -> (WorkerPool, WorkerPort) {
             rates: RateLimits::default(),
             legs: LegsConfig::default(),
             channel: None,
+            data: Default::default(),
         };
         Worker::new(config, seat.epoch, seat.factory, seat.seed)
     };

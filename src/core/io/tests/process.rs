@@ -47,6 +47,7 @@ impl Channel {
                 layers: Default::default(),
                 rates: Default::default(),
                 legs: LegsConfig::default(),
+                data: Default::default(),
                 channel: Some(ChannelConfig { name: "lab#1".into(), log }),
             };
             Worker::new(config, seat.epoch, seat.factory, seat.seed)

@@ -69,6 +69,7 @@ impl Lab {
             rates: RateLimits::default(),
             legs: Default::default(),
             channel: None,
+            data: Default::default(),
         };
         let mut lab = Lab {
             worker: Worker::new(config, epoch, Arc::new(NoSessions), 42),

@@ -246,6 +246,9 @@ impl Dtls12 {
                 return Ok(missed);
             }
             content::ALERT => self.alert(data, sealed, out)?,
+            content::APPLICATION_DATA if sealed && self.is_through() => {
+                out.push(DtlsOutput::Data(data.to_vec()));
+            }
             // That the ciphers changed is shown by the record after it.
             _ => {}
         }
@@ -289,6 +292,17 @@ impl Dtls12 {
             return Err(WebRtcError::Dtls(format!("the remote party broke off with alert {description}")));
         }
         Ok(())
+    }
+
+    /// Sends application data, once it is through.
+    pub fn send_data(&mut self, data: &[u8], out: &mut Vec<DtlsOutput>) {
+        let mut datagram = Vec::new();
+        if self.is_through()
+            && !self.closed
+            && self.records.put(content::APPLICATION_DATA, data, true, &mut datagram).is_some()
+        {
+            out.push(DtlsOutput::Packet(datagram));
+        }
     }
 
     /// Says good-bye.
