@@ -1,7 +1,7 @@
 //! What comes before the SDP parser: bounds, broken line ends, bytes that are not UTF-8.
 //!
-//! Of an offer only its media and attribute lines matter here, so nothing else is handed on: a strange
-//! `o=`, `b=` or `y=` line cannot spoil what is readable.
+//! Of an offer only its media and attribute lines matter here, and bandwidths where they belong, so nothing else
+//! is handed on: a strange `o=`, `b=` or `y=` line cannot spoil what is readable.
 
 use crate::webrtc::{SdpError, SdpLimits};
 
@@ -25,6 +25,14 @@ pub(super) fn lines<'a>(
         .collect())
 }
 
+/// Whether a line is a bandwidth that can be read.
+fn is_bandwidth(line: &str) -> bool {
+    let parts = line.strip_prefix("b=").and_then(|rest| rest.split_once(':'));
+    parts.is_some_and(|(kind, value)| {
+        kind.bytes().all(|byte| byte.is_ascii_alphanumeric()) && value.parse::<u64>().is_ok()
+    })
+}
+
 /// The session's and media sections' attributes as a text that the parser takes.
 pub(super) fn sanitize(bytes: &[u8], limits: &SdpLimits) -> Result<String, SdpError> {
     let lines = lines(bytes, limits)?;
@@ -42,11 +50,15 @@ pub(super) fn sanitize(bytes: &[u8], limits: &SdpLimits) -> Result<String, SdpEr
         }
     }
     let mut text = SESSION.to_owned();
+    let mut bandwidth = false;
     for line in lines.iter().filter(|line| line.len() > 2) {
-        if line.starts_with("m=") || line.starts_with("a=") {
+        let (media, attribute) = (line.starts_with("m="), line.starts_with("a="));
+        if media || attribute || (bandwidth && is_bandwidth(line)) {
             text.push_str(line);
             text.push_str("\r\n");
         }
+        // Its place is before the attributes of a media section.
+        bandwidth = media || (bandwidth && !attribute);
     }
     Ok(text)
 }
