@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::bridge::vclip::Clip;
 use crate::core::payload::h264;
-use crate::core::session::{Command, Event, Frame, Input, Output, Session, Track};
+use crate::core::session::{Command, Ending, Event, Frame, Input, Output, Session, Track};
 use crate::core::time::{Epoch, MediaTime};
 
 /// Made by `tools/make-demo-clip.sh`.
@@ -58,14 +58,14 @@ impl ClipSession {
             }
         }
         if self.clip.packets.is_empty() {
-            self.close("the built-in clip cannot be read", false);
+            self.close("the built-in clip cannot be read", Ending::Error);
         }
     }
 
-    fn close(&mut self, reason: &str, clean: bool) {
+    fn close(&mut self, reason: &str, ending: Ending) {
         if !self.closed {
             self.closed = true;
-            self.output.push_back(Output::Event(Event::Closed { reason: reason.to_owned(), clean }));
+            self.output.push_back(Output::Event(Event::Closed { reason: reason.to_owned(), ending }));
         }
     }
 
@@ -105,7 +105,7 @@ impl Session for ClipSession {
 
     fn command(&mut self, _now: Instant, command: Command) -> Result<Value, String> {
         match command {
-            Command::Close { reason } => self.close(&reason, true),
+            Command::Close { reason } => self.close(&reason, Ending::Closed),
             // A keyframe comes every two seconds and cannot be hurried.
             Command::RequestKeyframe { .. } => {}
             _ => return Err("a clip has no remote party".to_owned()),
@@ -219,7 +219,10 @@ mod tests {
         for _ in 0..2 {
             session.command(now, Command::Close { reason: "shutdown".into() }).unwrap();
         }
-        assert!(matches!(session.poll_output(), Some(Output::Event(Event::Closed { clean: true, .. }))));
+        assert!(matches!(
+            session.poll_output(),
+            Some(Output::Event(Event::Closed { ending: Ending::Closed, .. }))
+        ));
         assert!(session.poll_output().is_none() && session.poll_timeout().is_none());
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::id::TransportId;
-use crate::core::session::{DtlsRole, Fingerprint, Track};
+use crate::core::session::{DtlsRole, Ending, Fingerprint, Track};
 
 macro_rules! methods {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -375,10 +375,19 @@ impl TrackEvent {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct CloseEvent {
+    /// How.
+    pub code: Ending,
     /// Why, for people.
     pub reason: String,
     /// Whether the party said good-bye.
     pub clean: bool,
+}
+
+impl CloseEvent {
+    /// An end.
+    pub fn new(code: Ending, reason: &str) -> Self {
+        CloseEvent { code, reason: reason.to_owned(), clean: code.is_clean() }
+    }
 }
 
 /// ICE credentials of one side.

@@ -181,9 +181,41 @@ pub enum Event {
     Closed {
         /// Why, for people.
         reason: String,
-        /// Whether the party said good-bye, as opposed to breaking off or breaking a rule.
-        clean: bool,
+        /// How.
+        ending: Ending,
     },
+}
+
+/// How a session, or a transport, ended.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// As it was asked on this side.
+    Closed,
+    /// The party said good-bye.
+    Left,
+    /// Nothing that was due came from the party.
+    Timeout,
+    /// The party broke off or broke a rule, or something broke here.
+    #[default]
+    Error,
+}
+
+impl Ending {
+    /// The code on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Closed => "closed",
+            Ending::Left => "left",
+            Ending::Timeout => "timeout",
+            Ending::Error => "error",
+        }
+    }
+
+    /// Whether nothing went wrong.
+    pub fn is_clean(self) -> bool {
+        matches!(self, Ending::Closed | Ending::Left)
+    }
 }
 
 /// A track of a stream session.

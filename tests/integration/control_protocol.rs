@@ -15,20 +15,22 @@ fn parts() -> [(&'static str, String); 3] {
 fn requests() -> String {
     let mut out = String::new();
     for (chapter, entries) in CHAPTERS {
-        let _ = write!(out, "\n### {chapter}\n\n| request | ids | data | answer |\n| --- | --- | --- | --- |\n");
+        let _ =
+            write!(out, "\n### {chapter}\n\n| request | ids | data | answer |\n| --- | --- | --- | --- |\n");
         for Entry { name, about, internal, data, answer, .. } in *entries {
-            let (internal, data) = (fields(internal), fields(data));
+            let (internal, data) = (fields(internal, false), fields(data, true));
             let _ = writeln!(out, "| `{name}`<br>{about} | {internal} | {data} | {answer} |");
         }
     }
     out
 }
 
-fn fields(fields: &[Field]) -> String {
+fn fields(fields: &[Field], typed: bool) -> String {
     let one = |field: &Field| {
         let mark = if field.required { "" } else { "?" };
+        let of = if typed { format!(" {}", field.of.as_str()) } else { String::new() };
         let about = if field.about.is_empty() { String::new() } else { format!(": {}", field.about) };
-        format!("`{}{mark}` {}{about}", field.name, field.of.as_str())
+        format!("`{}{mark}`{of}{about}", field.name)
     };
     let all: Vec<String> = fields.iter().map(one).collect();
     if all.is_empty() { "–".into() } else { all.join("<br>") }

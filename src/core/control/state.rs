@@ -32,6 +32,7 @@ use crate::core::mail::MailSender;
 use crate::core::message::{CloseEvent, Internal, Method, TrackEvent};
 use crate::core::peer::{CloseReason, Member, PeerKind};
 use crate::core::room::{Room, RoomName};
+use crate::core::session::Ending;
 use crate::core::time::Epoch;
 
 /// An answer as a door waits for it.
@@ -380,15 +381,10 @@ impl State {
     }
 
     fn transport_closed(&mut self, conn: ConnId, transport: TransportId, event: &CloseEvent) {
-        let code = match (event.clean, event.reason.to_ascii_lowercase()) {
-            (true, _) => "left",
-            (false, text) if ["timeout", "timed out", "consent"].iter().any(|word| text.contains(word)) => {
-                "timeout"
-            }
-            _ => "error",
-        };
+        // Closed by us without being asked: the party was turned away.
+        let code = if event.code == Ending::Closed { Ending::Left } else { event.code };
         let text = if event.reason.is_empty() { "the connection ended" } else { &event.reason };
-        let reason = CloseReason::new(code, text);
+        let reason = CloseReason::new(code.as_str(), text);
         self.forget_transport(conn, transport);
         if self.members.get(&conn).is_some_and(|entry| entry.peer.kind.outlives_transports()) {
             self.drop_carried(conn, transport, &reason);

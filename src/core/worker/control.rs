@@ -15,7 +15,7 @@ use crate::core::mail::Mail;
 use crate::core::message::{Method, Request, Response};
 use crate::core::producer::{FrameInput, Input, Producer, RtpInput};
 use crate::core::router::Router;
-use crate::core::session::{Command, DtlsRole, Fingerprint};
+use crate::core::session::{Command, DtlsRole, Ending, Fingerprint};
 use crate::core::transport::stream::StreamTransport;
 use crate::core::transport::webrtc::WebRtcTransport;
 use crate::core::transport::{Transport, TransportKind};
@@ -98,7 +98,7 @@ impl Worker {
             }
             Method::ConsumerClose => {
                 let place = self.consumer(request)?;
-                self.end_consumer(place);
+                self.end_consumer(place, "closed");
                 Ok(json!({}))
             }
             Method::ConsumerDump => self.consumer_dump(request),
@@ -189,14 +189,14 @@ impl Worker {
             .unwrap_or_default();
         for at in transports {
             self.say_goodbye(now, (key, at), reason);
-            self.end_transport((key, at), reason, true);
+            self.end_transport((key, at), reason, Ending::Closed);
         }
         let consumers: Vec<_> = self
             .spaces
             .get(key)
             .map(|space| space.router.consumers.iter().map(|(at, _)| at).collect())
             .unwrap_or_default();
-        consumers.into_iter().for_each(|at| self.end_consumer((key, at)));
+        consumers.into_iter().for_each(|at| self.end_consumer((key, at), "router_closed"));
         self.end_data_of_router(now, key);
         self.forget_audio_levels(key);
         self.spaces.try_remove(key);
@@ -521,7 +521,7 @@ impl Worker {
         let place = self.transport(request)?;
         let reason = reason(&request.data, "closed by the controller");
         self.say_goodbye(now, place, &reason);
-        self.end_transport(place, &reason, true);
+        self.end_transport(place, &reason, Ending::Closed);
         Ok(json!({}))
     }
 
@@ -580,11 +580,11 @@ impl Worker {
                 _ => {}
             }
         }
-        ending.into_iter().for_each(|consumer| self.end_consumer((place.0, consumer)));
+        ending.into_iter().for_each(|consumer| self.end_consumer((place.0, consumer), "track_ended"));
     }
 
-    /// Ends a consumer.
-    pub(super) fn end_consumer(&mut self, place: Place) {
+    /// Ends a consumer; `why` as a code.
+    pub(super) fn end_consumer(&mut self, place: Place, why: &str) {
         let Some(space) = self.spaces.get_mut(place.0) else { return };
         let Some(consumer) = space.router.remove_consumer(place.1) else { return };
         self.consumers.remove(&consumer.id.0);
@@ -596,7 +596,7 @@ impl Worker {
                 _ => {}
             }
         }
-        self.notify(consumer.id.0, "close", Value::Null);
+        self.notify(consumer.id.0, "close", json!({"code": why}));
     }
 
     pub(super) fn router(&self, request: &Request) -> Result<usize, String> {

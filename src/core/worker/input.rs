@@ -10,7 +10,7 @@ use crate::core::mail::PipeMessage;
 use crate::core::producer::Input as ProducerInput;
 use crate::core::rtp::header::is_rtcp;
 use crate::core::rtp::path::Path;
-use crate::core::session::Input;
+use crate::core::session::{Ending, Input};
 use crate::core::time::MediaTime;
 use crate::core::transport::webrtc::Received;
 use crate::core::transport::{Asked, TransportKind};
@@ -146,7 +146,7 @@ impl Worker {
                     FromLane::Job(message) => self.take_from_job(now, media, place, message),
                     FromLane::Pipe(message) => self.take_from_pipe(now, place, message),
                     FromLane::Closed => {
-                        self.end_transport(place, "the other end of its lane is gone", true);
+                        self.end_transport(place, "the other end of its lane is gone", Ending::Left);
                         break;
                     }
                 }
@@ -195,7 +195,7 @@ impl Worker {
                     self.notify(id, name, data);
                 }
             }
-            DirectIn::Failed(reason) => self.end_transport(place, &reason, false),
+            DirectIn::Failed(reason) => self.end_transport(place, &reason, Ending::Error),
         }
     }
 

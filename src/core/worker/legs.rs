@@ -13,7 +13,7 @@ use crate::core::plain::{PlainOptions, PlainRemote};
 use crate::core::producer::Input as ProducerInput;
 use crate::core::rtp::path::{FIRST_LEG_SOCKET, LegSockets, Path};
 use crate::core::rtp::tone::Tone;
-use crate::core::session::{Command, Input};
+use crate::core::session::{Command, Ending, Input};
 use crate::core::time::MediaTime;
 use crate::core::transport::plain::{LegEvent, PlainTransport};
 use crate::core::transport::{Asked, Transport, TransportKind};
@@ -97,7 +97,7 @@ impl Worker {
             }
             Err(reason) => {
                 self.answers.push_back(Response::rejected(id, reason.clone()).to_json());
-                self.end_transport(place, &reason, false);
+                self.end_transport(place, &reason, Ending::Error);
             }
         }
     }

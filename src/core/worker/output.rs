@@ -8,10 +8,11 @@ use tracing::debug;
 use crate::core::consumer::{Output, Progress};
 use crate::core::convert::DirectOut;
 use crate::core::mail::PipeMessage;
+use crate::core::message::CloseEvent;
 use crate::core::producer::Input as ProducerInput;
 use crate::core::rtp::batch::{MAX_DATAGRAM, SendBatch};
 use crate::core::rtp::path::Path;
-use crate::core::session::Command;
+use crate::core::session::{Command, Ending};
 use crate::core::time::MediaTime;
 use crate::core::transport::TransportKind;
 use crate::core::worker::{Action, Place, Worker};
@@ -290,10 +291,10 @@ impl Worker {
 
     /// Takes a transport away: its producers end, its consumers have no receiver any more, the dispatcher
     /// is told.
-    pub(super) fn end_transport(&mut self, place: Place, reason: &str, clean: bool) {
+    pub(super) fn end_transport(&mut self, place: Place, reason: &str, ending: Ending) {
         let Some(space) = self.spaces.get_mut(place.0) else { return };
         let Some(transport) = space.transports.try_remove(place.1) else { return };
-        debug!(conn = %transport.conn, reason, clean, "transport closed");
+        debug!(conn = %transport.conn, reason, ?ending, "transport closed");
         self.end_mirroring(place, "the transport was closed");
         let id = transport.id.0;
         self.transports.remove(&id);
@@ -337,6 +338,6 @@ impl Worker {
             self.end_producer((place.0, *producer));
         }
         self.end_data_of_transport(place.0, &transport.data);
-        self.notify(id, "close", json!({"reason": reason, "clean": clean}));
+        self.notify(id, "close", json!(CloseEvent::new(ending, reason)));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tracing::{debug, error, info};
 
 use crate::core::rtp::path::Path;
-use crate::core::session::{Command, Event, Input, Output, Session};
+use crate::core::session::{Command, Ending, Event, Input, Output, Session};
 use crate::core::transport::webrtc::MAX_PATHS;
 use crate::core::transport::{Transport, TransportKind};
 use crate::core::worker::{Action, Place, Verdict, Worker};
@@ -80,7 +80,7 @@ impl Worker {
             Ok(value) => Some(value),
             Err(_) => {
                 error!(%conn, "a session broke an invariant of its own and is closed");
-                self.end_transport(place, "internal error", false);
+                self.end_transport(place, "internal error", Ending::Error);
                 None
             }
         }
@@ -188,7 +188,7 @@ impl Worker {
             (Event::PathLost, TransportKind::WebRtc(webrtc)) => webrtc.path = None,
             (Event::SrtpKeys(keys), TransportKind::WebRtc(webrtc)) => {
                 if let Err(fault) = webrtc.set_keys(&keys) {
-                    self.end_transport(place, &fault.to_string(), false);
+                    self.end_transport(place, &fault.to_string(), Ending::Error);
                     return;
                 }
                 debug!(target: "viaduct::srtp", %conn, profile = ?keys.profile, "SRTP");
@@ -196,7 +196,7 @@ impl Worker {
             }
             (Event::SrtpKeys(keys), TransportKind::Plain(plain)) => {
                 if let Err(fault) = plain.set_keys(&keys) {
-                    self.end_transport(place, &fault, false);
+                    self.end_transport(place, &fault, Ending::Error);
                     return;
                 }
                 debug!(target: "viaduct::srtp", %conn, profile = ?keys.profile, "SRTP");
@@ -222,7 +222,7 @@ impl Worker {
                 info!(%conn, "{text}");
                 self.notify(id, "x.notice", json!({"text": text}));
             }
-            (Event::Closed { reason, clean }, _) => self.end_transport(place, &reason, clean),
+            (Event::Closed { reason, ending }, _) => self.end_transport(place, &reason, ending),
             (event, _) => debug!(%conn, ?event, "an event that its kind of transport does not have"),
         }
     }

@@ -28,7 +28,7 @@ use crate::core::rtp::path::Path;
 use crate::core::rtp::rtcp::{Compound, Packet, SenderInfo, write};
 use crate::core::rtp::srtp::{SrtpReceiver, SrtpSender};
 use crate::core::session::{
-    Command, Event, Frame, Input, LocalCandidate, Output, Session, SessionFactory, Track,
+    Command, Ending, Event, Frame, Input, LocalCandidate, Output, Session, SessionFactory, Track,
 };
 use crate::core::time::{Epoch, MediaTime};
 
@@ -66,7 +66,8 @@ impl Session for Stub {
     }
     fn handle_timeout(&mut self, _now: Instant) {
         self.timeout = None;
-        self.out.push_back(Output::Event(Event::Closed { reason: "silence".into(), clean: false }));
+        self.out
+            .push_back(Output::Event(Event::Closed { reason: "silence".into(), ending: Ending::Timeout }));
     }
     fn poll_output(&mut self) -> Option<Output> {
         self.out.pop_front()
@@ -706,7 +707,7 @@ fn a_session_that_panics_loses_only_itself() {
     std::panic::set_hook(hook);
     lab.flush();
     let close = lab.events.iter().find(|event| event["event"] == "close" && event["targetId"] == 12);
-    assert_eq!(close.map(|event| event["data"]["clean"].clone()), Some(json!(false)));
+    assert_eq!(close.map(|event| event["data"]["code"].clone()), Some(json!("error")));
     feed(&mut lab, 0..3);
     lab.received(&mut viewer);
     assert!(!viewer.rtp.is_empty());

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::core::session::Ending;
 use crate::rtmp::session::{OUR_CHUNK_SIZE, Phase, RtmpSession, status};
 use crate::rtmp::wire::amf0::{self, Value};
 use crate::rtmp::wire::kind;
@@ -93,14 +94,14 @@ impl RtmpSession {
             let text = "streams are not played over RTMP here; open the room's page in a browser";
             self.stream = stream;
             self.send_status("error", "NetStream.Play.Failed", text);
-            self.end("asked to play, which is not done over RTMP", true);
+            self.end("asked to play, which is not done over RTMP", Ending::Closed);
         }
     }
 
     fn unpublish(&mut self) {
         if matches!(self.phase, Phase::Live(_)) {
             self.send_status("status", "NetStream.Unpublish.Success", "stopped publishing");
-            self.end("the publisher stopped", true);
+            self.end("the publisher stopped", Ending::Left);
         }
     }
 }

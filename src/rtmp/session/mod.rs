@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Value as Json, json};
 
-use crate::core::session::{Command, Event, Input, Output, Session};
+use crate::core::session::{Command, Ending, Event, Input, Output, Session};
 use crate::core::time::Epoch;
 use crate::rtmp::ingress::{Ingress, Sink};
 use crate::rtmp::wire::amf0::{self, AmfLimits, Value};
@@ -120,7 +120,7 @@ impl RtmpSession {
         let _ = now;
         if matches!(self.phase, Phase::Waiting) {
             self.send_status("error", reject.code(), reject.text());
-            self.end(reject.text(), true);
+            self.end(reject.text(), Ending::Closed);
         }
     }
 
@@ -137,15 +137,15 @@ impl RtmpSession {
 
     /// Ends the session over a fault below it.
     pub(in crate::rtmp) fn fail(&mut self, error: &RtmpError) {
-        self.end(&error.to_string(), false);
+        self.end(&error.to_string(), Ending::Error);
     }
 
-    fn end(&mut self, reason: &str, clean: bool) {
+    fn end(&mut self, reason: &str, ending: Ending) {
         if !matches!(self.phase, Phase::Over) {
             self.phase = Phase::Over;
             self.deadline = None;
             self.request = None;
-            self.sink.event(Event::Closed { reason: reason.to_owned(), clean });
+            self.sink.event(Event::Closed { reason: reason.to_owned(), ending });
         }
     }
 
@@ -172,14 +172,14 @@ impl RtmpSession {
                         self.deadline = now.checked_add(self.config.publish_timeout());
                     }
                 }
-                Err(error) => return self.end(&error.to_string(), false),
+                Err(error) => return self.end(&error.to_string(), Ending::Error),
             }
         }
         if matches!(self.phase, Phase::Live(_)) {
             self.deadline = now.checked_add(self.config.idle_timeout());
         } else if self.received > self.config.max_bytes_before_publish as u64 {
             let error = RtmpError::TooMuchBeforePublish(self.config.max_bytes_before_publish);
-            return self.end(&error.to_string(), false);
+            return self.end(&error.to_string(), Ending::Error);
         }
         self.take_chunks(now, rest);
     }
@@ -193,7 +193,7 @@ impl RtmpSession {
                 Err(error) => Err(error),
             };
             if let Err(error) = taken {
-                self.end(&error.to_string(), false);
+                self.end(&error.to_string(), Ending::Error);
             }
         }
         if matches!(self.phase, Phase::Waiting) {
@@ -361,7 +361,7 @@ impl Session for RtmpSession {
         match input {
             Input::Bytes(_) if matches!(self.phase, Phase::Over) => {}
             Input::Bytes(data) => self.take_bytes(now, data),
-            Input::Eof => self.end("the publisher hung up", false),
+            Input::Eof => self.end("the publisher hung up", Ending::Error),
             Input::Datagram { .. } | Input::Authenticated { .. } | Input::PathClosed { .. } => {}
         }
     }
@@ -372,7 +372,7 @@ impl Session for RtmpSession {
                 if matches!(self.phase, Phase::Live(_)) {
                     self.send_status("error", "NetConnection.Connect.Closed", &reason);
                 }
-                self.end(&reason, true);
+                self.end(&reason, Ending::Closed);
                 Ok(Json::Null)
             }
             // RTMP has no word for it.
@@ -389,7 +389,7 @@ impl Session for RtmpSession {
                 Phase::Live(_) => "nothing came from the publisher any more",
                 _ => "connected, but did not publish in time",
             };
-            return self.end(reason, false);
+            return self.end(reason, Ending::Timeout);
         }
         if let Phase::Live(ingress) = &mut self.phase {
             ingress.handle_timeout(now, &mut self.sink);

@@ -178,7 +178,7 @@ fn ffmpeg_as_it_comes_sends_b_frames() {
     assert_eq!(reordered(&events), [true]);
     assert!(frames(&events, 0)[0].keyframe);
     check_times(&events);
-    assert!(matches!(events.last(), Some(Event::Closed { clean: true, .. })));
+    assert!(matches!(events.last(), Some(Event::Closed { ending, .. }) if ending.is_clean()));
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn ffmpeg_over_tls() {
     let (_, events) = publish_with("rtmps", Some(provider), &arguments, "studio/k3y").unwrap();
     assert_eq!(frames(&events, 0).len(), 120);
     check_times(&events);
-    assert!(matches!(events.last(), Some(Event::Closed { clean: true, .. })));
+    assert!(matches!(events.last(), Some(Event::Closed { ending, .. }) if ending.is_clean()));
 }
 
 #[test]

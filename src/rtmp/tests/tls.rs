@@ -92,9 +92,9 @@ impl Pair {
     }
 
     fn closed(&self) -> Option<bool> {
-        self.events
-            .iter()
-            .find_map(|event| if let Event::Closed { clean, .. } = event { Some(*clean) } else { None })
+        self.events.iter().find_map(|event| {
+            if let Event::Closed { ending, .. } = event { Some(ending.is_clean()) } else { None }
+        })
     }
 }
 

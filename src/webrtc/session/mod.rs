@@ -18,7 +18,7 @@ use tracing::debug;
 use crate::core::data::DataCommand;
 use crate::core::rtp::path::Path;
 use crate::core::session::{
-    Command, DtlsRole, Event, Fingerprint, Input, LocalCandidate, Output, Session, SessionFactory,
+    Command, DtlsRole, Ending, Event, Fingerprint, Input, LocalCandidate, Output, Session, SessionFactory,
 };
 use crate::core::time::Epoch;
 use crate::webrtc::wire::stun::Message;
@@ -179,7 +179,7 @@ impl Session for WebRtcSession {
             Command::RequestKeyframe { .. } => Ok(json!({})),
             Command::Data(command) => self.data_command(now, command),
             Command::Close { reason } => {
-                self.close(now, reason, true);
+                self.close(now, reason, Ending::Closed);
                 Ok(json!({}))
             }
         }
@@ -191,16 +191,20 @@ impl Session for WebRtcSession {
         }
         if self.ice_deadline.is_some_and(|deadline| now >= deadline) {
             let seconds = self.config.ice_timeout().as_secs();
-            return self.close(now, format!("no connectivity check arrived within {seconds} s"), false);
+            return self.close(
+                now,
+                format!("no connectivity check arrived within {seconds} s"),
+                Ending::Timeout,
+            );
         }
         if self.dtls_deadline.is_some_and(|deadline| now >= deadline) {
             let seconds = self.config.dtls_timeout().as_secs();
             self.set_dtls_state("failed");
-            return self.close(now, format!("DTLS was not through within {seconds} s"), false);
+            return self.close(now, format!("DTLS was not through within {seconds} s"), Ending::Timeout);
         }
         self.through_ice(now, |ice, out| ice.handle_timeout(now, out));
         if self.ice.is_dead(now) {
-            return self.close(now, "the remote party is gone".to_owned(), false);
+            return self.close(now, "the remote party is gone".to_owned(), Ending::Timeout);
         }
         if self.handshake.as_ref().and_then(Handshake::poll_timeout).is_some_and(|at| now >= at) {
             self.drive(now, |handshake, out| handshake.handle_timeout(now, out));
@@ -350,7 +354,7 @@ impl WebRtcSession {
         if let Err(error) = result {
             let connected = self.dtls_state == "connected";
             self.set_dtls_state(if connected { "closed" } else { "failed" });
-            self.close(now, error.to_string(), false);
+            self.close(now, error.to_string(), Ending::Error);
         }
     }
 
@@ -382,7 +386,7 @@ impl WebRtcSession {
                 }
                 DtlsOutput::Closed => {
                     self.set_dtls_state("closed");
-                    self.close(now, "the remote party closed the connection".to_owned(), true);
+                    self.close(now, "the remote party closed the connection".to_owned(), Ending::Left);
                 }
             }
         }
@@ -409,7 +413,7 @@ impl WebRtcSession {
         }
     }
 
-    fn close(&mut self, now: Instant, reason: String, clean: bool) {
+    fn close(&mut self, now: Instant, reason: String, ending: Ending) {
         if self.closed {
             return;
         }
@@ -423,7 +427,7 @@ impl WebRtcSession {
             self.set_dtls_state("closed");
         }
         debug!(conn = %self.conn, reason, "WebRTC session ends");
-        self.out.push_back(Output::Event(Event::Closed { reason, clean }));
+        self.out.push_back(Output::Event(Event::Closed { reason, ending }));
     }
 
     fn set_dtls_state(&mut self, state: &'static str) {

@@ -11,7 +11,7 @@ use tracing::debug;
 use super::certificate;
 use super::dtls::{DtlsContext, DtlsOutput, Handshake};
 use crate::core::rtp::path::Path;
-use crate::core::session::{Command, DtlsRole, Event, Fingerprint, Input, Output, Session};
+use crate::core::session::{Command, DtlsRole, Ending, Event, Fingerprint, Input, Output, Session};
 use crate::webrtc::{SessionConfig, WebRtcError};
 
 /// See the module.
@@ -106,7 +106,7 @@ impl DtlsSession {
         self.take_outputs(now, outputs);
         if let Err(error) = result {
             self.set_state(if self.state == "connected" { "closed" } else { "failed" });
-            self.close(now, error.to_string(), false);
+            self.close(now, error.to_string(), Ending::Error);
         }
     }
 
@@ -128,13 +128,13 @@ impl DtlsSession {
                 DtlsOutput::Data(_) => {}
                 DtlsOutput::Closed => {
                     self.set_state("closed");
-                    self.close(now, "the remote party closed the connection".to_owned(), true);
+                    self.close(now, "the remote party closed the connection".to_owned(), Ending::Left);
                 }
             }
         }
     }
 
-    fn close(&mut self, now: Instant, reason: String, clean: bool) {
+    fn close(&mut self, now: Instant, reason: String, ending: Ending) {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
@@ -144,7 +144,7 @@ impl DtlsSession {
         }
         self.take_outputs(now, outputs);
         debug!(conn = %self.conn, reason, "DTLS ends");
-        self.out.push_back(Output::Event(Event::Closed { reason, clean }));
+        self.out.push_back(Output::Event(Event::Closed { reason, ending }));
     }
 
     fn set_state(&mut self, state: &'static str) {
@@ -182,7 +182,7 @@ impl Session for DtlsSession {
             Command::RestartIce => Err("the transport has no ICE".to_owned()),
             Command::Data(_) => Err("the transport carries no data channels".to_owned()),
             Command::Close { reason } => {
-                self.close(now, reason, true);
+                self.close(now, reason, Ending::Closed);
                 Ok(json!({}))
             }
         }
@@ -195,7 +195,7 @@ impl Session for DtlsSession {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             let seconds = self.config.dtls_timeout().as_secs();
             self.set_state("failed");
-            return self.close(now, format!("DTLS was not through within {seconds} s"), false);
+            return self.close(now, format!("DTLS was not through within {seconds} s"), Ending::Timeout);
         }
         if self.handshake.as_ref().and_then(Handshake::poll_timeout).is_some_and(|at| now >= at) {
             self.drive(now, |handshake, out| handshake.handle_timeout(now, out));

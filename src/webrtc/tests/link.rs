@@ -227,7 +227,7 @@ impl World {
 
     pub fn closed(&self) -> Option<(&str, bool)> {
         self.events.iter().find_map(|event| match event {
-            Event::Closed { reason, clean } => Some((reason.as_str(), *clean)),
+            Event::Closed { reason, ending } => Some((reason.as_str(), ending.is_clean())),
             _ => None,
         })
     }

@@ -193,6 +193,7 @@ impl State {
             | Method::ConsumerSetPreferredProfile
             | Method::ConsumerSetEncodingPreferences
             | Method::XConsumerSetPreferredLayers
+            | Method::XConsumerSetPriority
             | Method::ConsumerRequestKeyFrame
             | Method::XConsumerSendDtmf => {
                 return self.member_consumer(

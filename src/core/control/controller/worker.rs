@@ -240,8 +240,22 @@ impl State {
 
     /// Says of an entity, and of all that goes with it, that it is gone.
     pub(super) fn closed(&mut self, id: ControllerId, name: u32, data: &Value) {
-        for (gone, _) in self.take_out(id, name) {
-            self.controllers.tell(id, gone, "close", data);
+        let gone = self.take_out(id, name);
+        let by = gone.last().map(|(_, entity)| entity.kind);
+        for (gone, _) in gone {
+            // What hangs on something that was asked to end was not asked to itself.
+            let with = match by {
+                _ if gone == name || data["code"] == Code::WorkerLost.as_str() => None,
+                Some(Kind::Router) => Some("router_closed"),
+                _ => Some("transport_closed"),
+            };
+            match with {
+                None => self.controllers.tell(id, gone, "close", data),
+                Some(code) => {
+                    let data = json!({"code": code, "reason": "what it was on is closed"});
+                    self.controllers.tell(id, gone, "close", &data);
+                }
+            }
         }
     }
 
@@ -357,8 +371,7 @@ impl State {
         let Some((name, _)) = controller.scope.theirs(ours) else { return };
         match event {
             "close" => {
-                let reason = data.is_null().then(|| json!({"code": "closed", "reason": "closed"}));
-                self.closed(id, name, &reason.unwrap_or(data));
+                self.closed(id, name, &data);
                 return;
             }
             "audiolevels" => controller.scope.translate_levels(&mut data),

@@ -877,7 +877,7 @@ fn a_controller_in_a_room_hears_and_is_heard() {
     assert!(desk.rooms.peers(&room_name("talk")).expect("a room")[0].tracks.is_empty());
     desk.ask(&mut remote, "router.close", json!({"routerId": 1}), json!({})).expect("left");
     let told = remote.told(desk.now);
-    assert_eq!(closes(&told), [(1, "left"), (4, "left"), (6, "left")]);
+    assert_eq!(closes(&told), [(1, "left"), (4, "router_closed"), (6, "router_closed")]);
     drop((remote, watcher));
     desk.assert_bare();
 }
@@ -898,7 +898,8 @@ fn a_controller_that_is_sent_away_or_loses_its_worker_is_told_of_all_it_had_in_t
             }
             _ => desk.kill(0),
         }
-        assert_eq!(closes(&remote.told(desk.now)), [(1, code), (2, code)]);
+        let with = if code == "kicked" { "router_closed" } else { code };
+        assert_eq!(closes(&remote.told(desk.now)), [(1, code), (2, with)]);
     }
     desk.revive(0);
     let data = json!({"room": "talk"});

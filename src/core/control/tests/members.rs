@@ -218,7 +218,7 @@ fn a_member_outlives_its_transports_and_is_told_what_went_with_them() {
     let (bob, own, transport) = net.member("bob", &[vp8()]);
     let mut events = bob.events();
     let taken = net.take(&bob, transport, tracks[0], &[opus()]).expect("a consumer").consumer;
-    net.event(0, transport, "close", json!({"reason": "timed out", "clean": false}));
+    net.event(0, transport, "close", json!({"reason": "timed out", "code": "timeout"}));
     let reason = CloseReason::new("timeout", "timed out");
     let gone = PeerEvent::ConsumerClosed { consumer: taken, reason: reason.clone() };
     assert_eq!(next(&mut events), Some(gone));
@@ -229,7 +229,7 @@ fn a_member_outlives_its_transports_and_is_told_what_went_with_them() {
     let picture = net.take(&alice, hers, own[0], &[vp8()]).expect("a consumer").consumer;
     let mut told = alice.events();
     let sends = net.rooms.step(|state| state.members[&bob.conn()].peer.transports[0].id);
-    net.event(0, sends, "close", json!({"reason": "", "clean": true}));
+    net.event(0, sends, "close", json!({"reason": "", "code": "left"}));
     assert!(
         matches!(next(&mut events), Some(PeerEvent::ProducerClosed { producer, .. }) if producer == own[0])
     );

@@ -165,7 +165,7 @@ impl Mirror {
             }),
             _ => {
                 let close: CloseEvent = serde_json::from_value(data).expect("a close event");
-                Event::Closed { reason: close.reason, clean: close.clean }
+                Event::Closed { reason: close.reason, ending: close.code }
             }
         };
         let (script, internal) = &self.scripts[&transport];

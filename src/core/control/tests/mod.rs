@@ -429,14 +429,14 @@ fn limits_hold() {
 fn endings_are_told_with_their_cause() {
     let mut net = one_worker();
     let (rtmp, transport) = net.stream("live");
-    net.event(0, transport, "close", json!({"reason": "end of stream", "clean": true}));
+    net.event(0, transport, "close", json!({"reason": "end of stream", "code": "left"}));
     assert_eq!(net.closed(&rtmp), Some(CloseReason::new("left", "end of stream")));
     let idle = net.join_publisher("live");
     net.advance(15_100);
     assert_eq!(net.closed(&idle).map(|reason| reason.code), Some("timeout"));
     let (whip, _) = net.publish("live", &[opus()]);
     let transport = net.workers[0].transports.keys().copied().next().expect("a transport");
-    let lost = json!({"reason": "ICE consent lost", "clean": false});
+    let lost = json!({"reason": "ICE consent lost", "code": "timeout"});
     net.event(0, crate::core::id::TransportId(transport), "close", lost);
     assert_eq!(net.closed(&whip).map(|reason| reason.code), Some("timeout"));
 

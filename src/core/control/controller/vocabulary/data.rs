@@ -4,10 +4,10 @@ use crate::core::control::controller::vocabulary::worker::{NOTHING, ROUTER, TRAN
 use crate::core::control::controller::vocabulary::{Entry, Field};
 use crate::core::message::Method;
 
-const PRODUCER: Field = Field::number("dataProducerId", "the data producer");
-const CONSUMER: Field = Field::number("dataConsumerId", "the data consumer");
-const NEW_PRODUCER: Field = Field::number("dataProducerId", "its id, chosen by the controller");
-const NEW_CONSUMER: Field = Field::number("dataConsumerId", "its id, chosen by the controller");
+const PRODUCER: Field = Field::number("dataProducerId", "");
+const CONSUMER: Field = Field::number("dataConsumerId", "");
+const NEW_PRODUCER: Field = Field::number("dataProducerId", "new");
+const NEW_CONSUMER: Field = Field::number("dataConsumerId", "new");
 const ON_PRODUCER: &[Field] = &[ROUTER, PRODUCER];
 const ON_CONSUMER: &[Field] = &[ROUTER, CONSUMER];
 const LABEL: Field = Field::text("label", "its name for applications").optional();

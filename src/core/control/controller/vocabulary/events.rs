@@ -23,8 +23,8 @@ pub const EVENTS: &[Event] = &[
     },
     Event {
         name: "close",
-        target: "router, transport, producer, consumer",
-        data: "`{code, reason, clean?}`",
+        target: "router, transport, producer, consumer, watch",
+        data: "`{code, reason?, clean?}`",
         about: "It is gone, whoever ended it: once for each. Its id is free again.",
     },
     Event {

@@ -59,11 +59,11 @@ pub enum CallMethod {
     Transfer,
 }
 
-const ROOM: Field = Field::text("room", "the room's name");
-const CONN: Field = Field::text("conn", "the peer's connection, 32 hexadecimal digits");
+const ROOM: Field = Field::text("room", "");
+const CONN: Field = Field::text("conn", "of the peer, 32 hexadecimal digits");
 const REASON: Field = Field::text("reason", "for people").optional();
-const CALL: Field = Field::text("call", "the call's id");
-const WATCH: Field = Field::number("watchId", "the watch");
+const CALL: Field = Field::text("call", "");
+const WATCH: Field = Field::number("watchId", "");
 
 const fn room(
     name: &'static str,
@@ -135,7 +135,7 @@ pub(super) const ROOMS: &[Entry] = &[
         RoomMethod::Watch,
         "Tells what there is and what happens in a room, which need not be there yet, or in all that the controller may control: as events of the watch.",
         (
-            &[Field::number("watchId", "its id, chosen by the controller")],
+            &[Field::number("watchId", "new")],
             &[Field::text("room", "the room's name; otherwise all").optional()],
         ),
         NOTHING,
@@ -146,7 +146,7 @@ pub(super) const ROOMS: &[Entry] = &[
         RoomMethod::Attach,
         "Joins a room, which is made if need be, as a peer of kind `controller`. The room is a router then: what the controller produces there is the peer's, what others produce is told by `trackadded` and can be consumed. `router.close` leaves.",
         (
-            &[Field::number("routerId", "the id of that router, chosen by the controller")],
+            &[Field::number("routerId", "new")],
             &[
                 ROOM,
                 Field::text("name", "the peer's name; a publisher of the same name and user is taken over")

@@ -4,10 +4,10 @@ use crate::core::auth::Action;
 use crate::core::control::controller::vocabulary::{By, Entry, Field};
 use crate::core::message::Method;
 
-pub(super) const ROUTER: Field = Field::number("routerId", "the router");
-pub(super) const TRANSPORT: Field = Field::number("transportId", "the transport");
-const PRODUCER: Field = Field::number("producerId", "the producer");
-const CONSUMER: Field = Field::number("consumerId", "the consumer");
+pub(super) const ROUTER: Field = Field::number("routerId", "");
+pub(super) const TRANSPORT: Field = Field::number("transportId", "");
+const PRODUCER: Field = Field::number("producerId", "");
+const CONSUMER: Field = Field::number("consumerId", "");
 
 const ON_ROUTER: &[Field] = &[ROUTER];
 const ON_TRANSPORT: &[Field] = &[ROUTER, TRANSPORT];
@@ -50,7 +50,7 @@ pub(super) const WORKERS: &[Entry] = &[
     entry(
         Method::WorkerCreateRouter,
         "A new router, pinned to a worker.",
-        &[Field::number("routerId", "its id, chosen by the controller")],
+        &[Field::number("routerId", "new")],
         &[
             WORKER,
             Field::number(
@@ -84,7 +84,7 @@ pub(super) const ROUTERS: &[Entry] = &[
     entry(
         Method::RouterCreateWebRtcTransport,
         "A transport for ICE, DTLS and SRTP.",
-        &[ROUTER, Field::number("transportId", "its id, chosen by the controller")],
+        &[ROUTER, Field::number("transportId", "new")],
         &[
             Field::flag("udp", "offer UDP; default true").optional(),
             Field::flag("tcp", "offer TCP; default true").optional(),
@@ -98,7 +98,7 @@ pub(super) const ROUTERS: &[Entry] = &[
     entry(
         Method::RouterCreatePlainRtpTransport,
         "A transport for RTP and RTCP on a port of its own.",
-        &[ROUTER, Field::number("transportId", "its id, chosen by the controller")],
+        &[ROUTER, Field::number("transportId", "new")],
         &[
             Field::text("remoteIP", "where to send, with `remotePort`").optional(),
             Field::number("remotePort", "").optional(),
@@ -111,7 +111,7 @@ pub(super) const ROUTERS: &[Entry] = &[
     entry(
         Method::RouterCreateProducer,
         "A track into the router.",
-        &[ROUTER, TRANSPORT, Field::number("producerId", "its id, chosen by the controller")],
+        &[ROUTER, TRANSPORT, Field::number("producerId", "new")],
         &[
             Field::text("kind", "`audio` or `video`"),
             Field::json("rtpParameters", "codecs, encodings, header extensions"),
@@ -129,7 +129,7 @@ pub(super) const ROUTERS: &[Entry] = &[
         "A track out of the router, on no transport yet.",
         &[
             ROUTER,
-            Field::number("consumerId", "its id, chosen by the controller"),
+            Field::number("consumerId", "new"),
             Field::number(
                 "producerId",
                 "the producer; without it, on an attached router, the room's program",
