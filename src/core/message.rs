@@ -102,6 +102,8 @@ methods! {
     ConsumerSetEncodingPreferences = "consumer.setEncodingPreferences";
     /// Asks the source for a keyframe.
     ConsumerRequestKeyFrame = "consumer.requestKeyFrame";
+    /// Ours: fails on purpose, to rehearse what happens when a worker does.
+    XWorkerFail = "x.worker.fail";
     /// Ours: the remote ICE credentials.
     XTransportSetRemoteIce = "x.transport.setRemoteIce";
     /// Ours: a transport around a mailed stream session.

@@ -51,6 +51,8 @@ impl Worker {
     fn carry_out(&mut self, now: Instant, method: Method, request: &Request) -> Answer {
         let data = &request.data;
         match method {
+            // Whoever runs the worker replaces it, as after any panic.
+            Method::XWorkerFail => panic!("asked to fail, to rehearse it"),
             Method::WorkerDump => Ok(self.dump()),
             Method::WorkerUpdateSettings => self.update_settings(request),
             Method::WorkerCreateRouter => self.create_router(request),

@@ -55,6 +55,8 @@ pub struct ControlConfig {
     pub max_failures: u32,
     /// Milliseconds until wrong passwords are forgotten. Default 60,000.
     pub failure_window_ms: u64,
+    /// Let controllers make workers fail (`x.worker.fail`), to rehearse it. Default false.
+    pub drills: bool,
     /// Milliseconds that routers and rooms can outlive their controller at most, where it asked so. Default
     /// 300,000.
     pub max_linger_ms: u64,
@@ -82,6 +84,7 @@ impl Default for ControlConfig {
             keepalive_ms: 20_000,
             max_failures: 10,
             failure_window_ms: 60_000,
+            drills: false,
             max_linger_ms: 300_000,
         }
     }

@@ -256,6 +256,11 @@ impl Controllers {
         self.config.max_linger_ms
     }
 
+    /// `drills`.
+    fn drills(&self) -> bool {
+        self.config.drills
+    }
+
     /// `max_watches`.
     fn max_watches(&self) -> usize {
         self.config.max_watches

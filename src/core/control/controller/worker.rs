@@ -73,7 +73,12 @@ impl State {
         ask: Ask,
     ) -> Result<Rest, Fault> {
         match method {
-            Method::WorkerDump | Method::WorkerUpdateSettings => self.ask_a_worker(id, method, ask)?,
+            Method::XWorkerFail if !self.controllers.drills() => {
+                return Err(Fault::new(Code::NotAllowed, "`control.drills` is off"));
+            }
+            Method::WorkerDump | Method::WorkerUpdateSettings | Method::XWorkerFail => {
+                self.ask_a_worker(id, method, ask)?;
+            }
             Method::WorkerCreateRouter => self.make_router(id, ask)?,
             Method::XRouterCreateStreamTransport
             | Method::XRouterCreateDirectTransport

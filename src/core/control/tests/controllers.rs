@@ -419,6 +419,7 @@ fn what_was_refused_leaves_nothing() {
         ("router.dump", json!({"routerId": 2}), "unknown_id"),
         ("producer.dump", json!({"routerId": 1, "producerId": 5}), "unknown_id"),
         ("worker.explode", json!({}), "unknown_method"),
+        ("x.worker.fail", json!({}), "bad_data"),
         ("x.router.createDirectTransport", json!({"routerId": 1}), "not_supported"),
     ] {
         let asked = desk.ask(&mut remote, method, internal.clone(), json!({}));

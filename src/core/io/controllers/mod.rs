@@ -29,6 +29,8 @@ use crate::core::io::{clock, sys};
 use connection::carry;
 use half_open::{HalfOpen, Place};
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 2_048;
 /// How long to wait before accepting again when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long controllers may take to read the last word when the server stops.
@@ -106,6 +108,8 @@ pub async fn serve(
 
 fn tcp(listener: std::net::TcpListener) -> io::Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true)?;
+    // Who comes in a crowd of the silent waits behind them for no more than a moment, instead of being dropped.
+    sys::listen(listener.as_fd(), BACKLOG)?;
     tokio::net::TcpListener::from_std(listener)
 }
 

@@ -61,6 +61,13 @@ pub(super) const WORKERS: &[Entry] = &[
         ],
         NOTHING,
     ),
+    entry(
+        Method::XWorkerFail,
+        "Lets a worker fail, to rehearse it: everything on it is lost, and it is replaced. Only with `control.drills`. Answered with `worker_lost`.",
+        &[],
+        &[Field::number("workerId", "which")],
+        NOTHING,
+    ),
     Entry {
         name: "CreateConference",
         about: "The same under the name it had in 2014. Without `routerId` the server gives one.",
