@@ -7,6 +7,7 @@
 //! | frames to a bridge job | access units of one producer | frames are dropped up to the next keyframe, counted |
 //! | frames from a bridge job | its output | the newest frame is dropped, counted |
 //! | packets of a pipe | plain RTP of one router for another | packets are dropped, counted |
+//! | messages of a pipe (the same lane) | data channels | they wait in the consumer's bounded queue |
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

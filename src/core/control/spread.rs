@@ -178,7 +178,7 @@ impl State {
         };
         let seat = room.seats.remove(at);
         info!(room = %name, worker = %seat.worker, "the room leaves a worker");
-        self.forget_piped_data(router);
+        self.end_data_on(router);
         if let Some(pipe) = seat.pipe {
             for track in pipe.tracks.values() {
                 let internal = on_consumer(home_router, track.consumer);

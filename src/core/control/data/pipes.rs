@@ -125,8 +125,9 @@ impl State {
         }
     }
 
-    /// A router of a room is gone: so are the copies on it, and those it fed.
-    pub fn forget_piped_data(&mut self, router: RouterId) {
+    /// A router of a room is gone: so is what was on it, also of members that stay, the copies on it, and those it fed.
+    pub fn end_data_on(&mut self, router: RouterId) {
+        self.end_data_of_members(router);
         self.data.piped.retain(|_, piped| piped.from.0 != router && piped.to.0 != router);
     }
 

@@ -260,6 +260,20 @@ impl State {
         }
     }
 
+    /// Ends what members have on a router that is gone, whose worker says nothing of it any more.
+    pub(super) fn end_data_of_members(&mut self, router: RouterId) {
+        let here = self.data.consumers.iter().filter(|(_, consuming)| consuming.router == router);
+        for (id, conn) in here.map(|(id, consuming)| (*id, consuming.conn)).collect::<Vec<_>>() {
+            self.forget_data_consumer(id);
+            self.tell_peer(conn, PeerEvent::DataConsumerClosed(id));
+        }
+        let here = self.data.producers.iter().filter(|(_, produced)| produced.router == router);
+        for (id, conn) in here.map(|(id, produced)| (*id, produced.info.conn)).collect::<Vec<_>>() {
+            self.forget_data_producer(id);
+            self.tell_peer(conn, PeerEvent::DataProducerClosed(id));
+        }
+    }
+
     /// A data producer is gone on the worker's side, or was never made. Its consumers there end by themselves.
     fn forget_data_producer(&mut self, id: DataProducerId) {
         self.dispatcher.unsubscribe(id.0);

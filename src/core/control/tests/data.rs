@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 
 use serde_json::json;
 
-use super::fake::{Net, h264};
+use super::fake::{Net, h264, opus, vp8};
 use crate::core::control::{
     ControlError, DataConsumed, Join, Peer, PeerEvent, PeerEvents, RoomEvent, RoomEvents, WebRtcOptions,
 };
@@ -274,5 +274,35 @@ fn a_lost_worker_takes_its_channels_along() {
     net.leave(&near);
     net.leave(&publisher);
     net.revive(1);
+    net.assert_clean();
+}
+
+#[test]
+fn who_receives_on_another_worker_hears_of_its_end_and_stays() {
+    let mut net = Net::new(2, |config| config.consumers_per_router = 2);
+    let (alice, tracks, by_alice) = net.member("alice", &[opus(), vp8()]);
+    let (bob, _, by_bob) = net.member("bob", &[vp8()]);
+    for (track, codec) in [(tracks[0], opus()), (tracks[1], vp8())] {
+        net.take(&bob, by_bob, track, &[codec]).expect("a consumer");
+    }
+    let (eve, _, by_eve) = net.member("eve", &[opus()]);
+    assert!(net.workers[1].transports.contains_key(&by_eve.0), "she receives there");
+    let chat = speaker(&mut net, &alice);
+    let mut events = eve.events();
+    let far = net.run(eve.consume_data(by_eve, chat)).expect("a data consumer");
+    let near = net.run(bob.consume_data(by_bob, chat)).expect("a data consumer");
+    assert!(net.workers[1].data_consumers.contains_key(&far.id.0));
+    assert!(net.workers[0].data_consumers.contains_key(&near.id.0));
+    net.kill(1);
+    net.pump();
+    net.flow();
+    assert!(net.closed(&eve).is_none());
+    assert!(told(&mut events).contains(&PeerEvent::DataConsumerClosed(far.id)));
+    assert_eq!(net.workers[0].data_consumers.keys().copied().collect::<Vec<_>>(), [near.id.0]);
+    assert!(net.run(alice.consume_data(by_alice, chat)).is_ok());
+    net.revive(1);
+    for peer in [&alice, &bob, &eve] {
+        net.leave(peer);
+    }
     net.assert_clean();
 }
