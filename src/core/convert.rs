@@ -59,6 +59,13 @@ pub struct Packet {
 pub enum DirectIn {
     /// One coded frame; `Frame::track` is the `x.track` of the producer it is for, 0 where there is one.
     Frame(Frame),
+    /// One coded frame of a stream that runs evenly although what it holds is older at one time than at another.
+    Aged {
+        /// The frame; its timestamps are those of the even run.
+        frame: Frame,
+        /// When what it holds was captured.
+        time: MediaTime,
+    },
     /// Something for whoever asked for the job: an event of the Direct transport.
     Event {
         /// Its name.

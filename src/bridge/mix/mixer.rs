@@ -25,8 +25,8 @@ use crate::core::time::MediaTime;
 /// How old sound is when it is mixed, in microseconds, as long as nothing else is known: its packet, and the wait for
 /// it. Pictures that were taken at the same time are shown with it.
 const AGE: i64 = 40_000;
-/// It is corrected, while nobody talks, when it is so far off.
-const AGE_STEP: i64 = 25_000;
+/// Ticks in which it follows what is found: reports to receivers are a second apart and more.
+const SLOWLY: i64 = 32;
 /// The oldest that is believed.
 const OLDEST: i64 = 400_000;
 /// Those that take part are given up for somebody louder by so many dB.
@@ -82,9 +82,8 @@ pub struct Mix {
     played: Vec<(u32, u32)>,
     /// Ticks since levels were told, where they are wanted.
     levels: Option<u32>,
-    /// The age given to what goes out, and what it should be.
-    age: (i64, i64),
-    sent: MediaTime,
+    /// How old what goes out is.
+    age: i64,
     noise: Noise,
     sum: Vec<f32>,
     scratch: Vec<f32>,
@@ -105,8 +104,7 @@ impl Mix {
             player: None,
             played: Vec::new(),
             levels: None,
-            age: (AGE, AGE),
-            sent: MediaTime::from_micros(i64::MIN),
+            age: AGE,
             sum: Vec::new(),
             scratch: Vec::new(),
         }
@@ -229,24 +227,16 @@ impl Mix {
         self.add_up(now);
         self.tell_levels(sink);
         self.note_age(now);
-        let pts = MediaTime::from_micros(now.as_micros() - self.age.0);
-        if pts <= self.sent {
-            // Grown older in silence: what was sent already stands for this.
-            return Ok(());
-        }
-        self.sent = pts;
-        self.send(pts, sink)
+        self.send(now, sink)
     }
 
     /// The loudest decides how old the mix is.
     fn note_age(&mut self, now: MediaTime) {
         let heard = self.inputs.iter().filter(|input| input.chosen && input.source.voice.is_speaking());
         let loudest = heard.max_by(|a, b| a.source.voice.score().total_cmp(&b.source.voice.score()));
-        match loudest.and_then(|input| input.source.age(now)) {
+        if let Some(age) = loudest.and_then(|input| input.source.age(now)) {
             // What was taken for this tick comes before what is next.
-            Some(age) => self.age.1 += ((age + TICK).clamp(0, OLDEST) - self.age.1) / 8,
-            None if (self.age.1 - self.age.0).abs() > AGE_STEP => self.age.0 = self.age.1,
-            None => {}
+            self.age += ((age + TICK).clamp(0, OLDEST) - self.age) / SLOWLY;
         }
     }
 
@@ -318,7 +308,7 @@ impl Mix {
         sink(DirectIn::Event { name: "x.levels", data: json!({"entries": entries}) });
     }
 
-    fn send(&mut self, pts: MediaTime, sink: &mut dyn FnMut(DirectIn)) -> Result<(), String> {
+    fn send(&mut self, now: MediaTime, sink: &mut dyn FnMut(DirectIn)) -> Result<(), String> {
         self.noise.add(&mut self.sum);
         let mut prompts_end = false;
         if let Some(player) = &mut self.player {
@@ -330,6 +320,7 @@ impl Mix {
         if prompts_end {
             self.player = None;
         }
+        let time = MediaTime::from_micros(now.as_micros() - self.age);
         let mut ready: HashMap<Codec, Vec<u8>> = HashMap::new();
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut result = Ok(());
@@ -342,7 +333,8 @@ impl Mix {
                 }
             };
             let track = output.track;
-            sink(DirectIn::Frame(Frame { track, pts, dts: pts, keyframe: true, discardable: false, data }));
+            let frame = Frame { track, pts: now, dts: now, keyframe: true, discardable: false, data };
+            sink(DirectIn::Aged { frame, time });
         }
         self.outputs = outputs;
         for (track, number) in self.played.drain(..) {

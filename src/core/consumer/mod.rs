@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::id::{ConnId, ConsumerId, TransportId};
-use crate::core::producer::{Producer, Stream};
+use crate::core::producer::{Input, Producer, Stream};
 use crate::core::rtp::rtcp::ReportBlock;
 use crate::core::time::MediaTime;
 
@@ -101,7 +101,13 @@ pub struct Consumer {
     pub climb: Climb,
     told: Told,
     replayed: Option<MediaTime>,
+    /// It begins with a keyframe made for it where its source can be asked for one, rather than with a group that has
+    /// been going on for long: it has a picture to bridge the wait, or its path is narrow.
+    pub fresh: bool,
 }
+
+/// A group that began no longer ago is as good as a fresh keyframe, in microseconds.
+const FRESH: i64 = 500_000;
 
 impl Consumer {
     /// A consumer that is not enabled yet.
@@ -125,11 +131,13 @@ impl Consumer {
             climb: Climb::default(),
             told: Told::default(),
             replayed: None,
+            fresh: false,
         }
     }
 
     /// Gives it another source, or none. What comes next continues the stream.
     pub fn set_producer(&mut self, key: Option<usize>, source: Option<&Producer>) {
+        self.fresh |= self.producer.is_some() && key.is_some();
         self.producer = key;
         (self.target, self.climb) = (Choice::default(), Climb::default());
         self.restart(source, true);
@@ -143,6 +151,7 @@ impl Consumer {
     /// Begins anew at the source: with `replay` from its cached group, else from its next keyframe.
     pub fn restart(&mut self, source: Option<&Producer>, replay: bool) {
         self.stream = self.target.stream;
+        let replay = replay && !source.is_some_and(|source| self.waits_for_fresh(source));
         let head = source.and_then(|source| self.stream_of(source)).map_or(0, |stream| stream.store.head());
         self.cursor.restart(head, replay);
         match &mut self.output {
@@ -151,6 +160,26 @@ impl Consumer {
             Output::Pipe(output) => output.restart(),
             Output::None => {}
         }
+    }
+
+    /// Whether a keyframe made for it is better than the cached group of `source`.
+    fn waits_for_fresh(&self, source: &Producer) -> bool {
+        let asked = matches!(source.input, Input::Rtp(_)) && self.fresh && self.kind == Kind::Video;
+        let Some(stream) = self.stream_of(source).filter(|_| asked) else { return false };
+        let old = stream.store.keyframe_age().is_some_and(|age| age > FRESH);
+        old && !stream.keyframes.is_deaf()
+    }
+
+    /// No keyframe is made for it: the cached group will have to do. Answers whether it waited for one.
+    pub fn take_cached(&mut self, source: &Producer) -> bool {
+        let Some(stream) = self.stream_of(source).filter(|_| self.fresh && self.cursor.is_waiting()) else {
+            return false;
+        };
+        let waits = stream.store.keyframe().is_some_and(|index| !self.cursor.would_take(index));
+        if waits {
+            self.cursor.restart(stream.store.head(), true);
+        }
+        waits
     }
 
     /// Whether packets can flow at all.

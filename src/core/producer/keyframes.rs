@@ -11,10 +11,13 @@ pub struct KeyframeRequests {
     wanted: bool,
     asked: Option<MediaTime>,
     unanswered: u32,
+    deaf: bool,
 }
 
 /// Shortest time between two requests to one source.
 const KEYFRAME_WINDOW: Duration = Duration::from_millis(500);
+/// A keyframe that comes so soon after a request is its answer.
+const ANSWER: i64 = 1_000_000;
 /// Requests in a row without a keyframe after which the source counts as deaf (OBS ignores them all).
 const DEAF_AFTER: u32 = 3;
 
@@ -32,6 +35,7 @@ impl KeyframeRequests {
         }
         self.asked = Some(now);
         self.unanswered += 1;
+        self.deaf |= self.unanswered >= DEAF_AFTER;
         // Asked again while none comes, at a slower pace once the source seems deaf.
         self.wanted = self.unanswered < DEAF_AFTER;
         true
@@ -52,12 +56,20 @@ impl KeyframeRequests {
         self.wanted.then(|| self.next().unwrap_or_default())
     }
 
-    /// The source has ignored several requests in a row.
+    /// The source has ignored several requests in a row, and has followed none since.
     pub fn is_deaf(&self) -> bool {
-        self.unanswered >= DEAF_AFTER
+        self.deaf
     }
 
-    pub(super) fn answered(&mut self) {
+    /// A first request has brought nothing within its window.
+    pub fn is_overdue(&self) -> bool {
+        self.unanswered > 1
+    }
+
+    /// A keyframe came.
+    pub(super) fn answered(&mut self, now: MediaTime) {
+        let soon = self.asked.is_some_and(|asked| now.micros_since(asked) <= ANSWER);
+        self.deaf &= self.unanswered == 0 || !soon;
         (self.wanted, self.unanswered) = (false, 0);
     }
 }
@@ -76,12 +88,19 @@ mod tests {
         assert!(requests.take(at(0)));
         assert!(!requests.take(at(100)), "within the window");
         assert!(requests.take(at(500)), "none came: again");
-        requests.answered();
+        assert!(requests.is_overdue());
+        requests.answered(at(600));
         assert!(!requests.take(at(1000)));
         for n in 2..10 {
             requests.want();
             assert_eq!(requests.is_deaf(), n >= 5);
             assert!(requests.take(at(n * 1000)));
         }
+        requests.answered(at(15_000));
+        assert!(requests.is_deaf(), "that one came by itself");
+        requests.want();
+        assert!(requests.take(at(16_000)));
+        requests.answered(at(16_100));
+        assert!(!requests.is_deaf());
     }
 }

@@ -239,8 +239,8 @@ impl Producer {
         }
     }
 
-    /// Takes a frame of a stream session or a bridge job.
-    pub fn receive_frame(&mut self, frame: &Frame, now: MediaTime) {
+    /// Takes a frame of a stream session or a bridge job, captured at a time that may be another than its own.
+    pub fn receive_frame(&mut self, frame: &Frame, captured: MediaTime, now: MediaTime) {
         let Input::Frames(input) = &mut self.input else { return };
         let (Some(format), Some(stream)) = (self.formats.first(), self.streams.first_mut()) else { return };
         let first = *input.first.get_or_insert(frame.pts);
@@ -251,7 +251,7 @@ impl Producer {
         let mut meta = PacketMeta {
             sequence: 0,
             timestamp,
-            time: frame.pts,
+            time: captured,
             arrival: now,
             marker: true,
             flags: 0,
@@ -273,7 +273,7 @@ impl Producer {
             }
         }
         if frame.keyframe {
-            stream.keyframes.answered();
+            stream.keyframes.answered(now);
         }
     }
 

@@ -109,7 +109,7 @@ impl Stream {
         payload: &[u8],
     ) -> bool {
         if meta.has(KEYFRAME) {
-            self.keyframes.answered();
+            self.keyframes.answered(meta.arrival);
         }
         let mut news = self.flow.note(meta.timestamp, meta.arrival);
         if news {

@@ -76,7 +76,7 @@ impl StreamTransport {
         entry.producer = Some(producer);
         for frame in entry.held.drain(..) {
             if let Some(producer) = router.producers.get_mut(producer) {
-                producer.receive_frame(&frame, now);
+                producer.receive_frame(&frame, frame.pts, now);
             }
         }
         router.note_changed(producer);
@@ -95,7 +95,7 @@ impl StreamTransport {
         let Some(entry) = self.tracks.iter_mut().find(|entry| entry.track.id == frame.track) else { return };
         match entry.producer.and_then(|key| Some((key, router.producers.get_mut(key)?))) {
             Some((key, producer)) => {
-                producer.receive_frame(&frame, now);
+                producer.receive_frame(&frame, frame.pts, now);
                 router.note_changed(key);
             }
             None => {

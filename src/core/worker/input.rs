@@ -10,7 +10,7 @@ use crate::core::mail::PipeMessage;
 use crate::core::producer::Input as ProducerInput;
 use crate::core::rtp::header::is_rtcp;
 use crate::core::rtp::path::Path;
-use crate::core::session::{Ending, Input};
+use crate::core::session::{Ending, Frame, Input};
 use crate::core::time::MediaTime;
 use crate::core::transport::webrtc::Received;
 use crate::core::transport::{Asked, TransportKind};
@@ -143,7 +143,7 @@ impl Worker {
             let Some(&place) = self.lanes.get(at) else { continue };
             while let Some(message) = self.next_from_lane(place) {
                 match message {
-                    FromLane::Job(message) => self.take_from_job(now, media, place, message),
+                    FromLane::Job(message) => self.take_from_job(media, place, message),
                     FromLane::Pipe(message) => self.take_from_pipe(now, place, message),
                     FromLane::Closed => {
                         self.end_transport(place, "the other end of its lane is gone", Ending::Left);
@@ -167,21 +167,10 @@ impl Worker {
         }
     }
 
-    fn take_from_job(&mut self, _now: Instant, media: MediaTime, place: Place, message: DirectIn) {
+    fn take_from_job(&mut self, media: MediaTime, place: Place, message: DirectIn) {
         match message {
-            DirectIn::Frame(frame) => {
-                let Some(space) = self.spaces.get_mut(place.0) else { return };
-                let Some(transport) = space.transports.get(place.1) else { return };
-                let fits = |key: &&usize| {
-                    let input = space.router.producers.get(**key).map(|producer| &producer.input);
-                    matches!(input, Some(ProducerInput::Frames(input)) if input.track == frame.track)
-                };
-                let Some(&key) = transport.producers.iter().find(fits) else { return };
-                if let Some(producer) = space.router.producers.get_mut(key) {
-                    producer.receive_frame(&frame, media);
-                    space.router.note_changed(key);
-                }
-            }
+            DirectIn::Frame(frame) => self.take_frame(media, place, &frame, frame.pts),
+            DirectIn::Aged { frame, time } => self.take_frame(media, place, &frame, time),
             DirectIn::NeedKeyframe => {
                 let transport = self.spaces.get(place.0).and_then(|space| space.transports.get(place.1));
                 let consumers = transport.map(|transport| transport.consumers.clone()).unwrap_or_default();
@@ -196,6 +185,20 @@ impl Worker {
                 }
             }
             DirectIn::Failed(reason) => self.end_transport(place, &reason, Ending::Error),
+        }
+    }
+
+    fn take_frame(&mut self, now: MediaTime, place: Place, frame: &Frame, captured: MediaTime) {
+        let Some(space) = self.spaces.get_mut(place.0) else { return };
+        let Some(transport) = space.transports.get(place.1) else { return };
+        let fits = |key: &&usize| {
+            let input = space.router.producers.get(**key).map(|producer| &producer.input);
+            matches!(input, Some(ProducerInput::Frames(input)) if input.track == frame.track)
+        };
+        let Some(&key) = transport.producers.iter().find(fits) else { return };
+        if let Some(producer) = space.router.producers.get_mut(key) {
+            producer.receive_frame(frame, captured, now);
+            space.router.note_changed(key);
         }
     }
 

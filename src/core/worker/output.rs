@@ -180,7 +180,10 @@ impl Worker {
         let Some(transport) = space.transports.get(place.1) else { return };
         let webrtc = match &transport.kind {
             TransportKind::WebRtc(webrtc) => webrtc,
-            TransportKind::Plain(_) => return self.report_leg(place, now, self.publish_limit(place, now)),
+            TransportKind::Plain(_) => {
+                self.report_leg(place, now, self.publish_limit(place, now));
+                return self.give_up_waiting(place);
+            }
             _ => return,
         };
         let due = webrtc.next_due(&transport.producers, &space.router).is_some_and(|at| at <= now);
@@ -189,6 +192,7 @@ impl Worker {
         });
         if due || wanted {
             self.send_reports(place, now);
+            self.give_up_waiting(place);
         }
     }
 
@@ -258,6 +262,28 @@ impl Worker {
             // A session that cannot ask its party says so by doing nothing.
             let _ = self.session_command(instant, place, Command::RequestKeyframe { track });
         }
+    }
+
+    /// Consumers that waited for a keyframe which does not come begin with what is cached.
+    fn give_up_waiting(&mut self, place: Place) {
+        let Some(space) = self.spaces.get_mut(place.0) else { return };
+        let Some(transport) = space.transports.get(place.1) else { return };
+        let mut transports = Vec::new();
+        for key in &transport.producers {
+            let Some(producer) = space.router.producers.get(*key) else { continue };
+            if !producer.streams.iter().any(|stream| stream.keyframes.is_overdue()) {
+                continue;
+            }
+            for consumer in &producer.consumers {
+                let Some(consumer) = space.router.consumers.get_mut(*consumer) else { continue };
+                let overdue =
+                    producer.streams.get(consumer.stream()).is_some_and(|it| it.keyframes.is_overdue());
+                if overdue && consumer.take_cached(producer) {
+                    transports.extend(consumer.transport);
+                }
+            }
+        }
+        transports.into_iter().for_each(|transport| self.queue((place.0, transport)));
     }
 
     /// The transport's media can flow from now on.

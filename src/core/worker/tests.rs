@@ -696,6 +696,67 @@ fn a_publisher_is_asked_for_what_is_missing() {
 }
 
 #[test]
+fn who_is_switched_waits_for_a_keyframe_of_its_own_and_not_for_long() {
+    let mut lab = Lab::new();
+    with_source(&mut lab);
+    feed(&mut lab, 0..3);
+    lab.connect(13, b'p');
+    let parameters = json!({"codecs": [h264(96)], "encodings": [{"ssrc": 500}]});
+    lab.ok("router.createProducer", [13, 40, 0], json!({"kind": "video", "rtpParameters": parameters}));
+    let mut keys_out = SrtpSender::new(SrtpProfile::AeadAes128Gcm, &keys(b'p')).unwrap();
+    let mut sequence = 0u16;
+    let mut send = |lab: &mut Lab, head: u8| {
+        sequence += 1;
+        let mut data = vec![0; 200];
+        let timestamp = u32::from(sequence) * 3000;
+        let fields = HeaderFields {
+            marker: true,
+            payload_type: 96,
+            sequence,
+            timestamp,
+            ssrc: 500,
+            ..HeaderFields::default()
+        };
+        let header = write_header(&mut data, &fields, &[]).unwrap();
+        let payload = [head, 0x88, 100 + sequence as u8];
+        let len = keys_out.seal_rtp(&mut data, header, u64::from(sequence), 500, &payload).unwrap();
+        lab.worker.handle_datagram(lab.now, path(b'p'), &mut data[..len]);
+        lab.run(Duration::from_millis(33));
+    };
+    send(&mut lab, 0x65);
+    (0..30).for_each(|_| send(&mut lab, 0x41));
+    let mut viewer = watch(&mut lab, 11, 30, b'v', 7000);
+    lab.run(Duration::from_millis(100));
+    lab.received(&mut viewer);
+    let seen = |viewer: &Viewer| viewer.of(7000).last().and_then(|view| view.payload.last().copied());
+    assert!(seen(&viewer).is_some_and(|last| last < 100), "the first source");
+    // Its group is a second old: nothing of it is sent, a keyframe is asked for.
+    lab.ok("x.consumer.setProducer", [0, 0, 30], json!({"producerId": 40}));
+    let before = viewer.of(7000).len();
+    (0..3).for_each(|_| send(&mut lab, 0x41));
+    lab.received(&mut viewer);
+    assert_eq!(viewer.of(7000).len(), before);
+    send(&mut lab, 0x65);
+    send(&mut lab, 0x41);
+    lab.received(&mut viewer);
+    let news: Vec<u8> = viewer.of(7000)[before..].iter().map(|view| view.payload[2]).collect();
+    assert_eq!(news, [135, 136], "from the keyframe on");
+    // Where none comes the cached group is sent after half a second.
+    (0..30).for_each(|_| send(&mut lab, 0x41));
+    lab.ok("x.consumer.setProducer", [0, 0, 30], json!({"producerId": 20}));
+    lab.run(Duration::from_millis(50));
+    lab.ok("x.consumer.setProducer", [0, 0, 30], json!({"producerId": 40}));
+    lab.received(&mut viewer);
+    let before = viewer.of(7000).len();
+    (0..12).for_each(|_| send(&mut lab, 0x41));
+    lab.received(&mut viewer);
+    assert_eq!(viewer.of(7000).len(), before);
+    (0..6).for_each(|_| send(&mut lab, 0x41));
+    lab.received(&mut viewer);
+    assert_eq!(viewer.of(7000)[before].payload[2], 135, "from the cached keyframe on");
+}
+
+#[test]
 fn a_session_that_panics_loses_only_itself() {
     let mut lab = Lab::new();
     with_source(&mut lab);

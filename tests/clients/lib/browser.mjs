@@ -96,6 +96,7 @@ export class Browser {
     return {
       page,
       report: () => page.evaluate((n) => window.published(n), number),
+      speak: (on) => page.evaluate((n, on) => window.publishers[n].speak(on), number, on),
       stop: () => page.evaluate((n) => window.publishers[n].stop(), number),
     };
   }

@@ -235,7 +235,7 @@ window.watch = async (options) => {
 };
 
 /** Publishes a drawn picture and a tone. */
-window.publish = async ({ url, token, id = 1, codec, fps = 30, width = 640, height = 360 }) => {
+window.publish = async ({ url, token, id = 1, codec, fps = 30, width = 640, height = 360, hz = 440, loud = 0.2, silent = false }) => {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
@@ -264,9 +264,10 @@ window.publish = async ({ url, token, id = 1, codec, fps = 30, width = 640, heig
   const audio = (window.studio ??= new AudioContext({ sampleRate: 48000 }));
   await audio.resume();
   const oscillator = audio.createOscillator();
-  oscillator.frequency.value = 440;
+  oscillator.frequency.value = hz;
   const gain = audio.createGain();
-  gain.gain.value = 0.2;
+  publisher.speak = (on) => (gain.gain.value = on ? loud : 0);
+  publisher.speak(!silent);
   const out = audio.createMediaStreamDestination();
   oscillator.connect(gain).connect(out);
   oscillator.start();

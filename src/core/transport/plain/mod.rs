@@ -233,9 +233,10 @@ impl PlainTransport {
     /// A consumer was enabled.
     pub fn add_consumer(&mut self, key: usize, router: &mut Router) -> Result<(), String> {
         self.feedback.add_consumer(key, router)?;
-        if !self.tone_types().is_empty()
-            && let Some(consumer) = router.consumers.get_mut(key)
-        {
+        let Some(consumer) = router.consumers.get_mut(key) else { return Ok(()) };
+        // What a telephone can take in a moment is little.
+        consumer.fresh = true;
+        if !self.tone_types().is_empty() {
             consumer.set_tone_types(self.tone_types());
         }
         Ok(())
