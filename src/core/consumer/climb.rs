@@ -45,12 +45,12 @@ impl Climb {
         if now.micros_since(moved) < micros(wait) { Ascent::None } else { Ascent::Step }
     }
 
-    /// It is on rung `from` and should be on `to`; `gone`: it cannot stay. Answers where it goes.
+    /// It is on rung `from` and should be on `to`; `urgent`: it cannot stay for a moment. Answers where it goes.
     pub fn settle(
         &mut self,
         from: Option<usize>,
         to: usize,
-        gone: bool,
+        urgent: bool,
         now: MediaTime,
         limits: &ClimbLimits,
     ) -> usize {
@@ -61,7 +61,7 @@ impl Climb {
         };
         if to < from {
             let over = *self.over.get_or_insert(now);
-            if !gone && now.micros_since(over) < micros(limits.overload) {
+            if !urgent && now.micros_since(over) < micros(limits.overload) {
                 return from;
             }
             if self.rose.is_some_and(|at| now.micros_since(at) < micros(FAILED_WITHIN)) {

@@ -14,8 +14,11 @@ use crate::core::time::MediaTime;
 
 /// How often a catching-up cursor gets its next portion.
 const PORTION: Duration = Duration::from_millis(5);
-/// What may be sent at once when a replay begins: a keyframe should not wait for the pace.
+/// What may be sent at once when a replay begins: a keyframe should not wait for the pace ...
 const FIRST_PORTION: i64 = 96 * 1024;
+/// ... but where the pace is that of a narrow path, no more than it takes in this time, and a few packets.
+const PORTION_MICROS: i128 = 50_000;
+const LEAST_PORTION: i64 = 4 * 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ enum State {
 /// Catching up: a token bucket in bytes.
 #[derive(Debug)]
 struct Pace {
+    /// Frames older than the newest are read, not only a frame of many packets.
+    behind: bool,
     credit: i64,
     refilled: MediaTime,
     sent: u32,
@@ -90,7 +95,7 @@ impl Cursor {
 
     /// Whether older packets than the newest are being read faster than real time.
     pub fn is_catching_up(&self) -> bool {
-        matches!(self.state, State::Reading { pace: Some(_) })
+        matches!(&self.state, State::Reading { pace: Some(pace) } if pace.behind)
     }
 
     /// Begins reading if the store has what is needed: for pictures a keyframe, for sound anything newer
@@ -109,10 +114,9 @@ impl Cursor {
 
     /// Reads on at `start`, wherever it stands.
     pub fn begin_at(&mut self, start: &Start, now: MediaTime) {
-        let behind = start.frames > 1;
-        let pace = behind.then_some(Pace { credit: FIRST_PORTION, refilled: now, sent: 0, lost: 0 });
+        let pace = Pace { behind: start.frames > 1, credit: FIRST_PORTION, refilled: now, sent: 0, lost: 0 };
         self.at = start.index;
-        self.state = State::Reading { pace };
+        self.state = State::Reading { pace: Some(pace) };
     }
 
     /// Whether the next packet may be sent now; if not, when to ask again. `bitrate` is the pace in bits a
@@ -120,11 +124,13 @@ impl Cursor {
     pub fn may_read(&mut self, now: MediaTime, bitrate: u64) -> Result<(), MediaTime> {
         let State::Reading { pace: Some(pace) } = &mut self.state else { return Ok(()) };
         let elapsed = now.micros_since(pace.refilled);
+        let earned = |micros: i128| (micros * i128::from(bitrate) / 8_000_000) as i64;
+        let most = earned(PORTION_MICROS).clamp(LEAST_PORTION, FIRST_PORTION);
         if elapsed > 0 {
-            let earned = i128::from(elapsed) * i128::from(bitrate) / 8_000_000;
-            pace.credit = pace.credit.saturating_add(earned as i64).min(FIRST_PORTION);
+            pace.credit = pace.credit.saturating_add(earned(i128::from(elapsed)));
             pace.refilled = now;
         }
+        pace.credit = pace.credit.min(most);
         if pace.credit > 0 { Ok(()) } else { Err(now + PORTION) }
     }
 

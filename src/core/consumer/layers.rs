@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::core::consumer::cursor::Start;
 use crate::core::consumer::{Consumer, Output};
 use crate::core::producer::{Producer, Rung, Stream};
@@ -96,6 +98,19 @@ impl Consumer {
         (self.told.profile, self.told.effective) = (Some(profile), effective);
     }
 
+    /// What it prefers, what was chosen for it and what it gets, for its dump.
+    pub(super) fn layers_dump(&self, source: Option<&Producer>) -> Value {
+        let named = |choice: Option<Choice>| {
+            let (spatial, temporal) = source.zip(choice).map(|(source, choice)| numbers(source, choice))?;
+            Some(json!({"spatialLayer": spatial, "temporalLayer": temporal}))
+        };
+        json!({
+            "preferred": {"spatialLayer": self.preference.spatial, "temporalLayer": self.preference.temporal},
+            "target": named(Some(self.target)),
+            "current": named(self.effective()),
+        })
+    }
+
     /// Whether its score, or that of the stream it reads, has changed since it was asked last.
     pub fn score_news(&mut self, source: &Producer) -> Option<LayerNews> {
         let score = (self.score(), source.score(self.stream));
@@ -177,10 +192,12 @@ impl Consumer {
             self.stream = choice.stream;
             self.cursor.reseat(self.stream_of(source).map_or(0, |stream| stream.store.head()));
         }
-        if let Output::Rtp(output) = &mut self.output
-            && choice.stream == self.stream
-        {
+        let Output::Rtp(output) = &mut self.output else { return };
+        if choice.stream == self.stream {
             output.set_target(choice.layer);
+        } else if source.rank(choice.stream) < source.rank(self.stream) {
+            // Until the keyframe of the smaller picture is there, the large one takes no more than it must.
+            output.set_target(Layer { temporal: 0, ..output.filter().current() });
         }
     }
 

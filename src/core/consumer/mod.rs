@@ -350,6 +350,8 @@ impl Consumer {
             "sourcePaused": source.is_some_and(|source| source.paused),
             "preferredProfile": self.preference.profile,
             "effectiveProfile": self.effective_profile(source),
+            "x.priority": self.priority,
+            "x.layers": self.layers_dump(source),
         });
         if !matches!(self.output, Output::None) {
             dump["rtpParameters"] = json!(self.parameters);

@@ -313,10 +313,12 @@ impl RtpOutput {
                 self.current = None;
                 return Progress::Drained;
             }
-            match layered && !self.passes(&packet) {
-                true => self.leave_out_layer(&packet, sink),
-                false => self.send_packet(&packet, sink),
+            if layered && !self.passes(&packet) {
+                self.leave_out_layer(&packet, sink);
+                cursor.advance(0, head);
+                continue;
             }
+            self.send_packet(&packet, sink);
             cursor.advance(packet.payload.len(), head);
         }
         Progress::Drained

@@ -14,6 +14,8 @@ use crate::core::time::MediaTime;
 
 /// Distance between the compressed timestamps of a cached group, at most: one millisecond.
 const STEP_HZ: u32 = 1000;
+/// How far a group that has no room may push the timeline ahead: thirty milliseconds.
+const LEAD_HZ: u32 = 33;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -55,7 +57,9 @@ impl Timeline {
         let mut step = (rate / STEP_HZ).max(1);
         if let Some(last) = self.last {
             let room = u32::try_from(ahead(last, out_edge)).unwrap_or(0);
-            step = (room / frames.max(1)).clamp(1, step);
+            // A receiver that counts in milliseconds should not see one time twice; but not far ahead of the clock.
+            let least = (rate / LEAD_HZ / frames.max(1)).clamp(1, step);
+            step = (room / frames.max(1)).clamp(least, step);
             let first = out_edge.wrapping_sub(behind.wrapping_mul(step));
             if ahead(last, first) <= 0 {
                 let needed = last.wrapping_add(1).wrapping_sub(first);

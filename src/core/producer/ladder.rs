@@ -118,6 +118,11 @@ impl Producer {
         self.streams.len() > 1 || self.streams.iter().any(Stream::is_layered)
     }
 
+    /// Bits a second of a stream, up to one of its layers.
+    pub fn bitrate(&self, stream: usize, layer: Layer) -> u64 {
+        self.streams.get(stream).map_or(0, |stream| stream.meter.bitrate_to(layer))
+    }
+
     /// What can be chosen now, the lowest first; empty where nothing has come. Renewed by [`Producer::tick`].
     pub fn rungs(&self) -> &[Rung] {
         &self.rungs
@@ -229,6 +234,10 @@ impl Producer {
             else {
                 continue;
             };
+            // Of a stream that has just come nobody knows what it takes: whoever waits gets the lowest.
+            if stream.flow.there && !stream.meter.is_known() && !rungs.is_empty() {
+                continue;
+            }
             let several = self.streams.len() > 1;
             let layers = stream.meter.layers();
             if layers.is_empty() {
@@ -295,7 +304,7 @@ impl Stream {
         self.flow.there
     }
 
-    fn score(&self) -> u8 {
+    pub(super) fn score(&self) -> u8 {
         if !self.flow.there && self.flow.newest.is_some() {
             return 0;
         }

@@ -9,6 +9,9 @@ const SLOT: i64 = 100_000;
 /// Slots a rate is the mean of: two seconds, so that a keyframe does not look like a higher rate.
 const SLOTS: usize = 20;
 
+/// Slots after which a rate says something.
+const KNOWN: usize = 5;
+
 /// A rate over the last two seconds.
 #[derive(Clone, Debug, Default)]
 struct Rate {
@@ -87,6 +90,11 @@ impl Meter {
             let later = MediaTime(turned.0 + due * SLOT);
             self.turned = Some(if due == SLOTS as i64 { now } else { later });
         }
+    }
+
+    /// Whether it has counted for long enough to tell a rate.
+    pub fn is_known(&self) -> bool {
+        self.filled >= KNOWN
     }
 
     /// Bits per second of the whole stream.

@@ -21,6 +21,13 @@ impl Producer {
             "lossPercentage": losses.iter().sum::<f64>() / losses.len().max(1) as f64,
             "headerExtensionIds": self.header_extension_ids(),
             "paused": self.paused,
+            "x.preferredProfile": self.preferred,
+            "x.rungs": self.rungs.iter().map(|rung| json!({
+                "encodingIdx": rung.stream,
+                "spatialLayer": rung.spatial,
+                "temporalLayer": rung.temporal,
+                "bitrate": rung.bitrate,
+            })).collect::<Vec<_>>(),
             "x.store": {
                 "bytes": self.streams.iter().map(|stream| stream.store.memory()).sum::<usize>(),
                 "packets": self.streams.iter().map(|stream| stream.store.head() - stream.store.tail()).sum::<u64>(),
@@ -82,6 +89,8 @@ impl Producer {
         let stream = self.streams.get(at)?;
         let reception = stream.reception.as_deref().filter(|reception| reception.receive.packets() > 0)?;
         let receive = &reception.receive;
+        let rungs = self.rungs.iter().filter(|rung| rung.stream == at);
+        let rates = rungs.map(|rung| (format!("{}.{}", rung.spatial, rung.temporal), json!(rung.bitrate)));
         Some(json!({
             "type": "inbound-rtp",
             "id": format!("{:08x}{:08x}", self.id.0, reception.ssrc.unwrap_or(0)),
@@ -104,6 +113,11 @@ impl Producer {
             "sliCount": 0,
             "jitter": receive.jitter(),
             "transportId": transport,
+            "x.score": stream.score(),
+            "x.rid": self.parameters.encodings.get(at).and_then(|encoding| encoding.encoding_id.as_deref()),
+            "x.frameWidth": stream.dimensions.map(|(width, _)| width),
+            "x.frameHeight": stream.dimensions.map(|(_, height)| height),
+            "x.bitrateByLayer": rates.collect::<Map<_, _>>(),
         }))
     }
 }

@@ -27,6 +27,8 @@ use crate::core::transport::feedback::{Asked, Feedback, Incoming, compounds};
 const MAX_STREAMS: usize = 64;
 /// Remote addresses one party may have answered checks from.
 pub(crate) const MAX_PATHS: usize = 16;
+/// How much faster than its path takes a receiver may catch up, in percent, where the path has shown its bound.
+const CATCHUP_MARGIN: u64 = 25;
 /// How often a party that uses transport-wide congestion control hears what arrived.
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -357,6 +359,10 @@ impl WebRtcTransport {
         batch: &mut SendBatch,
     ) -> Progress {
         let (Some(keys), Some(path)) = (&mut self.keys, self.path) else { return Progress::Drained };
+        let limits = &self.feedback.estimator.bound(now).map_or(*limits, |bound| ReplayLimits {
+            bitrate: limits.bitrate.min(bound + bound * CATCHUP_MARGIN / 100),
+            ..*limits
+        });
         let before = (batch.packets(), batch.sealed());
         let mut sink = Sink {
             path,

@@ -19,6 +19,9 @@ use crate::core::worker::{Place, Space, Worker};
 /// What is asked of a path so that a probe shows whether a higher rung fits, above its rate, in percent.
 const PROBE_MARGIN: u64 = 15;
 
+/// What is sent above what the path takes, in percent, that cannot wait: it drowns.
+const FLOOD: u64 = 30;
+
 /// A consumer whose source has layers, among others of one transport.
 struct Claim {
     consumer: usize,
@@ -90,11 +93,15 @@ impl Worker {
             .collect();
         let mut chosen = Vec::new();
         allocate(path, &wishes, &mut chosen);
+        let taken: u64 =
+            claims.iter().map(|claim| claim.now.and_then(|at| claim.rates.get(at)).unwrap_or(&0)).sum();
+        let flooded = path.is_some_and(|path| taken > path + path * FLOOD / 100);
         let mut changed = false;
         let mut next = None;
         for (claim, to) in claims.iter().zip(chosen) {
             let Some(consumer) = space.router.consumers.get_mut(claim.consumer) else { continue };
-            let to = consumer.climb.settle(claim.now, to, claim.gone, now, &climb);
+            let urgent = claim.gone || flooded;
+            let to = consumer.climb.settle(claim.now, to, urgent, now, &climb);
             let Some(rung) = claim.rungs.get(to) else { continue };
             let choice = Choice { stream: rung.stream, layer: rung.layer };
             if let Some(above) = claim.rates.get(to + 1..).and_then(|above| above.iter().min()) {

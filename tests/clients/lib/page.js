@@ -38,7 +38,7 @@ class Viewer {
     this.errors = [];
   }
 
-  async start({ url, token, tcpOnly = false, audio = true, video = true, canvas = false, onlyCodec }) {
+  async start({ url, token, tcpOnly = false, audio = true, video = true, canvas = false, onlyCodec, bandwidth, via }) {
     const pc = (this.pc = new RTCPeerConnection());
     pc.onconnectionstatechange = () => this.states.push(pc.connectionState);
     this.stream = new MediaStream();
@@ -57,11 +57,16 @@ class Viewer {
     }
     await pc.setLocalDescription(await pc.createOffer());
     this.posted = now();
-    const answer = await request(url, token, pc.localDescription.sdp);
+    let offer = pc.localDescription.sdp;
+    // What a player says it takes, in kbit/s.
+    if (bandwidth) offer = offer.replace(/(m=video.*\r\nc=.*\r\n)/, `$1b=AS:${bandwidth}\r\n`);
+    const answer = await request(url, token, offer);
     this.answered = now();
     this.location = answer.location;
     let sdp = answer.sdp;
     if (tcpOnly) sdp = sdp.split("\r\n").filter((line) => !/^a=candidate:\S+ \d+ udp /i.test(line)).join("\r\n");
+    // By one address of the server alone.
+    if (via) sdp = sdp.split("\r\n").filter((line) => !line.startsWith("a=candidate:") || line.split(" ")[4] === via).join("\r\n");
     this.answer = sdp;
     await pc.setRemoteDescription({ type: "answer", sdp });
   }
@@ -234,18 +239,32 @@ window.watch = async (options) => {
   return number;
 };
 
+/** A canvas full of grain. */
+function grainy(width, height) {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width, height });
+  const image = height && new ImageData(Uint8ClampedArray.from({ length: width * height * 4 }, () => Math.random() * 256), width, height);
+  if (height) canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+}
+
 /** Publishes a drawn picture and a tone. */
-window.publish = async ({ url, token, id = 1, codec, fps = 30, width = 640, height = 360, hz = 440, loud = 0.2, silent = false }) => {
+window.publish = async ({
+  url, token, id = 1, codec, fps = 30, width = 640, height = 360, hz = 440, loud = 0.2, silent = false, noise = 0, encodings = [{ maxBitrate: 2000000 }],
+}) => {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   const publisher = { drawn: 0 };
   const track = canvas.captureStream(0).getVideoTracks()[0];
+  const grain = grainy(width, Math.round(height * noise));
   const column = width / COLUMNS, row = Math.round(height / 22.5) * 2;
   const draw = () => {
     const n = publisher.drawn++;
     context.fillStyle = `hsl(${n % 360} 60% 40%)`;
     context.fillRect(0, 0, width, height);
+    // Something that does not compress, so that the encoder uses the rate it is given.
+    if (noise) context.drawImage(grain, (n * 37) % width, height / 2), context.drawImage(grain, ((n * 37) % width) - width, height / 2);
     context.fillStyle = "#ccc";
     context.fillRect((n * 4) % width, height / 2, 40, 40);
     for (let at = 0; at < COLUMNS; at++) {
@@ -275,7 +294,7 @@ window.publish = async ({ url, token, id = 1, codec, fps = 30, width = 640, heig
   publisher.states = [];
   pc.onconnectionstatechange = () => publisher.states.push(pc.connectionState);
   pc.addTransceiver(out.stream.getAudioTracks()[0], { direction: "sendonly" });
-  const transceiver = pc.addTransceiver(track, { direction: "sendonly", sendEncodings: [{ maxBitrate: 2000000 }] });
+  const transceiver = pc.addTransceiver(track, { direction: "sendonly", sendEncodings: encodings });
   if (codec) {
     const all = RTCRtpSender.getCapabilities("video").codecs;
     transceiver.setCodecPreferences(all.filter((c) => [`video/${codec}`, "video/rtx"].includes(c.mimeType.toLowerCase())));
@@ -298,6 +317,7 @@ window.published = async (number) => {
   const out = { drawn, states, state: pc.connectionState, dtls: pc.getSenders()[0]?.transport?.state };
   for (const stat of (await pc.getStats()).values()) {
     if (stat.type === "outbound-rtp") out[stat.kind] = stat;
+    if (stat.type === "outbound-rtp" && stat.rid) (out.layers ??= {})[stat.rid] = stat;
     if (stat.type === "remote-inbound-rtp") out[`report_${stat.kind}`] = stat;
   }
   return out;

@@ -57,9 +57,13 @@ export function once(args, options = {}) {
 }
 
 export class Server {
-  /** Starts it; `set` holds keys of the configuration, `args` further arguments, `home` a folder that is kept. */
-  static async start({ set = {}, args = [], workers = 1, home } = {}) {
+  /**
+   * Starts it; `set` holds keys of the configuration, `args` further arguments, `home` a folder that is kept, `network`
+   * one of its own.
+   */
+  static async start({ set = {}, args = [], workers = 1, home, network } = {}) {
     const server = new Server();
+    server.address = network?.address ?? "127.0.0.1";
     server.state = home ?? fs.mkdtempSync(path.join(os.tmpdir(), "viaduct."));
     server.keep = home !== undefined;
     const first = await freePorts(workers + 2);
@@ -78,7 +82,8 @@ export class Server {
     const sets = Object.entries(keys).flatMap(([key, value]) => ["--set", `${key}=${value}`]);
     server.output = "";
     server.log = "";
-    server.process = spawn(binary, ["--config", "config/viaduct.yml", ...sets, ...args], {
+    const command = [...(network?.prefix ?? []), binary, "--config", "config/viaduct.yml", ...sets, ...args];
+    server.process = spawn(command[0], command.slice(1), {
       cwd: root,
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -103,7 +108,7 @@ export class Server {
   }
 
   get origin() {
-    return `${this.scheme}://127.0.0.1:${this.http}`;
+    return `${this.scheme}://${this.address}:${this.http}`;
   }
 
   url(rest) {
