@@ -112,7 +112,7 @@ describe("layers", { timeout: 900_000 }, () => {
     const report = await viewer.run(2);
     const frames = report.frames.filter((frame) => frame.at >= since);
     // A change of the layer shows again the few pictures that came since the new layer's keyframe.
-    const again = (frame, before) => frame.width !== before.width && before.n - frame.n < SIZE.fps;
+    const again = (frame, before) => frame.width !== before.width && before.n - frame.n < 2 * SIZE.fps;
     const pairs = frames.slice(1).map((frame, at) => [frames[at], frame]);
     const backwards = pairs.filter(([before, frame]) => frame.n <= before.n && !again(frame, before));
     assert.equal(backwards.length, 0, JSON.stringify(backwards.slice(0, 5)));
