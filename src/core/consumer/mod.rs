@@ -374,7 +374,8 @@ impl Consumer {
         let Output::Rtp(output) = &self.output else { return json!([]) };
         let mut outbound = output.stats(self.id.0, self.kind, now);
         outbound["transportId"] = json!(own);
-        let inbound = source.and_then(|(source, transport)| source.stats_of(self.stream(), transport, now));
+        let flowing = source.filter(|_| self.effective().is_some());
+        let inbound = flowing.and_then(|(source, transport)| source.stats_of(self.stream(), transport, now));
         let Some(inbound) = inbound else { return json!([outbound]) };
         outbound["inboundRtpId"] = inbound["id"].clone();
         json!([inbound, outbound])
