@@ -107,7 +107,7 @@ fn receive(ends: &Ends, count: usize) -> Vec<Frame> {
     let mut frames = Vec::new();
     while frames.len() < count {
         match ends.output.pop() {
-            Ok(Some(DirectIn::Frame(frame))) => frames.push(frame),
+            Ok(Some(DirectIn::Frame(frame) | DirectIn::Aged { frame, .. })) => frames.push(frame),
             Ok(Some(other)) => panic!("{other:?}"),
             Ok(None) => ends.bell.recv_timeout(Duration::from_secs(5)).expect("output"),
             Err(lane::Closed) => panic!("the job is gone after {} frames", frames.len()),
