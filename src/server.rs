@@ -254,6 +254,8 @@ impl Server {
         let control =
             Door::new(self.rooms.clone(), self.authority.clone(), self.config.control, http::RESERVED);
         router = router.merge(controllers::router(&control, origins));
+        let methods = http::io::methods::router(control.clone(), self.authority.clone(), &self.config.http);
+        router = router.merge(methods);
         let (dismiss, dismissed) = tokio::sync::oneshot::channel::<()>();
         let dismissed = async { dismissed.await.unwrap_or_default() };
         let mut controllers = tokio::spawn(controllers::serve(control, self.control, dismissed));

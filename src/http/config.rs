@@ -42,6 +42,11 @@ pub struct Config {
     pub idempotency_ttl_ms: u64,
     /// Such answers at most; default 10000.
     pub max_idempotency_keys: usize,
+    /// Milliseconds without a request at `/api/control` and without a reader of its events after which a key's controller
+    /// counts as gone, and what it made ends or lingers as it asked; default 60000.
+    pub control_idle_ms: u64,
+    /// Events kept for each such controller, for those who read them late; default 1024.
+    pub max_control_events: usize,
     /// Milliseconds between looks at the certificate files; default 5000.
     pub tls_reload_ms: u64,
 }
@@ -64,6 +69,8 @@ impl Default for Config {
             drain_timeout_ms: 2_000,
             idempotency_ttl_ms: 600_000,
             max_idempotency_keys: 10_000,
+            control_idle_ms: 60_000,
+            max_control_events: 1_024,
             tls_reload_ms: 5_000,
         }
     }

@@ -8,6 +8,7 @@
 //! | `/api/server`, `/healthz` | `api` |
 //! | `/api/rooms`, `/api/calls`, `/api/openapi.json` | `manage` |
 //! | controllers over WebSocket at `/control` | `io::control` |
+//! | the control protocol's requests at `/api/control/<method>`, its events at `/api/events` | `io::methods` |
 //! | self-signed certificate for `--dev` | `tls` |
 
 pub mod api;

@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request};
 use axum::routing::get;
@@ -16,6 +17,7 @@ use tower::ServiceExt;
 
 use super::{Config, Facts, RESERVED, TlsFiles};
 use crate::core::auth::{AuthConfig, Authority};
+use crate::core::control::controller::{ControlConfig, Door, vocabulary};
 use crate::core::control::{Rooms, RoomsConfig};
 use crate::core::time::Epoch;
 
@@ -33,14 +35,31 @@ fn rooms() -> Rooms {
     Rooms::new(RoomsConfig::default(), epoch, None)
 }
 
-async fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap, String) {
+/// All routes but those of calls.
+fn routes(config: &Config) -> Router {
     let facts = Facts { rtmp_port: Some(1935), ..Facts::default() };
+    let (authority, rooms) = (Arc::new(authority()), rooms());
+    let door = Door::new(rooms.clone(), authority.clone(), ControlConfig::default(), RESERVED);
+    let methods = super::io::methods::router(door, authority.clone(), config);
+    super::router(facts).merge(super::manage::router(authority, rooms)).merge(methods)
+}
+
+async fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap, String) {
+    send(routes(&Config::default()), method, path, headers, "").await
+}
+
+async fn send(
+    router: Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, HeaderMap, String) {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Body::empty()).unwrap();
-    let router = super::router(facts).merge(super::manage::router(Arc::new(authority()), rooms()));
+    let request = request.body(Body::from(body.to_owned())).unwrap();
     let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
     (parts.status.as_u16(), parts.headers, String::from_utf8(body.into()).unwrap())
@@ -148,7 +167,11 @@ async fn the_description_names_what_is_there() {
     assert_eq!((status, document["openapi"].as_str().map(|text| &text[..3])), (200, Some("3.1")));
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() >= 9, "{:?}", paths.keys());
-    for (path, methods) in paths.iter().filter(|(path, _)| !path.starts_with("/api/calls")) {
+    // A stream of events ends with its reader only.
+    assert_eq!(ask("GET", "/api/events", &[]).await.0, 401);
+    for (path, methods) in
+        paths.iter().filter(|(path, _)| !path.starts_with("/api/calls") && !path.starts_with("/api/events"))
+    {
         let example = path.replace("{room}", "r").replace("{conn}", "0").replace(['{', '}'], "");
         for (method, operation) in methods.as_object().unwrap() {
             let status = ask(&method.to_uppercase(), &example, &[]).await.0;
@@ -163,6 +186,100 @@ async fn the_description_names_what_is_there() {
     // Every reference leads somewhere.
     for reference in body.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(document.pointer(reference).is_some(), "{reference}");
+    }
+}
+
+/// Asks for a method of the control protocol as `boss`.
+async fn control(router: &Router, method: &str, body: &str) -> (u16, Value) {
+    let key = [("authorization", "Bearer b")];
+    let (status, _, body) = send(router.clone(), "POST", &format!("/api/control/{method}"), &key, body).await;
+    (status, serde_json::from_str(&body).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn every_request_of_the_control_protocol_is_described_and_there() {
+    let document: Value = serde_json::from_str(&super::manage::description()).unwrap();
+    let router = routes(&Config::default());
+    for name in vocabulary::names() {
+        let operation = &document["paths"][format!("/api/control/{name}")]["post"];
+        assert!(operation["summary"].is_string(), "{name}");
+        let entry = vocabulary::Entry::find(name).unwrap();
+        let fields = entry.internal.iter().chain(entry.data);
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        for field in fields {
+            assert!(schema["properties"][field.name].is_object(), "{name}: {}", field.name);
+        }
+        let (status, answer) = control(&router, name, "{}").await;
+        assert_ne!(answer["code"], "unknown_method", "{name}");
+        let listed = operation["responses"][status.to_string()].is_object();
+        assert!(listed, "{name} answers {status}, which the description does not list: {answer}");
+        let (status, _, _) = send(router.clone(), "POST", &format!("/api/control/{name}"), &[], "").await;
+        assert_eq!(status, 401, "{name} without a key");
+    }
+    assert_eq!(control(&router, "room.dance", "").await.1["code"], "unknown_method");
+}
+
+#[tokio::test]
+async fn a_key_is_one_controller_and_its_rights_are_those_of_the_protocol() {
+    let router = routes(&Config::default());
+    let (status, hello) = control(&router, "Hello", "").await;
+    assert_eq!((status, &hello["authenticated"]), (200, &json!(true)));
+    assert_eq!(control(&router, "Hello", "").await.1["session"], hello["session"]);
+    assert_eq!(control(&router, "room.dump", "[]").await.1["code"], "bad_request");
+    assert_eq!(
+        control(&router, "room.dump", "{}").await,
+        (400, json!({"code": "bad_data", "reason": "data.room is missing"}))
+    );
+    assert_eq!(control(&router, "room.dump", r#"{"room": "r"}"#).await.0, 404);
+    let long = format!(r#"{{"room": "{}"}}"#, "r".repeat(70_000));
+    assert_eq!(control(&router, "room.dump", &long).await.1["code"], "too_big");
+    assert_eq!(control(&router, "room.watch", r#"{"watchId": 7}"#).await.0, 200);
+    assert_eq!(control(&router, "room.watch", r#"{"watchId": 7}"#).await.1["code"], "duplicate_id");
+    let token = [("authorization", "Bearer t")];
+    let (status, _, body) = send(router, "POST", "/api/control/room.list", &token, "").await;
+    assert_eq!((status, body.contains("denied")), (403, true));
+}
+
+#[tokio::test]
+async fn events_are_kept_for_who_reads_late() {
+    let router = routes(&Config { max_control_events: 2, ..Config::default() });
+    assert_eq!(control(&router, "room.watch", r#"{"watchId": 7}"#).await.0, 200);
+    for _ in 0..3 {
+        assert_eq!(control(&router, "room.unwatch", r#"{"watchId": 7}"#).await.0, 200);
+        assert_eq!(control(&router, "room.watch", r#"{"watchId": 7}"#).await.0, 200);
+    }
+    let request = Request::builder().uri("/api/events?after=0").header("authorization", "Bearer b");
+    let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
+    let mut next = async || {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        String::from_utf8(frame.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(next().await, "event: lagged\ndata: {\"after\":0,\"next\":2}\n\n");
+    let kept = next().await;
+    assert!(kept.starts_with("id: 2\nevent: close\n") && kept.contains("\nid: 3\nevent: close\n"), "{kept}");
+    assert_eq!(control(&router, "room.unwatch", r#"{"watchId": 7}"#).await.0, 200);
+    let mut live = next().await;
+    while live == ":\n\n" {
+        live = next().await;
+    }
+    assert!(live.starts_with("id: 4\nevent: close\n"), "{live}");
+}
+
+#[tokio::test]
+async fn a_controller_that_asks_nothing_any_more_is_gone() {
+    let router = routes(&Config { control_idle_ms: 1, ..Config::default() });
+    let request = Request::builder().uri("/api/events").header("authorization", "Bearer b");
+    let reading = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let session = control(&router, "Hello", "").await.1["session"].clone();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(control(&router, "Hello", "").await.1["session"], session, "somebody reads its events");
+    }
+    drop(reading);
+    while control(&router, "Hello", "").await.1["session"] == session {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -4,6 +4,7 @@
 mod connection;
 pub mod control;
 mod idempotency;
+pub mod methods;
 mod stall;
 mod tls;
 

@@ -9,12 +9,14 @@
 //! | `rooms` | rooms, peers, tracks |
 //! | `calls` | telephone calls |
 //! | `shape` | what is shown and taken |
+//! | `vocabulary` | the control protocol's requests, described |
 //! | `problem` | refusals |
 
 pub mod calls;
 mod problem;
 mod rooms;
 mod shape;
+mod vocabulary;
 
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, Modify, OpenApi};
 
@@ -33,9 +36,10 @@ use crate::core::auth::{Action, Authority, Principal};
 use crate::core::control::Rooms;
 pub use problem::{Answer, Problem};
 use shape::Page;
+pub(in crate::http) use shape::Since;
 
 /// A query, or what is wrong with it.
-type Asked<T> = Result<Query<T>, QueryRejection>;
+pub(in crate::http) type Asked<T> = Result<Query<T>, QueryRejection>;
 /// A body, or what is wrong with it.
 type Sent<T> = Result<Json<T>, JsonRejection>;
 
@@ -74,7 +78,7 @@ struct IdempotencyKey {
 /// The description of the API.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Viaduct", description = "Rooms, their peers and tracks, and telephone calls. Rights come with a bearer key: reading takes `watch`, changing rooms `control`, calls `call` (docs/control-protocol.md, auth.keys)."),
+    info(title = "Viaduct", description = "Rooms, their peers and tracks, and telephone calls; below `/api/control` each request of the control protocol. Rights come with a bearer key: reading takes `watch`, changing rooms `control`, calls `call` (docs/http-api.md, docs/control-protocol.md, auth.keys)."),
     paths(rooms::list, rooms::show, rooms::create, rooms::close, rooms::peers, rooms::peer, rooms::change, rooms::kick,
         rooms::peer_stats, rooms::producers, rooms::close_producer, rooms::consumers, rooms::consumer_stats,
         calls::list, calls::dial, calls::change, calls::hang_up),
@@ -100,7 +104,11 @@ impl Modify for Bearer {
 
 /// `/api/openapi.json`.
 pub fn description() -> String {
-    Description::openapi().to_json().unwrap_or_default()
+    let mut document = serde_json::to_value(Description::openapi()).unwrap_or_default();
+    if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
+        vocabulary::describe(paths);
+    }
+    document.to_string()
 }
 
 /// The routes, but for calls, which are there only where a door makes them.
@@ -125,7 +133,7 @@ pub fn router(authority: Arc<Authority>, rooms: Rooms) -> Router {
 }
 
 /// JSON that nobody keeps.
-fn fresh(value: impl Serialize) -> Response {
+pub(in crate::http) fn fresh(value: impl Serialize) -> Response {
     let mut response = Json(value).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

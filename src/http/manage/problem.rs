@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::core::auth::AuthError;
+use crate::core::control::controller::code::{Code, Fault};
 use crate::core::control::{CallError, ControlError, JoinError};
 
 /// What a refusal says.
@@ -106,6 +107,36 @@ impl From<CallError> for Problem {
             CallError::NotNow(_) => StatusCode::CONFLICT,
         };
         Problem::new(status, error.code(), error.to_string())
+    }
+}
+
+/// The status that goes with a code of the control protocol.
+pub(super) fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::BadRequest | Code::BadData | Code::BadFraming => StatusCode::BAD_REQUEST,
+        Code::NotAuthenticated | Code::BadCredentials => StatusCode::UNAUTHORIZED,
+        Code::NotAllowed => StatusCode::FORBIDDEN,
+        Code::UnknownMethod | Code::UnknownId | Code::UnknownRoom | Code::UnknownPeer | Code::UnknownCall => {
+            StatusCode::NOT_FOUND
+        }
+        Code::DuplicateId | Code::DuplicateRequest | Code::RoomExists => StatusCode::CONFLICT,
+        Code::TooBig => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::NotSupported | Code::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
+        Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        Code::Limit
+        | Code::Overloaded
+        | Code::WorkerLost
+        | Code::TooSlow
+        | Code::Idle
+        | Code::TooManyControllers
+        | Code::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Problem::new(status_of(fault.code), fault.code.as_str(), fault.reason)
     }
 }
 

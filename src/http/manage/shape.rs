@@ -156,6 +156,14 @@ pub struct Why {
     pub reason: Option<String>,
 }
 
+/// Where a stream of events begins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Since {
+    /// Behind the event of this number.
+    pub after: Option<u64>,
+}
+
 /// A part of a list. A `Link` header with `rel="next"` leads to the next one.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]

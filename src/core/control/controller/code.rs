@@ -16,6 +16,11 @@ macro_rules! codes {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Code::$name => $text,)* }
             }
+
+            /// The code that is written so.
+            pub fn parse(text: &str) -> Option<Code> {
+                match text { $($text => Some(Code::$name),)* _ => None }
+            }
         }
     };
 }

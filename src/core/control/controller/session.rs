@@ -116,6 +116,17 @@ impl Session {
         }
     }
 
+    /// A controller whose secret another door has looked at; it speaks JSON.
+    pub fn authenticated(door: Arc<Door>, who: Principal, now: Instant) -> Result<Self, Fault> {
+        let mut session = Session::new(door, None, now);
+        session.wire = Wire::json(session.door.config.max_message_bytes);
+        session.open(now, who);
+        match session.ended.take() {
+            Some(Ending::Fault(fault)) => Err(fault),
+            _ => Ok(session),
+        }
+    }
+
     /// Whether it has said who it is, or needs not.
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))

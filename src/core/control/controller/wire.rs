@@ -91,6 +91,11 @@ impl Wire {
         Wire { stage: Stage::Undecided(Vec::new()), limit }
     }
 
+    /// The same for somebody who is known to speak JSON.
+    pub fn json(limit: usize) -> Self {
+        Wire { stage: Stage::Json(netstring::Reader::new(limit)), limit }
+    }
+
     /// Takes bytes in; drain [`next_heard`](Self::next_heard) afterwards.
     pub fn feed(&mut self, bytes: &[u8]) {
         match &mut self.stage {
