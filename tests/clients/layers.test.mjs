@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import { Browser } from "./lib/browser.mjs";
+import { longestGap } from "./lib/judge.mjs";
 import { Network } from "./lib/network.mjs";
 import { Server, until } from "./lib/server.mjs";
 
@@ -49,12 +50,6 @@ async function width(viewer, wanted, ms = 40_000) {
   }, ms).catch((error) => {
     throw new Error(`${error.message}; the last one is ${JSON.stringify(last)}`);
   });
-}
-
-/** The longest time in which a viewer read nothing, in ms, from `since` on. */
-function longestBreak(report, since) {
-  const times = report.frames.map((frame) => frame.at).filter((at) => at >= since);
-  return Math.max(0, ...times.slice(1).map((at, index) => at - times[index]));
 }
 
 describe("layers", { timeout: 900_000 }, () => {
@@ -116,7 +111,7 @@ describe("layers", { timeout: 900_000 }, () => {
     const pairs = frames.slice(1).map((frame, at) => [frames[at], frame]);
     const backwards = pairs.filter(([before, frame]) => frame.n <= before.n && !again(frame, before));
     assert.equal(backwards.length, 0, JSON.stringify(backwards.slice(0, 5)));
-    const longest = longestBreak(report, since);
+    const longest = longestGap(report, since);
     const at = frames.findIndex((frame, at) => at > 0 && frame.at - frames[at - 1].at >= longest - 1);
     t.diagnostic(`around the longest break: ${JSON.stringify(frames.slice(at - 8, at + 8).map(({ n, width, at }) => [n, width, Math.round(at)]))}`);
     const { pliCount, nackCount, keyFramesDecoded, framesDropped, packetsLost } = report.stats.video;

@@ -13,37 +13,11 @@ import { Browser } from "./lib/browser.mjs";
 import { picture, sound } from "./lib/encoder.mjs";
 import { CODECS, Seat, mediasoup, sit, worker } from "./lib/mediasoup2.mjs";
 import { NodeParty, PageParty } from "./lib/parties.mjs";
+import { event, pictures, told, tone, watched } from "./lib/seen.mjs";
 import { COLUMNS, readCode } from "./lib/signs.js";
 import { freePorts, until } from "./lib/server.mjs";
 
 const LIMIT = { timeout: 60_000 };
-
-/** What a party has seen of `key` so far. */
-const watched = async (party, key) => (await party.do("report")).watched[key];
-
-/** Resolves once `count` new pictures of source `id` came. */
-async function pictures(party, key, id, count = 10) {
-  const before = (await watched(party, key))?.frames.length ?? 0;
-  return until(`${count} pictures of ${key}`, async () => {
-    const frames = (await watched(party, key))?.frames.slice(before) ?? [];
-    return frames.filter((frame) => frame.id === id).length >= count && frames;
-  });
-}
-
-const tone = (party, key, hertz) =>
-  until(`${hertz} Hz of ${key}`, async () => {
-    const heard = (await watched(party, key))?.tone;
-    return heard && Math.abs(heard.hertz - hertz) <= 8 && heard.decibel > -50;
-  });
-
-/** Resolves with the arguments of a party's event. */
-const event = (party, ...wanted) =>
-  until(`the event ${wanted}`, async () => {
-    const { events } = await party.do("report");
-    return events.find((found) => wanted.every((word, at) => found[at] === word));
-  });
-
-const told = (party, method) => party.seat.told.filter((notification) => notification.method === method);
 
 describe("mediasoup 2.6.19 over our worker", { timeout: 300_000 }, () => {
   let server, room, alice, bob;

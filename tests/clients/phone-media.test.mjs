@@ -10,7 +10,8 @@ import { after, before, describe, test } from "node:test";
 import { Browser } from "./lib/browser.mjs";
 import { picture } from "./lib/encoder.mjs";
 import { Phone, hangUpAll } from "./lib/phone.mjs";
-import { Server, freePorts, until } from "./lib/server.mjs";
+import { until } from "./lib/server.mjs";
+import { ROOMS, TRUSTED, gateway } from "./lib/telephony.mjs";
 import { Voice } from "./lib/voice.mjs";
 
 const LIMIT = { timeout: 90_000 };
@@ -25,24 +26,11 @@ function clip(folder, id) {
 }
 
 describe("media of telephones", { timeout: 600_000 }, () => {
-  let server, browser, folder, film, port;
+  let server, browser, folder, film;
   before(async () => {
     folder = fs.mkdtempSync(path.join(os.tmpdir(), "phone-media."));
     film = clip(folder, 3);
-    port = await freePorts();
-    const legs = 41000 + Math.floor(Math.random() * 90) * 200;
-    server = await Server.start({
-      set: {
-        demo: false,
-        "webrtc.announce_loopback": true,
-        "sip.udp": `127.0.0.1:${port}`,
-        "sip.tcp": "null",
-        "sip.trunks": '[{ name: local, peers: ["127.0.0.1"] }]',
-        "sip.dispatch": '[{ number: pin, pins: { "42": behind-a-pin } }, { number: "room-*", room: "{1}" }]',
-        "legs.port_min": legs,
-        "legs.port_max": legs + 199,
-      },
-    });
+    server = await gateway({ trunks: [TRUSTED], dispatch: [{ number: "pin", pins: { 42: "behind-a-pin" } }, ROOMS] });
     browser = await Browser.start();
   });
   after(async () => {
@@ -51,13 +39,7 @@ describe("media of telephones", { timeout: 600_000 }, () => {
     await server?.stop();
     fs.rmSync(folder, { recursive: true, force: true });
   });
-  const api = async (method, rest, body) => {
-    const headers = { Authorization: `Bearer ${server.key}`, "Content-Type": "application/json" };
-    const response = await fetch(server.url(`api/${rest}`), { method, headers, body: body && JSON.stringify(body) });
-    assert.ok(response.ok, `${response.status} ${await response.clone().text()}`);
-    return response.status === 204 ? true : response.json();
-  };
-  const uri = (name) => `sip:${name}@127.0.0.1:${port}`;
+  const uri = (name) => `sip:${name}@127.0.0.1:${server.sip}`;
 
   for (const [name, how] of [
     ["DTLS-SRTP with an RSA certificate", { mediaenc: "dtls_srtp" }],
@@ -83,17 +65,17 @@ describe("media of telephones", { timeout: 600_000 }, () => {
 
   test("who is put on hold hears music in place of the room, and is not heard", LIMIT, async () => {
     // A real phone's recording ends with the hold.
-    const alice = await Voice.call(uri("room-music"), port, { hz: 440 });
-    const [call] = (await api("GET", "calls")).filter((call) => call.room === "music");
-    const bob = await Voice.call(uri("room-music"), port, { hz: 1000 });
+    const alice = await Voice.call(uri("room-music"), server.sip, { hz: 440 });
+    const [call] = (await server.calls()).filter((call) => call.room === "music");
+    const bob = await Voice.call(uri("room-music"), server.sip, { hz: 1000 });
     const both = () => alice.lately(1000) > 0.9 && bob.lately(440) > 0.9;
     await until("they hear each other", both);
-    assert.ok(await api("PATCH", `calls/${call.id}`, { hold: true }));
+    assert.equal((await server.api("PATCH", `calls/${call.id}`, { hold: true })).status, 204);
     await until("music", () => alice.lately(1000) < 0.05 && alice.lately(330) > 0.2);
     await until("silence", () => bob.lately(440) < 0.05);
     const noise = bob.packets;
     await until("a line that is not dead", () => bob.packets > noise + 20);
-    assert.ok(await api("PATCH", `calls/${call.id}`, { hold: false }));
+    assert.equal((await server.api("PATCH", `calls/${call.id}`, { hold: false })).status, 204);
     await until("they hear each other again", both);
     assert.deepEqual(alice.directions, ["sendonly", "sendrecv"]);
     alice.stop();

@@ -15,52 +15,11 @@ import { Encoder } from "./lib/encoder.mjs";
 import { NodeParty, PageParty } from "./lib/parties.mjs";
 import { Phone, hangUpAll } from "./lib/phone.mjs";
 import { Seat, roomUrl, sit } from "./lib/rooms2.mjs";
-import { Server, freePorts, until } from "./lib/server.mjs";
+import { event, pictures, still, told, tone, watched } from "./lib/seen.mjs";
+import { Server, until } from "./lib/server.mjs";
+import { ROOMS, TRUSTED, gateway } from "./lib/telephony.mjs";
 
 const LIMIT = { timeout: 90_000 };
-
-/** What a party has seen of `key` so far. */
-const watched = async (party, key) => (await party.do("report")).watched[key];
-
-/** Resolves once `count` new pictures of source `id` came. */
-async function pictures(party, key, id, count = 10) {
-  const before = (await watched(party, key))?.frames.length ?? 0;
-  return until(`${count} pictures of ${key}`, async () => {
-    const frames = (await watched(party, key))?.frames.slice(before) ?? [];
-    return frames.filter((frame) => frame.id === id).length >= count && frames;
-  }, 30_000).catch(async (error) => {
-    const { events, watched: seen } = await party.do("report");
-    const { frames, ...rest } = seen[key] ?? {};
-    throw new Error(`${error.message}: ${frames?.length} frames ${JSON.stringify({ rest, events: events.slice(-10), errors: party.log })}`);
-  });
-}
-
-const tone = (party, key, hertz) =>
-  until(`${hertz} Hz of ${key}`, async () => {
-    const heard = (await watched(party, key))?.tone;
-    return heard && Math.abs(heard.hertz - hertz) <= 8 && heard.decibel > -50;
-  }, 30_000);
-
-/** Resolves with the first event of a party that begins so. */
-const event = (party, ...wanted) =>
-  until(`the event ${wanted}`, async () => {
-    const { events } = await party.do("report");
-    return events.find((found) => wanted.every((word, at) => found[at] === word));
-  });
-
-/** Resolves once no picture comes any more. */
-async function still(party, key) {
-  const count = async () => (await watched(party, key)).frames.length;
-  let last = -1;
-  await until(`${key} stands still`, async () => {
-    const [before, now] = [last, await count()];
-    last = now;
-    await new Promise((resolve) => setTimeout(resolve, 400));
-    return before === now && now === (await count());
-  });
-}
-
-const told = (party, method) => party.seat.told.filter((notification) => notification.method === method);
 
 describe("mediasoup-client 2.4.12 in a room", { timeout: 600_000 }, () => {
   let server, control, alice, bob;
@@ -338,23 +297,8 @@ describe("other doors, seen by mediasoup-client 2.4.12", { timeout: 600_000 }, (
   let server, browser, page;
   before(async () => {
     browser = await Browser.start();
-    const sip = await freePorts(3);
-    const legs = 45000 + Math.floor(Math.random() * 90) * 200;
-    server = await Server.start({
-      set: {
-        demo: false,
-        "http.origins": `["http://127.0.0.1:${browser.web.address().port}"]`,
-        "webrtc.announce_loopback": true,
-        "sip.udp": `127.0.0.1:${sip}`,
-        "sip.tcp": `127.0.0.1:${sip}`,
-        "sip.trunks": JSON.stringify([{ name: "local", peers: ["127.0.0.1"] }]),
-        "sip.dispatch": JSON.stringify([{ name: "rooms", number: "room-*", room: "{1}" }]),
-        "legs.port_min": legs,
-        "legs.port_max": legs + 199,
-      },
-      workers: 2,
-    });
-    server.sip = sip;
+    const pages = { "http.origins": `["http://127.0.0.1:${browser.web.address().port}"]` };
+    server = await gateway({ trunks: [TRUSTED], dispatch: [ROOMS] }, pages, { workers: 2 });
     page = await PageParty.start(browser, roomUrl(server, "doors", "page"), { hertz: 660, id: 2 });
     await page.do("join", "page");
   });

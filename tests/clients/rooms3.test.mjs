@@ -8,49 +8,10 @@ import { Browser } from "./lib/browser.mjs";
 import { Encoder } from "./lib/encoder.mjs";
 import { NodeParty, PageParty } from "./lib/parties.mjs";
 import { roomUrl } from "./lib/rooms3.mjs";
+import { event, pictures, still, tone, watched } from "./lib/seen.mjs";
 import { Server, until } from "./lib/server.mjs";
 
 const LIMIT = { timeout: 90_000 };
-
-/** What a party has seen of `key` so far. */
-const watched = async (party, key) => (await party.do("report")).watched[key];
-
-/** Resolves once `count` new pictures of source `id` came. */
-async function pictures(party, key, id, count = 10) {
-  const before = (await watched(party, key))?.frames.length ?? 0;
-  return until(`${count} pictures of ${key}`, async () => {
-    const frames = (await watched(party, key))?.frames.slice(before) ?? [];
-    return frames.filter((frame) => frame.id === id).length >= count && frames;
-  }, 30_000).catch(async (error) => {
-    const { events } = await party.do("report");
-    throw new Error(`${error.message}: ${JSON.stringify({ events: events.slice(-10), errors: party.log })}`);
-  });
-}
-
-const tone = (party, key, hertz) =>
-  until(`${hertz} Hz of ${key}`, async () => {
-    const heard = (await watched(party, key))?.tone;
-    return heard && Math.abs(heard.hertz - hertz) <= 8 && heard.decibel > -50;
-  }, 30_000);
-
-/** Resolves with the first event of a party that begins so. */
-const event = (party, ...wanted) =>
-  until(`the event ${wanted}`, async () => {
-    const { events } = await party.do("report");
-    return events.find((found) => wanted.every((word, at) => found[at] === word));
-  });
-
-/** Resolves once no picture comes any more. */
-async function still(party, key) {
-  let last = -1;
-  await until(`${key} stands still`, async () => {
-    const before = last;
-    last = (await watched(party, key)).frames.length;
-    if (before !== last) return false;
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    return last === (await watched(party, key)).frames.length;
-  });
-}
 
 describe("mediasoup-client 3.24 in a room", { timeout: 600_000 }, () => {
   let server, alice, bob;

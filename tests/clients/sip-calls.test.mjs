@@ -10,7 +10,7 @@ import { after, before, describe, test } from "node:test";
 import { Phone, hangUpAll } from "./lib/phone.mjs";
 import { binary, freePorts, root, until } from "./lib/server.mjs";
 import { Sipp } from "./lib/sipp.mjs";
-import { folder, gateway, sleep, users } from "./lib/telephony.mjs";
+import { ROOMS, TRUSTED, folder, gateway, sleep, users } from "./lib/telephony.mjs";
 
 const LIMIT = { timeout: 60_000 };
 
@@ -25,8 +25,8 @@ describe("calls out and in", { timeout: 300_000 }, () => {
     const trunk = (name, more = {}) => ({ name, host: `${name}.test`, options_s: 0, max_calls_per_minute: 1000, ...more });
     server = await gateway({
       nameservers: [`127.0.0.1:${names.port}`],
-      trunks: [{ name: "local", peers: ["127.0.0.1"] }, trunk("first", { follow_redirects: true }), trunk("second"), trunk("third")],
-      dispatch: [{ number: "room-*", room: "{1}", from: ["local"] }],
+      trunks: [TRUSTED, trunk("first", { follow_redirects: true }), trunk("second"), trunk("third")],
+      dispatch: [{ ...ROOMS, from: [TRUSTED.name] }],
       outbound: [
         { number: "1*", trunk: "first", principals: ["publish-key", "trunk:local"], transfer: true },
         { number: "2*", trunk: "second", principals: ["publish-key"] },
@@ -155,7 +155,7 @@ describe("bad input", { timeout: 300_000 }, () => {
       users_file: users(files, binary, "gw.test", "alice"),
       realm: "gw.test",
       trunks: [{ name: "local", peers: ["127.0.0.1"] }],
-      dispatch: [{ number: "room-*", room: "{1}" }],
+      dispatch: [ROOMS],
       // Loopback is to be banned as anything else.
       limits: { never_ban: [], requests_per_second: 20, ban_failures: 20 },
     });

@@ -8,14 +8,14 @@ import { after, before, describe, test } from "node:test";
 import { Phone, hangUpAll } from "./lib/phone.mjs";
 import { binary, freePorts, until } from "./lib/server.mjs";
 import { Sipp } from "./lib/sipp.mjs";
-import { certificate, folder, gateway, sleep, users } from "./lib/telephony.mjs";
+import { ROOMS, TRUSTED, certificate, folder, gateway, sleep, users } from "./lib/telephony.mjs";
 
 const LIMIT = { timeout: 60_000 };
-const TRUSTED = {
-  trunks: [{ name: "local", peers: ["127.0.0.1"] }],
+const PHONES = {
+  trunks: [TRUSTED],
   dispatch: [
     { name: "conference", number: "pin", pins: { 1234: "behind-a-pin" } },
-    { name: "rooms", number: "room-*", room: "{1}" },
+    ROOMS,
   ],
 };
 
@@ -25,7 +25,7 @@ describe("phones that a trunk brings", { timeout: 600_000 }, () => {
     certificates = folder();
     const own = certificate(certificates);
     const tls = await freePorts();
-    server = await gateway({ ...TRUSTED, calls: { media_timeout_s: 5 } }, { "sip.tls": `127.0.0.1:${tls}`, "sip.certificate": own.certificate, "sip.key": own.key });
+    server = await gateway({ ...PHONES, calls: { media_timeout_s: 5 } }, { "sip.tls": `127.0.0.1:${tls}`, "sip.certificate": own.certificate, "sip.key": own.key });
     server.tls = tls;
   });
   after(async () => {
@@ -114,7 +114,7 @@ describe("phones that register here", { timeout: 300_000 }, () => {
     server = await gateway({
       realm: "gw.test",
       users_file: users(files, binary, "gw.test", "alice", "bob"),
-      dispatch: [{ number: "room-*", room: "{1}" }],
+      dispatch: [ROOMS],
       outbound: [{ number: "*", trunk: "phones", principals: ["publish-key"] }],
     });
   });

@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 
 import { Browser } from "./lib/browser.mjs";
 import { Encoder } from "./lib/encoder.mjs";
-import { settled, smooth, tone } from "./lib/judge.mjs";
+import { rising, settled, smooth, tone } from "./lib/judge.mjs";
 import { Server, until } from "./lib/server.mjs";
 
 // Milliseconds one test may take on a slow machine.
@@ -35,9 +35,7 @@ describe("WHIP and WHEP", { timeout: 600_000 }, () => {
       const report = await viewer.run(8);
       const sent = await publisher.report();
       const numbers = settled(report).map((frame) => frame.n);
-      const settledFrames = settled(report);
-      const stuck = settledFrames.filter((frame, at) => at > 0 && frame.ts <= settledFrames[at - 1].ts).length;
-      assert.equal(stuck, 0, "timestamps strictly rise");
+      rising(settled(report));
       // Chromium's AV1 encoder smears numbers when it is short of time; its order is seen in the timestamps.
       const smeared = codec === "av1" ? 0.3 * numbers.length : 0;
       const backwards = numbers.filter((n, at) => at > 0 && n <= numbers[at - 1]).length;
@@ -106,8 +104,7 @@ describe("WHIP and WHEP", { timeout: 600_000 }, () => {
     await viewer.frames(90, { id: 2 });
     const report = await viewer.run(1);
     assert.equal(report.state, "connected");
-    const stuck = report.frames.filter((frame, at) => at > 0 && frame.ts <= report.frames[at - 1].ts);
-    assert.equal(stuck.length, 0, "the timestamps go on rising over the change of codec");
+    rising(report.frames);
     await until("the first publisher is told", async () => (await first.report()).dtls === "closed", 2000);
   });
 

@@ -9,6 +9,19 @@ export function settled(report, { warmup = 2000, id } = {}) {
   return report.frames.filter((frame) => frame.at >= report.first + warmup && (id === undefined || frame.id === id));
 }
 
+/** Their timestamps strictly rise. */
+export function rising(frames) {
+  const stuck = frames.flatMap(({ ts }, at) => (at > 0 && ts <= frames[at - 1].ts ? [[at, frames[at - 1].ts, ts]] : []));
+  assert.deepEqual(stuck, [], "timestamps strictly rise");
+}
+
+/** The longest time, in ms, in which a viewer read no new picture, from `since` on. */
+export function longestGap(report, since) {
+  const times = report.frames.map((frame) => frame.at).filter((at) => at >= since);
+  assert.ok(times.length > 30, `${times.length} pictures`);
+  return Math.max(...times.slice(1).map((at, index) => at - times[index]));
+}
+
 /** In order, unbroken, nearly all of them, with strictly rising timestamps. */
 export function smooth(report, { share = 0.9, seconds = 5, ...which } = {}) {
   const frames = settled(report, which);
@@ -19,8 +32,7 @@ export function smooth(report, { share = 0.9, seconds = 5, ...which } = {}) {
   const distinct = new Set(numbers).size;
   const sent = numbers.at(-1) - numbers[0] + 1;
   assert.ok(distinct / sent >= share, `${distinct} of ${sent} pictures were seen`);
-  const stuck = frames.filter((frame, at) => at > 0 && frame.ts <= frames[at - 1].ts);
-  assert.equal(stuck.length, 0, "presentation timestamps do not strictly rise");
+  rising(frames);
   const total = report.frames.length + report.damaged;
   assert.ok(report.damaged <= total * 0.01, `${report.damaged} of ${total} pictures are damaged`);
   return distinct / sent;

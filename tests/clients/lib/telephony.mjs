@@ -8,6 +8,10 @@ import path from "node:path";
 
 import { Server, freePorts } from "./server.mjs";
 
+/** A trunk of whoever is on this machine, and the rule that a number `room-x` is room x. */
+export const TRUSTED = { name: "local", peers: ["127.0.0.1"] };
+export const ROOMS = { name: "rooms", number: "room-*", room: "{1}" };
+
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export function folder() {
@@ -31,8 +35,8 @@ export function legPorts() {
   return { "legs.port_min": first, "legs.port_max": first + 199 };
 }
 
-/** A server with the given `sip` section, and further keys. */
-export async function gateway(sip, more = {}) {
+/** A server with the given `sip` section, further keys, and what else Server.start takes. */
+export async function gateway(sip, more = {}, options = {}) {
   const port = await freePorts(3);
   const keys = Object.entries(sip).map(([key, value]) => [`sip.${key}`, typeof value === "string" ? value : JSON.stringify(value)]);
   const set = {
@@ -44,7 +48,7 @@ export async function gateway(sip, more = {}) {
     ...Object.fromEntries(keys),
     ...more,
   };
-  const server = await Server.start({ set });
+  const server = await Server.start({ ...options, set });
   server.sip = port;
   server.api = async (method, rest, body) => {
     const response = await fetch(server.url(`api/${rest}`), {
