@@ -193,6 +193,9 @@ fn scalability(mode: &str) -> Option<(u8, u8)> {
 pub struct Track {
     /// Its producer on the room's home router.
     pub producer: ProducerId,
+    /// Its producer on the router its transport is on, by which its door knows it; another where that is not the home
+    /// router, to which it is piped.
+    pub sent: ProducerId,
     /// The transport it comes by.
     pub transport: TransportId,
     /// What it carries.
@@ -329,6 +332,11 @@ impl Member {
     /// One of its transports, and where it is.
     pub fn path(&self, transport: TransportId) -> Option<Path> {
         self.transports.iter().find(|path| path.id == transport).copied()
+    }
+
+    /// The track that others, or its own door, know by that number.
+    pub fn track_called(&self, producer: ProducerId) -> Option<&Track> {
+        self.tracks.iter().find(|track| track.producer == producer || track.sent == producer)
     }
 
     /// Its tracks of a kind.

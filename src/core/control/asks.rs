@@ -44,7 +44,7 @@ impl Peer {
     /// Ends one of its tracks; the transport stays.
     pub async fn close_producer(&self, producer: ProducerId) -> Result<(), ControlError> {
         self.rooms().step(|state| {
-            state.check_track(self.conn(), producer)?;
+            let producer = state.track_of(self.conn(), producer)?;
             state.drop_track(self.conn(), producer);
             Ok(())
         })
@@ -182,12 +182,10 @@ impl State {
         Ok(())
     }
 
-    /// Whether a peer has a track.
-    pub fn check_track(&mut self, conn: ConnId, producer: ProducerId) -> Result<(), ControlError> {
-        match self.member(conn)?.tracks.iter().any(|track| track.producer == producer) {
-            true => Ok(()),
-            false => Err(ControlError::NotAllowed("that is no track of this peer")),
-        }
+    /// The number by which the room knows a track of a peer that is called so.
+    pub fn track_of(&mut self, conn: ConnId, producer: ProducerId) -> Result<ProducerId, ControlError> {
+        let track = self.member(conn)?.track_called(producer).map(|track| track.producer);
+        track.ok_or(ControlError::NotAllowed("that is no track of this peer"))
     }
 
     /// Whether a peer has a consumer.
@@ -222,9 +220,12 @@ impl State {
         method: Method,
         data: Value,
     ) -> Result<Pending, ControlError> {
-        self.check_track(conn, producer)?;
-        let peer = self.member(conn)?;
-        let (worker, internal) = (peer.worker, on_producer(peer.router, producer));
+        let track = self.member(conn)?.track_called(producer);
+        let (sent, transport) = track
+            .map(|track| (track.sent, track.transport))
+            .ok_or(ControlError::NotAllowed("that is no track of this peer"))?;
+        let (router, worker) = self.place(conn, transport)?;
+        let internal = on_producer(router, sent);
         let (waiter, pending) = oneshot::channel();
         self.ask(worker, method, internal, data, Reply::Value(waiter));
         Ok(pending)
@@ -237,7 +238,7 @@ impl State {
         producer: ProducerId,
         change: impl FnOnce(&mut Track),
     ) -> Result<Pending, ControlError> {
-        self.check_track(conn, producer)?;
+        let producer = self.track_of(conn, producer)?;
         let track = self.track_mut(producer).ok_or(ControlError::Closed)?;
         let before = track.is_paused();
         change(track);
@@ -264,15 +265,17 @@ impl State {
         let room = entry.room.clone();
         let feeds = entry.peer.feeds.iter().filter(|feed| feed.transport == transport);
         let consumers: Vec<ConsumerId> = feeds.map(|feed| feed.consumer).collect();
-        let tracks: Vec<Track> = entry.peer.tracks.extract_if(.., |it| it.transport == transport).collect();
-        let producers: Vec<ProducerId> = tracks.iter().map(|track| track.producer).collect();
-        tracks.into_iter().for_each(|track| self.track_gone(&room, conn, track));
-        if !producers.is_empty() {
+        let mut tracks: Vec<Track> =
+            entry.peer.tracks.extract_if(.., |it| it.transport == transport).collect();
+        tracks.iter_mut().for_each(|track| self.track_gone(&room, conn, track));
+        if !tracks.is_empty() {
             self.refresh(&room);
         }
-        for producer in producers {
-            self.end_derived(&room, producer);
-            self.tell_peer(conn, PeerEvent::ProducerClosed { producer, reason: reason.clone() });
+        for track in tracks {
+            self.end_derived(&room, track.producer);
+            self.end_at_home(&room, &track);
+            let (producer, reason) = (track.sent, reason.clone());
+            self.tell_peer(conn, PeerEvent::ProducerClosed { producer, reason });
         }
         for consumer in consumers {
             self.drop_feed(conn, consumer);

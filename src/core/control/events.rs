@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::control::calls::CallEvent;
 use crate::core::control::data::DataInfo;
+use crate::core::control::handle::Peer;
 use crate::core::control::queue::{End, Reader, Writer, queue};
 use crate::core::control::rooms::Rooms;
 use crate::core::control::state::State;
@@ -215,8 +216,10 @@ pub(super) struct Watchers {
     all: Vec<Writer<(RoomName, Arc<RoomEvent>)>>,
 }
 
-struct Watcher {
+pub(super) struct Watcher {
     events: Writer<Arc<RoomEvent>>,
+    /// The member it is for: it watches the room that one is in.
+    of: Option<ConnId>,
     /// Spies are shown to it.
     oversees: bool,
 }
@@ -275,12 +278,12 @@ impl Rooms {
     /// What other members may know of a room: first what is there, then what happens. The room need not be there;
     /// it may come and go. A watcher that does not read is cut off when `rooms.max_waiting_events` wait for it.
     pub fn watch(&self, room: &RoomName) -> RoomEvents {
-        self.step(|state| state.watch(room, false))
+        self.step(|state| state.watch(room, false, None))
     }
 
     /// The same for somebody with rights over the room, who is shown spies too.
     pub fn oversee(&self, room: &RoomName) -> RoomEvents {
-        self.step(|state| state.watch(room, true))
+        self.step(|state| state.watch(room, true, None))
     }
 
     /// What there is and what happens in all rooms, spies included.
@@ -294,11 +297,19 @@ impl Rooms {
     }
 }
 
+impl Peer {
+    /// What it may know of the room it is in, as [`Rooms::watch`] tells it. When it is moved, everybody it knew leaves,
+    /// and those of the other room join.
+    pub fn watch(&self) -> RoomEvents {
+        self.rooms().step(|state| state.watch(&self.room(), false, Some(self.conn())))
+    }
+}
+
 impl State {
-    fn watch(&mut self, room: &RoomName, oversees: bool) -> RoomEvents {
+    fn watch(&mut self, room: &RoomName, oversees: bool, of: Option<ConnId>) -> RoomEvents {
         let first = self.present(room, oversees).into_iter().map(Arc::new).collect();
         let (events, reader) = queue(first, self.config.max_waiting_events);
-        self.watchers.add(room, Watcher { events, oversees });
+        self.watchers.add(room, Watcher { events, of, oversees });
         self.tune(room);
         RoomEvents(reader)
     }
@@ -333,6 +344,45 @@ impl State {
             events.push(RoomEvent::ActiveSpeaker(Some(speaker)));
         }
         events
+    }
+
+    /// Takes those who watch for a member out of its room: for them everybody leaves.
+    pub fn detach_followers(&mut self, room: &RoomName, conn: ConnId, reason: &CloseReason) -> Vec<Watcher> {
+        let Some(watchers) = self.watchers.rooms.get_mut(room) else { return Vec::new() };
+        let followers: Vec<Watcher> = watchers.extract_if(.., |watcher| watcher.of == Some(conn)).collect();
+        if watchers.is_empty() {
+            self.watchers.rooms.remove(room);
+        }
+        for watcher in &followers {
+            let ends =
+                self.present(room, watcher.oversees).into_iter().rev().filter_map(|event| match event {
+                    RoomEvent::TrackAdded(TrackInfo { conn, producer, .. }) => {
+                        Some(RoomEvent::TrackRemoved { conn, producer })
+                    }
+                    RoomEvent::DataAdded(info) => {
+                        Some(RoomEvent::DataRemoved { conn: info.conn, data_producer: info.id })
+                    }
+                    RoomEvent::PeerJoined(info) => {
+                        Some(RoomEvent::PeerLeft { conn: info.conn, reason: reason.clone() })
+                    }
+                    RoomEvent::ActiveSpeaker(_) => Some(RoomEvent::ActiveSpeaker(None)),
+                    _ => None,
+                });
+            watcher.events.push_all(ends.map(Arc::new));
+        }
+        followers
+    }
+
+    /// Lets those who watch for a member watch the room it has come to.
+    pub fn attach_followers(&mut self, room: &RoomName, followers: Vec<Watcher>) {
+        for watcher in followers {
+            let present = self.present(room, watcher.oversees).into_iter();
+            let there = present.filter(|event| !matches!(event, RoomEvent::RoomOpened));
+            if watcher.events.push_all(there.map(Arc::new)) {
+                self.watchers.add(room, watcher);
+            }
+        }
+        self.tune(room);
     }
 
     /// Tells those who watch a room; `event` is made only if somebody does.

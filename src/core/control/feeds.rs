@@ -56,9 +56,6 @@ impl State {
             refusal: None,
             playing: None,
         });
-        let room = self.members.get(&conn).map(|entry| entry.room.clone()).ok_or(ControlError::Closed)?;
-        let seat = self.rooms.get_mut(&room).and_then(|room| room.seat_mut(router));
-        seat.into_iter().for_each(|seat| seat.consumers += 1);
         self.dispatcher.subscribe(consumer.0, worker, Target::Feed(conn));
         let internal = on_consumer(router, consumer);
         let data = json!({"kind": kind, "x.reports": matches!(follows, Follows::Track(_))});
@@ -71,10 +68,21 @@ impl State {
         let reply = Reply::Feed(conn, consumer, waiter);
         self.ask(worker, Method::ConsumerEnable, internal, json!({"rtpParameters": rtp}), reply);
         self.point(conn, consumer);
-        if follows == Follows::Program {
-            self.count_follower(&room, kind, |count| count + 1);
+        if let Some(room) = self.members.get(&conn).map(|entry| entry.room.clone()) {
+            self.count_feed(&room, conn, consumer);
         }
         Ok((consumer, pending))
+    }
+
+    /// Counts a consumer in the room it is in now.
+    pub fn count_feed(&mut self, room: &RoomName, conn: ConnId, consumer: ConsumerId) {
+        let Some(feed) = self.feed_mut(conn, consumer) else { return };
+        let (kind, follows, router) = (feed.kind, feed.follows, feed.router);
+        let seat = self.rooms.get_mut(room).and_then(|room| room.seat_mut(router));
+        seat.into_iter().for_each(|seat| seat.consumers += 1);
+        if follows == Follows::Program {
+            self.count_follower(room, kind, |count| count + 1);
+        }
     }
 
     fn count_follower(&mut self, name: &RoomName, kind: Kind, change: fn(usize) -> usize) {

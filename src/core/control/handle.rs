@@ -25,7 +25,7 @@ use crate::core::session::{DtlsRole, Fingerprint, Session};
 /// What stays of a peer after it is gone: its name and how it ended.
 pub(super) struct Shared {
     conn: ConnId,
-    room: RoomName,
+    room: Mutex<RoomName>,
     principal: Principal,
     end: Mutex<End>,
     pub listeners: Listeners,
@@ -40,11 +40,16 @@ impl Shared {
     pub fn new(conn: ConnId, room: RoomName, principal: Principal) -> Self {
         Shared {
             conn,
-            room,
+            room: Mutex::new(room),
             principal,
             end: Mutex::new(End::Open(Vec::new())),
             listeners: Listeners::default(),
         }
+    }
+
+    /// It is in another room from now on.
+    pub fn set_room(&self, room: RoomName) {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = room;
     }
 
     /// Tells everybody who waits; only the first reason counts.
@@ -118,9 +123,9 @@ impl Peer {
         self.shared.conn
     }
 
-    /// The room it is in.
-    pub fn room(&self) -> &RoomName {
-        &self.shared.room
+    /// The room it is in; it may be moved to another.
+    pub fn room(&self) -> RoomName {
+        self.shared.room.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Who it is, as far as rights go.

@@ -89,6 +89,11 @@ impl Jobs {
     }
 
     #[cfg(test)]
+    pub fn producers(&self) -> impl Iterator<Item = ProducerId> {
+        self.outputs.keys().copied()
+    }
+
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.all.len() + self.of.len() + self.outputs.len()
     }

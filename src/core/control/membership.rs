@@ -10,7 +10,7 @@ use crate::core::control::events::{PeerInfo, RoomEvent};
 use crate::core::control::handle::Shared;
 use crate::core::control::rooms::Join;
 use crate::core::control::state::{Entry, Reply, State, Timer, on_consumer, on_router, on_transport};
-use crate::core::id::{ConnId, ProducerId, RouterId, TransportId, WorkerId};
+use crate::core::id::{ConnId, RouterId, TransportId, WorkerId};
 use crate::core::message::Method;
 use crate::core::peer::{CloseReason, Feed, Member, Muted, Path, PeerKind};
 use crate::core::room::{Ears, MAX_NAME, Room, RoomName, RoomNameError};
@@ -26,7 +26,7 @@ impl State {
         let name = join.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
         let replaced = if join.publishes { self.publisher_to_replace(&join, &name)? } else { None };
         self.check_room(&join, replaced.is_some())?;
-        let (router, worker) = self.seat_for(&join)?;
+        let (router, worker) = self.seat_for(&join.room, join.publishes)?;
         let conn = ConnId::new(0, worker, random_bits());
         let shared = Arc::new(Shared::new(conn, join.room.clone(), join.principal.clone()));
         trace!(%conn, remote = ?join.remote, "address");
@@ -55,14 +55,7 @@ impl State {
         self.dispatcher.add_load(worker);
         let entry = Entry { room: join.room.clone(), peer, shared: shared.clone() };
         self.members.insert(conn, entry);
-        if let Some(room) = self.rooms.get_mut(&join.room) {
-            if join.publishes {
-                room.publishers.push(conn);
-            } else {
-                room.viewers.insert(conn);
-                self.take_seat(&join.room, router);
-            }
-        }
+        self.enter_room(&join.room, conn, join.publishes, router);
         if !join.kind.is_attended() {
             self.timers.set(State::millis(self.config.join_timeout_ms), Timer::Join(conn));
         }
@@ -97,18 +90,22 @@ impl State {
         if only_watches && !self.is_live_for(room, join.watch.as_deref()) {
             return Err(JoinError::NothingLive);
         }
+        if self.is_full(room, join.publishes) && !replaces { Err(JoinError::RoomFull) } else { Ok(()) }
+    }
+
+    /// Whether there is no place for one more.
+    pub fn is_full(&self, room: &Room, publishes: bool) -> bool {
         let (publishers, viewers) = (room.publishers.len(), room.viewers.len());
-        let full = publishers + viewers >= self.config.max_peers_per_room
-            || (join.publishes && publishers >= self.config.max_publishers_per_room)
-            || (!join.publishes && viewers >= self.config.max_viewers_per_room);
-        if full && !replaces { Err(JoinError::RoomFull) } else { Ok(()) }
+        publishers + viewers >= self.config.max_peers_per_room
+            || (publishes && publishers >= self.config.max_publishers_per_room)
+            || (!publishes && viewers >= self.config.max_viewers_per_room)
     }
 
     /// The router for a new peer; makes the room if need be.
-    fn seat_for(&mut self, join: &Join) -> Result<(RouterId, WorkerId), JoinError> {
-        self.make_room(&join.room)?;
-        let seat = if join.publishes { None } else { self.receiver_seat(&join.room) };
-        let home = self.rooms.get(&join.room).and_then(Room::home);
+    pub fn seat_for(&mut self, name: &RoomName, publishes: bool) -> Result<(RouterId, WorkerId), JoinError> {
+        self.make_room(name)?;
+        let seat = if publishes { None } else { self.receiver_seat(name) };
+        let home = self.rooms.get(name).and_then(Room::home);
         seat.or(home).ok_or(JoinError::NoWorker)
     }
 
@@ -200,18 +197,16 @@ impl State {
         for feed in &feeds {
             self.forget_feed(&entry.room, conn, feed);
         }
-        self.leave_room(&entry);
-        let tracks = std::mem::take(&mut entry.peer.tracks);
-        let producers: Vec<ProducerId> = tracks.iter().map(|track| track.producer).collect();
-        for track in tracks {
-            self.track_gone(&entry.room, conn, track);
-        }
+        self.leave_room(&entry.room, conn, entry.peer.router);
+        let mut tracks = std::mem::take(&mut entry.peer.tracks);
+        tracks.iter_mut().for_each(|track| self.track_gone(&entry.room, conn, track));
         self.emit_of(&entry.room, entry.peer.is_hidden(), || RoomEvent::PeerLeft {
             conn,
             reason: reason.clone(),
         });
-        if self.rooms.get(&entry.room).is_some_and(Room::is_over) {
-            producers.iter().for_each(|track| self.forget_jobs_of(*track));
+        let over = self.rooms.get(&entry.room).is_some_and(Room::is_over);
+        if over && !self.is_shared(&entry.room) {
+            tracks.iter().for_each(|track| self.forget_jobs_of(track.producer));
             self.close_room(&entry.room, &reason);
             for path in &entry.peer.transports {
                 self.dispatcher.unsubscribe(path.id.0);
@@ -222,21 +217,38 @@ impl State {
         self.set_room_sound(&entry.room, conn, Vec::new());
         if entry.peer.publishes {
             self.refresh(&entry.room);
-            producers.iter().for_each(|track| self.end_derived(&entry.room, *track));
+            for track in &tracks {
+                self.end_derived(&entry.room, track.producer);
+                self.end_at_home(&entry.room, track);
+            }
         }
         self.close_transports(&entry, &feeds, &reason);
+        if over {
+            self.close_room(&entry.room, &reason);
+        }
     }
 
-    fn leave_room(&mut self, entry: &Entry) {
-        let conn = entry.peer.conn;
-        let Some(room) = self.rooms.get_mut(&entry.room) else { return };
+    /// Enters somebody into a room's lists.
+    pub fn enter_room(&mut self, name: &RoomName, conn: ConnId, publishes: bool, router: RouterId) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        if publishes {
+            room.publishers.push(conn);
+        } else {
+            room.viewers.insert(conn);
+            self.take_seat(name, router);
+        }
+    }
+
+    /// Takes somebody off a room's lists.
+    pub fn leave_room(&mut self, name: &RoomName, conn: ConnId, router: RouterId) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
         room.publishers.retain(|other| *other != conn);
         room.speakers.shown.retain(|other| *other != conn);
         if room.awaited == Some(conn) {
             room.awaited = None;
         }
         if room.viewers.remove(&conn) {
-            self.leave_seat(&entry.room, entry.peer.router);
+            self.leave_seat(name, router);
         }
     }
 
@@ -266,6 +278,7 @@ impl State {
 
     /// The last peer has left, or nobody wants the room to stay.
     pub fn close_room(&mut self, name: &RoomName, reason: &CloseReason) {
+        self.clear_shared(name);
         let Some(room) = self.rooms.remove(name) else { return };
         if let (Ears::Router, Some((router, _))) = (room.ears, room.home()) {
             self.dispatcher.unsubscribe(router.0);
@@ -278,9 +291,8 @@ impl State {
         }
         self.unmixed.remove(name);
         self.room_sounds.remove(name);
-        for seat in room.seats {
-            let data = json!({"x.reason": reason.text});
-            self.tell(seat.worker, Method::RouterClose, on_router(seat.router), data);
+        for seat in &room.seats {
+            self.let_router_go(seat, &reason.text);
         }
         info!(room = %name, "the room is closed");
         self.emit(name, || RoomEvent::RoomClosed { reason: reason.clone() });
@@ -302,8 +314,12 @@ impl State {
     /// Ends what a peer that stays has on a router that is lost.
     fn drop_paths(&mut self, conn: ConnId, router: RouterId, reason: &CloseReason) {
         let Ok(peer) = self.member(conn) else { return };
-        let here = peer.transports.iter().filter(|path| path.router == router);
-        for transport in here.map(|path| path.id).collect::<Vec<_>>() {
+        let here: Vec<_> =
+            peer.transports.iter().filter(|path| path.router == router).map(|path| path.id).collect();
+        if !here.is_empty() && !peer.kind.outlives_transports() {
+            return self.close_member(conn, reason.clone());
+        }
+        for transport in here {
             self.drop_carried(conn, transport, reason);
             self.forget_transport(conn, transport);
         }

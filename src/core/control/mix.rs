@@ -59,6 +59,11 @@ impl RoomMix {
         self.outputs.get(&producer.0)
     }
 
+    #[cfg(test)]
+    pub fn producers(&self) -> impl Iterator<Item = ProducerId> {
+        self.outputs.keys().copied().map(ProducerId)
+    }
+
     /// Whose voice a track of the mix is, and which of theirs.
     pub fn voice_of(&self, track: ConsumerId) -> Option<(ConnId, ProducerId)> {
         let mut voices = self.voices.iter();
@@ -304,8 +309,8 @@ impl State {
         self.tell(worker, Method::ProducerClose, on_producer(router, ProducerId(number)), json!({}));
     }
 
-    /// `closed`: its transport is gone already.
-    fn end_mix(&mut self, name: &RoomName, closed: bool) {
+    /// Ends a room's mix, if there is one; `closed`: its transport is gone already.
+    pub fn end_mix(&mut self, name: &RoomName, closed: bool) {
         let origins: Vec<ProducerId> =
             self.mixes.get(name).map(|mix| mix.voices.keys().copied().collect()).unwrap_or_default();
         for origin in origins {

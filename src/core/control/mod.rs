@@ -25,6 +25,7 @@ mod peer_events;
 mod program;
 mod publish;
 mod queue;
+mod relocate;
 mod rooms;
 mod slate;
 mod speaker;

@@ -170,11 +170,15 @@ impl Rooms {
         producer: ProducerId,
         text: &str,
     ) -> Result<(), ControlError> {
-        let peer = self.peer(room, conn).ok_or(ControlError::Closed)?;
-        peer.close_producer(producer).await?;
-        let reason = CloseReason::new("kicked", text);
-        self.step(|state| state.tell_peer(conn, PeerEvent::ProducerClosed { producer, reason }));
-        Ok(())
+        self.step(|state| {
+            let track =
+                state.here(room, conn)?.track_called(producer).map(|track| (track.producer, track.sent));
+            let (producer, sent) = track.ok_or(ControlError::NotAllowed("that is no track of this peer"))?;
+            state.drop_track(conn, producer);
+            let reason = CloseReason::new("kicked", text);
+            state.tell_peer(conn, PeerEvent::ProducerClosed { producer: sent, reason });
+            Ok(())
+        })
     }
 }
 
@@ -182,12 +186,13 @@ impl Peer {
     /// Tells the others of somebody who joined unannounced, by this name for people and with the application's data.
     /// Those who see everybody have been told before and are told again.
     pub fn announce(&self, display_name: Option<String>, app_data: Value) -> Result<(), ControlError> {
-        self.rooms().step(|state| state.announce(self.room(), self.conn(), display_name, app_data))
+        self.rooms().step(|state| state.announce(&self.room(), self.conn(), display_name, app_data))
     }
 }
 
 impl State {
-    fn here(&mut self, room: &RoomName, conn: ConnId) -> Result<&mut Member, ControlError> {
+    /// Somebody, if it is in that room.
+    pub fn here(&mut self, room: &RoomName, conn: ConnId) -> Result<&mut Member, ControlError> {
         let entry = self.members.get_mut(&conn).filter(|entry| entry.room == *room);
         entry.map(|entry| &mut entry.peer).ok_or(ControlError::Closed)
     }
@@ -202,9 +207,9 @@ impl State {
         let peer = self.here(room, conn)?;
         peer.muted.set(kind, muted);
         let tracks = peer.tracks.iter().filter(|track| track.format.kind == kind && track.muted != muted);
-        let producers: Vec<ProducerId> = tracks.map(|track| track.producer).collect();
+        let sent: Vec<ProducerId> = tracks.map(|track| track.sent).collect();
         let mut pending = vec![done()];
-        for producer in producers {
+        for producer in sent {
             pending.push(self.pause_track(conn, producer, |track| track.muted = muted)?);
             let event = match muted {
                 true => PeerEvent::ProducerPaused { producer },

@@ -12,6 +12,7 @@ use crate::core::data::{DataMessage, SctpStreamParameters};
 use crate::core::id::{ConnId, ConsumerId, DataConsumerId, DataProducerId, ProducerId, TransportId};
 use crate::core::peer::CloseReason;
 use crate::core::profile::Profile;
+use crate::core::room::RoomName;
 
 /// What a peer's media tells its door.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,6 +126,11 @@ pub enum PeerEvent {
     ConsumerResumed {
         /// Which.
         consumer: ConsumerId,
+    },
+    /// It was moved to another room.
+    Moved {
+        /// Which.
+        room: RoomName,
     },
     /// Another quality is sent.
     EffectiveProfile {

@@ -148,13 +148,10 @@ impl State {
     ) -> Result<ProducerId, ControlError> {
         let (router, worker) = self.place(conn, transport)?;
         let limit = self.config.max_tracks_per_peer;
-        let producer = ProducerId(self.dispatcher.allocate());
+        let sent = ProducerId(self.dispatcher.allocate());
         let peer = self.member(conn)?;
         if !peer.publishes {
             return Err(ControlError::NotAllowed("the peer joined to watch, not to publish"));
-        }
-        if router != peer.router {
-            return Err(ControlError::NotAllowed("that transport was made to receive by"));
         }
         if peer.tracks.len() >= limit {
             return Err(ControlError::NotAllowed("the peer sends all the tracks it may send"));
@@ -165,8 +162,13 @@ impl State {
             map.insert("x.track".into(), track.into());
         }
         let (ready, layers, takers) = (false, Layers::of(&rtp), BTreeSet::new());
-        peer.tracks.push(Track {
+        let internal = Internal { producer_id: Some(sent.0), ..on_transport(router, transport) };
+        self.ask(worker, Method::RouterCreateProducer, internal, data, Reply::Track(conn, sent, waiter));
+        let room = self.members.get(&conn).map(|entry| entry.room.clone()).ok_or(ControlError::Closed)?;
+        let producer = self.pipe_home(&room, router, sent, (&format, &rtp.encodings));
+        self.member(conn)?.tracks.push(Track {
             producer,
+            sent,
             transport,
             format,
             encodings: rtp.encodings,
@@ -179,30 +181,27 @@ impl State {
             takers,
         });
         self.owners.insert(producer, conn);
-        self.dispatcher.subscribe(producer.0, worker, Target::Track(conn));
-        let internal = Internal { producer_id: Some(producer.0), ..on_transport(router, transport) };
-        let reply = Reply::Track(conn, producer, waiter);
-        self.ask(worker, Method::RouterCreateProducer, internal, data, reply);
-        Ok(producer)
+        self.dispatcher.subscribe(sent.0, worker, Target::Track(conn));
+        Ok(sent)
     }
 
     /// A producer was made or refused.
-    pub fn track_answered(
-        &mut self,
-        conn: ConnId,
-        producer: ProducerId,
-        waiter: Option<Waiter>,
-        result: Answer,
-    ) {
+    pub fn track_answered(&mut self, conn: ConnId, sent: ProducerId, waiter: Option<Waiter>, result: Answer) {
+        let known = self.member(conn).ok().and_then(|peer| peer.track_called(sent));
+        let producer = known.map_or(sent, |track| track.producer);
         match &result {
             Ok(_) => self.track_ready(conn, producer),
             Err(error) => {
                 if waiter.is_none() && *error != ControlError::WorkerLost {
                     warn!(%conn, %error, "a track was not taken");
                 }
-                self.forget_track(producer);
-                if let Ok(peer) = self.member(conn) {
-                    peer.tracks.retain(|track| track.producer != producer);
+                if let Some(entry) = self.members.get_mut(&conn) {
+                    let room = entry.room.clone();
+                    let failed = entry.peer.tracks.extract_if(.., |track| track.producer == producer);
+                    for mut track in failed.collect::<Vec<_>>() {
+                        self.track_gone(&room, conn, &mut track);
+                        self.end_at_home(&room, &track);
+                    }
                 }
             }
         }
@@ -220,7 +219,7 @@ impl State {
             return;
         };
         track.ready = true;
-        let muted = track.muted;
+        let (muted, sent) = (track.muted, track.sent);
         info!(%conn, %room, codec = track.format.codec.mime_type, "live");
         entry.peer.live_since.get_or_insert(lives);
         if let Some(state) = self.rooms.get_mut(&room)
@@ -230,7 +229,7 @@ impl State {
         }
         self.emit_track(conn, producer, RoomEvent::TrackAdded);
         if muted {
-            self.tell_peer(conn, PeerEvent::ProducerPaused { producer });
+            self.tell_peer(conn, PeerEvent::ProducerPaused { producer: sent });
         }
         self.refresh(&room);
     }
@@ -291,31 +290,31 @@ impl State {
     pub fn drop_track(&mut self, conn: ConnId, producer: ProducerId) {
         let Some(entry) = self.members.get_mut(&conn) else { return };
         let room: RoomName = entry.room.clone();
-        let (router, worker) = (entry.peer.router, entry.peer.worker);
         let Some(at) = entry.peer.tracks.iter().position(|track| track.producer == producer) else { return };
-        let track = entry.peer.tracks.remove(at);
-        self.track_gone(&room, conn, track);
+        let mut track = entry.peer.tracks.remove(at);
+        let path = entry.peer.path(track.transport);
+        self.track_gone(&room, conn, &mut track);
         self.refresh(&room);
         self.end_derived(&room, producer);
-        self.tell(worker, Method::ProducerClose, on_producer(router, producer), json!({}));
+        self.end_at_home(&room, &track);
+        if let Some(path) = path {
+            let internal = on_producer(path.router, track.sent);
+            self.tell(path.worker, Method::ProducerClose, internal, json!({}));
+        }
     }
 }
 
 impl State {
     /// A track is no longer its member's: those who took it are told, and those who watch.
-    pub fn track_gone(&mut self, room: &RoomName, conn: ConnId, track: Track) {
+    pub fn track_gone(&mut self, room: &RoomName, conn: ConnId, track: &mut Track) {
         let producer = track.producer;
-        self.forget_track(producer);
-        self.close_takers(track.takers);
+        self.owners.remove(&producer);
+        self.dispatcher.unsubscribe(track.sent.0);
+        self.close_takers(std::mem::take(&mut track.takers));
         self.unheard(room, producer);
         if track.ready {
             self.emit(room, || RoomEvent::TrackRemoved { conn, producer });
         }
-    }
-
-    fn forget_track(&mut self, producer: ProducerId) {
-        self.owners.remove(&producer);
-        self.dispatcher.unsubscribe(producer.0);
     }
 }
 

@@ -58,6 +58,18 @@ impl<T> Writer<T> {
         inner.end.is_none()
     }
 
+    /// Adds what is there at the same time, however much that is; `false` when nobody reads (any more).
+    pub fn push_all(&self, items: impl IntoIterator<Item = T>) -> bool {
+        let mut inner = lock(&self.0);
+        if inner.end.is_none() {
+            let before = inner.waiting.len();
+            inner.waiting.extend(items);
+            inner.limit += inner.waiting.len() - before;
+        }
+        wake(&mut inner);
+        inner.end.is_none()
+    }
+
     /// Whether somebody reads.
     pub fn is_read(&self) -> bool {
         Arc::strong_count(&self.0) > 1 && lock(&self.0).end.is_none()

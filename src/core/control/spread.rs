@@ -7,13 +7,16 @@ use serde_json::json;
 use tracing::{debug, info};
 
 use crate::core::capabilities::{Encoding, Kind, RtpCodec};
+use crate::core::control::error::ControlError;
 use crate::core::control::jobs::one_stream;
 use crate::core::control::state::{Reply, State, Timer, on_consumer, on_producer, on_router, on_transport};
+use crate::core::convert::Format;
 use crate::core::id::{ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
 use crate::core::lane::lane;
 use crate::core::mail::Mail;
 use crate::core::message::{Internal, Method};
-use crate::core::room::{Pipe, PipedTrack, RoomName, Seat};
+use crate::core::peer::Track;
+use crate::core::room::{Pipe, PipedTrack, Room, RoomName, Seat};
 
 impl State {
     /// The router for one more receiver: a present one with room, else a new one on a worker the room is not
@@ -39,7 +42,33 @@ impl State {
 
     /// A router of the room on another worker, joined with the home router by a pipe.
     fn open_seat(&mut self, name: &RoomName, worker: WorkerId) -> Option<RouterId> {
-        let (home_router, home_worker) = self.rooms.get(name)?.home()?;
+        let attach = self.post_pipe(name, worker)?;
+        let router = self.open_router(name, worker);
+        self.ask_pipe(name, (router, worker), attach);
+        info!(room = %name, %worker, "the room spreads to another worker");
+        Some(router)
+    }
+
+    /// A router of another room becomes one of this room too, joined with the home router by a pipe.
+    pub fn share_router(
+        &mut self,
+        name: &RoomName,
+        (router, worker): (RouterId, WorkerId),
+    ) -> Result<(), ControlError> {
+        if self.rooms.get_mut(name).is_some_and(|room| room.seat_mut(router).is_some()) {
+            return Ok(());
+        }
+        let attach = self.post_pipe(name, worker).ok_or(ControlError::Overloaded)?;
+        *self.shared.entry(router).or_default() += 1;
+        self.ask_pipe(name, (router, worker), attach);
+        // Nobody may come to it after all.
+        self.note_empty_seat(name, router);
+        Ok(())
+    }
+
+    /// Mails the lanes of a pipe from a room's home router to a worker.
+    fn post_pipe(&mut self, name: &RoomName, worker: WorkerId) -> Option<(u32, u32)> {
+        let (_, home_worker) = self.rooms.get(name)?.home()?;
         let home_mail = self.dispatcher.mail(home_worker)?.clone();
         let far_mail = self.dispatcher.mail(worker)?.clone();
         let (to_far, at_far) = lane(self.config.pipe_lane, Some(far_mail.waker()));
@@ -47,7 +76,17 @@ impl State {
         let (home_attach, far_attach) = (self.dispatcher.allocate(), self.dispatcher.allocate());
         home_mail.send(Mail::Pipe { attach: home_attach, input: at_home, output: to_far }).ok()?;
         far_mail.send(Mail::Pipe { attach: far_attach, input: at_far, output: to_home }).ok()?;
-        let router = self.open_router(name, worker);
+        Some((home_attach, far_attach))
+    }
+
+    /// Asks for both ends of a pipe whose lanes are mailed, and enters the router among those of the room.
+    fn ask_pipe(
+        &mut self,
+        name: &RoomName,
+        (router, worker): (RouterId, WorkerId),
+        (home_attach, far_attach): (u32, u32),
+    ) {
+        let Some((home_router, home_worker)) = self.rooms.get(name).and_then(Room::home) else { return };
         let home = TransportId(self.dispatcher.allocate());
         let far = TransportId(self.dispatcher.allocate());
         let reply = || Reply::Piped(name.clone(), router);
@@ -56,9 +95,9 @@ impl State {
         self.ask(home_worker, method, internal, json!({"attach": home_attach}), reply());
         self.ask(worker, method, on_transport(router, far), json!({"attach": far_attach}), reply());
         let pipe = Pipe { home, far, tracks: HashMap::new() };
-        self.rooms.get_mut(name)?.seats.push(Seat::new(router, worker, Some(pipe)));
-        info!(room = %name, %worker, "the room spreads to another worker");
-        Some(router)
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.seats.push(Seat::new(router, worker, Some(pipe)));
+        }
     }
 
     /// The producer on `router` that stands for `home` of the home router; piped there if it is not yet.
@@ -75,25 +114,67 @@ impl State {
             return Some(track.producer);
         }
         pipe.tracks.insert(home, PipedTrack { consumer, producer, users: 0, idled: 0 });
-        let (near, far) = (pipe.home, pipe.far);
-        // Both ends name the stream by the number of the consumer that feeds the pipe.
-        let near_rtp = one_stream(&codec, consumer.0);
-        let mut far_rtp = near_rtp.clone();
-        if let Some(streams) = self.track(home).map(|(_, track)| &track.encodings).filter(|all| all.len() > 1)
-        {
-            let stream = |stream: &Encoding| Encoding { codec_payload_type: None, ..stream.clone() };
-            far_rtp.encodings = streams.iter().map(stream).collect();
-        }
-        let reply = || Reply::Piped(name.clone(), router);
-        let internal = Internal { producer_id: Some(home.0), ..on_consumer(home_router, consumer) };
-        let method = Method::RouterCreateConsumer;
-        self.ask(home_worker, method, internal, json!({"kind": kind}), reply());
-        let internal = Internal { transport_id: Some(near.0), ..internal };
-        self.ask(home_worker, Method::ConsumerEnable, internal, json!({"rtpParameters": near_rtp}), reply());
-        let internal = Internal { producer_id: Some(producer.0), ..on_transport(router, far) };
-        let data = json!({"kind": kind, "rtpParameters": far_rtp, "x.track": consumer});
-        self.ask(worker, Method::RouterCreateProducer, internal, data, reply());
+        let from = End { router: home_router, worker: home_worker, transport: pipe.home };
+        let to = End { router, worker, transport: pipe.far };
+        let streams = self.track(home).map(|(_, track)| track.encodings.clone()).unwrap_or_default();
+        let piped = (home, consumer, producer);
+        self.ask_piped(|| Reply::Piped(name.clone(), router), (from, to), piped, (kind, &codec, &streams));
         Some(producer)
+    }
+
+    /// Asks for what carries a track from one end of a pipe to the other: a consumer of it here, a producer there.
+    fn ask_piped(
+        &mut self,
+        reply: impl Fn() -> Reply,
+        (from, to): (End, End),
+        (source, consumer, producer): (ProducerId, ConsumerId, ProducerId),
+        (kind, codec, streams): (Kind, &RtpCodec, &[Encoding]),
+    ) {
+        // Both ends name the stream by the number of the consumer that feeds the pipe.
+        let near = one_stream(codec, consumer.0);
+        let mut far = near.clone();
+        if streams.len() > 1 {
+            let stream = |stream: &Encoding| Encoding { codec_payload_type: None, ..stream.clone() };
+            far.encodings = streams.iter().map(stream).collect();
+        }
+        let internal = Internal { producer_id: Some(source.0), ..on_consumer(from.router, consumer) };
+        self.ask(from.worker, Method::RouterCreateConsumer, internal, json!({"kind": kind}), reply());
+        let internal = Internal { transport_id: Some(from.transport.0), ..internal };
+        self.ask(from.worker, Method::ConsumerEnable, internal, json!({"rtpParameters": near}), reply());
+        let internal = Internal { producer_id: Some(producer.0), ..on_transport(to.router, to.transport) };
+        let data = json!({"kind": kind, "rtpParameters": far, "x.track": consumer});
+        self.ask(to.worker, Method::RouterCreateProducer, internal, data, reply());
+    }
+
+    /// Brings a track that comes in on some router of a room to its home router. Answers its producer there: itself
+    /// where that is where it comes in.
+    pub fn pipe_home(
+        &mut self,
+        name: &RoomName,
+        router: RouterId,
+        sent: ProducerId,
+        (format, streams): (&Format, &[Encoding]),
+    ) -> ProducerId {
+        let Some((home_router, home_worker)) = self.rooms.get(name).and_then(Room::home) else { return sent };
+        let seat = self.rooms.get_mut(name).and_then(|room| room.seat_mut(router));
+        let Some((worker, pipe)) = seat.and_then(|seat| Some((seat.worker, seat.pipe.as_ref()?))) else {
+            return sent;
+        };
+        let from = End { router, worker, transport: pipe.far };
+        let to = End { router: home_router, worker: home_worker, transport: pipe.home };
+        let producer = ProducerId(self.dispatcher.allocate());
+        let piped = (sent, ConsumerId(self.dispatcher.allocate()), producer);
+        let reply = || Reply::Piped(name.clone(), router);
+        self.ask_piped(reply, (from, to), piped, (format.kind, &format.codec, streams));
+        producer
+    }
+
+    /// Ends the producer at home of a track that came in elsewhere. What fed the pipe ends with the track.
+    pub fn end_at_home(&mut self, name: &RoomName, track: &Track) {
+        let Some((router, worker)) = self.rooms.get(name).and_then(Room::home) else { return };
+        if track.sent != track.producer {
+            self.tell(worker, Method::ProducerClose, on_producer(router, track.producer), json!({}));
+        }
     }
 
     /// Kind and codec of a producer on a room's home router, a publisher's or a conversion's.
@@ -178,8 +259,8 @@ impl State {
         };
         let seat = room.seats.remove(at);
         info!(room = %name, worker = %seat.worker, "the room leaves a worker");
-        self.end_data_on(router);
-        if let Some(pipe) = seat.pipe {
+        self.end_data_on(name, router);
+        if let Some(pipe) = &seat.pipe {
             for track in pipe.tracks.values() {
                 let internal = on_consumer(home_router, track.consumer);
                 self.tell(home_worker, Method::ConsumerClose, internal, json!({}));
@@ -187,6 +268,54 @@ impl State {
             let internal = on_transport(home_router, pipe.home);
             self.tell(home_worker, Method::TransportClose, internal, json!({}));
         }
-        self.tell(seat.worker, Method::RouterClose, on_router(router), json!({}));
+        self.let_router_go(&seat, "");
     }
+
+    /// Whether other rooms use a router of this one.
+    pub fn is_shared(&self, name: &RoomName) -> bool {
+        let mut seats = self.rooms.get(name).into_iter().flat_map(|room| &room.seats);
+        seats.any(|seat| self.shared.contains_key(&seat.router))
+    }
+
+    /// A room is about to close, and leaves routers to others: takes off them what the room itself has there.
+    pub fn clear_shared(&mut self, name: &RoomName) {
+        if !self.is_shared(name) {
+            return;
+        }
+        self.end_mix(name, false);
+        let Some(room) = self.rooms.get(name) else { return };
+        let (slate, routers) = (room.slate, room.seats.iter().skip(1).map(|seat| seat.router));
+        for router in routers.collect::<Vec<_>>() {
+            self.close_seat(name, router);
+        }
+        if let Some(slate) = slate {
+            self.end_jobs_of(slate);
+        }
+        self.tune(name);
+    }
+
+    /// A room uses a router no more: the last closes it.
+    pub fn let_router_go(&mut self, seat: &Seat, reason: &str) {
+        let router = seat.router;
+        match self.shared.get_mut(&router) {
+            Some(others) if *others > 1 => *others -= 1,
+            Some(_) => drop(self.shared.remove(&router)),
+            None => {
+                let data = json!({"x.reason": reason});
+                return self.tell(seat.worker, Method::RouterClose, on_router(router), data);
+            }
+        }
+        if let Some(pipe) = &seat.pipe {
+            let internal = on_transport(router, pipe.far);
+            self.tell(seat.worker, Method::TransportClose, internal, json!({}));
+        }
+    }
+}
+
+/// One end of a pipe.
+#[derive(Clone, Copy)]
+struct End {
+    router: RouterId,
+    worker: WorkerId,
+    transport: TransportId,
 }

@@ -161,6 +161,8 @@ pub(super) struct State {
     pub rooms: BTreeMap<RoomName, Room>,
     pub members: HashMap<ConnId, Entry>,
     pub data: Channels,
+    /// Routers that more than one room uses: by how many more.
+    pub shared: HashMap<RouterId, usize>,
     /// Whose each track is.
     pub owners: HashMap<ProducerId, ConnId>,
     /// Consumers that are fed from nothing for the time being.
@@ -205,6 +207,7 @@ impl State {
             rooms: BTreeMap::new(),
             members: HashMap::new(),
             data: Channels::default(),
+            shared: HashMap::new(),
             owners: HashMap::new(),
             waiting: BTreeSet::new(),
             jobs: Jobs::default(),

@@ -212,7 +212,7 @@ impl<P: Protocol> Connection<P> {
             Done::Entered(Err(refusal)) => return self.session.handle_answer(now, id, Err(refusal)),
             Done::Entered(Ok(peer)) => peer,
         };
-        let mut room = self.client.door.rooms.watch(peer.room());
+        let mut room = peer.watch();
         // What is in the room waits there already, and goes into the response.
         while let Poll::Ready(Some(event)) = room.poll_next(&mut Context::from_waker(Waker::noop())) {
             self.session.handle_room_event(now, event);

@@ -128,7 +128,7 @@ impl Leg {
                         if let Some(peer) = &self.peer {
                             peer.close(CloseReason::new("left", reason)).await;
                             if let Some(sound) = farewell {
-                                self.rooms.play_once(peer.room(), vec![sound; FAREWELLS]);
+                                self.rooms.play_once(&peer.room(), vec![sound; FAREWELLS]);
                             }
                         }
                         return;

@@ -161,7 +161,7 @@ impl State {
                 (Then::Ended(name(Kind::Transport)), self.close_one_transport(conn, transport)?)
             }
             Method::ProducerClose => {
-                self.check_track(conn, producer)?;
+                self.track_of(conn, producer)?;
                 self.drop_track(conn, producer);
                 self.closed(id, name(Kind::Producer), &asked_for());
                 return Ok(Rest::Now(Value::Null));
@@ -371,6 +371,7 @@ impl State {
             // Data channels of rooms are not handed to controllers.
             PeerEvent::DataChannel { .. }
             | PeerEvent::DataProducerClosed(_)
+            | PeerEvent::Moved { .. }
             | PeerEvent::DataConsumerClosed(_)
             | PeerEvent::DataConsumerPaused(_)
             | PeerEvent::DataConsumerResumed(_)

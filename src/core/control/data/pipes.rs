@@ -4,7 +4,7 @@
 use serde_json::json;
 use tracing::debug;
 
-use super::state::{on_data_consumer, on_data_producer};
+use super::state::{Channels, on_data_consumer, on_data_producer};
 use crate::core::control::state::{Reply, State};
 use crate::core::id::{DataConsumerId, DataProducerId, RouterId, TransportId, WorkerId};
 use crate::core::message::{Internal, Method};
@@ -125,10 +125,16 @@ impl State {
         }
     }
 
-    /// A router of a room is gone: so is what was on it, also of members that stay, the copies on it, and those it fed.
-    pub fn end_data_on(&mut self, router: RouterId) {
-        self.end_data_of_members(router);
-        self.data.piped.retain(|_, piped| piped.from.0 != router && piped.to.0 != router);
+    /// A room has a router no more: so is gone what it had on it, also of members that stay, the copies on it, and those
+    /// it fed. Another room may still be there.
+    pub fn end_data_on(&mut self, room: &RoomName, router: RouterId) {
+        self.end_data_of_members(room, router);
+        let Channels { producers, piped, .. } = &mut self.data;
+        let elsewhere =
+            |origin: &DataProducerId| producers.get(origin).is_some_and(|made| made.room != *room);
+        piped.retain(|(_, origin), piped| {
+            elsewhere(origin) || (piped.from.0 != router && piped.to.0 != router)
+        });
     }
 
     fn end_copy(&mut self, piped: &Piped) {

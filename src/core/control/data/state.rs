@@ -243,6 +243,22 @@ impl State {
         Ok(())
     }
 
+    /// Ends all data channels of a peer that stays, and tells its door.
+    pub fn end_data_of(&mut self, conn: ConnId) {
+        let Some(owned) = self.data.owned.get(&conn) else { return };
+        let (producers, consumers) = (owned.producers.clone(), owned.consumers.clone());
+        for id in consumers {
+            if self.close_data_consumer(conn, id).is_ok() {
+                self.tell_peer(conn, PeerEvent::DataConsumerClosed(id));
+            }
+        }
+        for id in producers {
+            if self.close_data_producer(conn, id).is_ok() {
+                self.tell_peer(conn, PeerEvent::DataProducerClosed(id));
+            }
+        }
+    }
+
     /// A peer is gone, and its transports with it: so is what went by them. What went by none is closed here.
     pub fn close_data_of(&mut self, conn: ConnId) {
         let Some(owned) = self.data.owned.remove(&conn) else { return };
@@ -261,13 +277,15 @@ impl State {
     }
 
     /// Ends what members have on a router that is gone, whose worker says nothing of it any more.
-    pub(super) fn end_data_of_members(&mut self, router: RouterId) {
-        let here = self.data.consumers.iter().filter(|(_, consuming)| consuming.router == router);
+    pub(super) fn end_data_of_members(&mut self, room: &RoomName, router: RouterId) {
+        let here = self.data.consumers.iter();
+        let here = here.filter(|(_, consuming)| consuming.router == router && consuming.room == *room);
         for (id, conn) in here.map(|(id, consuming)| (*id, consuming.conn)).collect::<Vec<_>>() {
             self.forget_data_consumer(id);
             self.tell_peer(conn, PeerEvent::DataConsumerClosed(id));
         }
-        let here = self.data.producers.iter().filter(|(_, produced)| produced.router == router);
+        let here = self.data.producers.iter();
+        let here = here.filter(|(_, produced)| produced.router == router && produced.room == *room);
         for (id, conn) in here.map(|(id, produced)| (*id, produced.info.conn)).collect::<Vec<_>>() {
             self.forget_data_producer(id);
             self.tell_peer(conn, PeerEvent::DataProducerClosed(id));

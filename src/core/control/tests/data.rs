@@ -74,7 +74,7 @@ fn heard(consumer: DataConsumerId, text: &str) -> PeerEvent {
 fn members_consume_each_others_channels_and_watchers_see_them() {
     let mut net = Net::new(1, |_| {});
     let (alice, from_alice) = join(&mut net, "alice");
-    let mut watched = net.rooms.watch(alice.room());
+    let mut watched = net.rooms.watch(&alice.room());
     let chat = produce(&mut net, &alice, from_alice, 0);
     let (bob, to_bob) = join(&mut net, "bob");
     let consumed = net.run(bob.consume_data(to_bob, chat)).expect("a data consumer");
@@ -89,7 +89,7 @@ fn members_consume_each_others_channels_and_watchers_see_them() {
         matches!(&added[..], [RoomEvent::DataAdded(info)] if info.id == chat && info.conn == alice.conn())
     );
     // Who comes later is told too.
-    let mut later = net.rooms.watch(alice.room());
+    let mut later = net.rooms.watch(&alice.room());
     assert_eq!(seen(&mut later), added);
 
     let mut events = bob.events();

@@ -741,7 +741,7 @@ impl Net {
 
     /// The producers of a peer, in their order.
     pub fn tracks(&self, peer: &Peer) -> Vec<ProducerId> {
-        let peers = self.rooms.peers(peer.room()).expect("a room");
+        let peers = self.rooms.peers(&peer.room()).expect("a room");
         let peer = peers.iter().find(|detail| detail.info.conn == peer.conn()).expect("in the room");
         peer.tracks.iter().map(|track| track.producer).collect()
     }
@@ -795,6 +795,7 @@ impl Net {
         assert_eq!(self.mixer.running(), 0);
         assert_eq!(self.rooms.step(|state| (state.members.len(), state.jobs.len())), (0, 0));
         assert_eq!(self.rooms.step(|state| (state.owners.len(), state.waiting.len())), (0, 0));
+        assert_eq!(self.rooms.step(|state| state.shared.len()), 0);
         assert!(self.rooms.step(|state| state.data.is_empty()));
         assert_eq!(self.rooms.step(|state| (state.mixes.len(), state.unmixed.len())), (0, 0));
         assert_eq!(self.rooms.step(|state| state.dispatcher.subscriptions()), 0);

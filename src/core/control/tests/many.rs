@@ -146,13 +146,13 @@ fn a_thousand_rooms_of_three_come_and_go_and_nothing_of_them_is_kept() {
     let mut town = Town::new(RoomsConfig::default());
     let all = town.rooms.watch_all();
     let rooms: Vec<Vec<Peer>> = (0..1_000).map(|number| town.fill(number, 3)).collect();
-    let watchers: Vec<_> = rooms.iter().map(|peers| town.rooms.watch(peers[0].room())).collect();
+    let watchers: Vec<_> = rooms.iter().map(|peers| town.rooms.watch(&peers[0].room())).collect();
     assert_eq!(town.rooms.summaries().len(), 1_000);
     assert_eq!(all.end(), Some(End::Lagged), "nobody waited for who does not read");
     drop(watchers);
     for (number, peers) in rooms.iter().enumerate() {
         if number % 2 == 0 {
-            assert!(town.rooms.close(peers[0].room(), &CloseReason::left()));
+            assert!(town.rooms.close(&peers[0].room(), &CloseReason::left()));
         } else {
             peers.iter().for_each(|peer| town.run(peer.close(CloseReason::left())));
         }
@@ -166,9 +166,9 @@ fn a_member_that_joins_a_large_room_costs_three_requests_a_track_and_no_more() {
     let mut peers = town.fill(0, 40);
     let before = town.requests;
     let (peer, _, receive) = town.join(0, 40);
-    let events = town.rooms.watch(peer.room());
+    let events = town.rooms.watch(&peer.room());
     // Asked for all at once, answered all at once.
-    let tracks = town.rooms.peers(peer.room()).expect("a room").into_iter().flat_map(|peer| peer.tracks);
+    let tracks = town.rooms.peers(&peer.room()).expect("a room").into_iter().flat_map(|peer| peer.tracks);
     let mut asked: Vec<_> = tracks
         .map(|track| {
             let rtp = town.rtp(&track.codec);

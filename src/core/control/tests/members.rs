@@ -102,7 +102,7 @@ fn an_encoders_tracks_are_converted_for_members_and_stay_theirs_when_they_change
     let (encoder, stream) = net.stream("live");
     net.event(0, stream, "x.track", track(0, &aac(), false));
     net.event(0, stream, "x.track", track(1, &h264(), false));
-    let mut watcher = net.rooms.watch(encoder.room());
+    let mut watcher = net.rooms.watch(&encoder.room());
     assert_eq!(drain(&mut watcher), ["opened", "+live", "+audio/mpeg4-generic", "+video/H264"]);
     let tracks = net.tracks(&encoder);
     let (bob, _, transport) = net.member("bob", &[]);
@@ -184,9 +184,13 @@ fn where_many_receive_members_do_so_on_other_workers_and_survive_those() {
     assert_eq!(near.iter().map(|it| net.source(*it)).collect::<Vec<_>>(), [Some(tracks[0]), Some(tracks[1])]);
     let piped = net.source(far).expect("a source");
     assert!(piped != tracks[0] && net.workers[1].producers.contains_key(&piped.0));
+    // What she sends by it all the same is piped home.
     let rtp = one(&opus(), 77);
-    let strange = net.run(eve.produce(by_eve, Produce::new(Kind::Audio, rtp)));
-    assert!(matches!(strange, Err(ControlError::NotAllowed(_))), "a transport to receive by");
+    let sent = net.run(eve.produce(by_eve, Produce::new(Kind::Audio, rtp))).expect("a track");
+    let at_home = net.tracks(&eve)[1];
+    assert!(at_home != sent && net.workers[0].producers.contains_key(&at_home.0));
+    let hears = net.take(&alice, by_alice, at_home, &[opus()]).expect("a consumer").consumer;
+    assert_eq!(net.source(hears), Some(at_home));
     net.run(eve.pause_consumer(far)).expect("paused");
     assert!(net.workers[1].consumers[&far.0].paused);
 
@@ -194,6 +198,9 @@ fn where_many_receive_members_do_so_on_other_workers_and_survive_those() {
     net.revive(1);
     assert!([&alice, &bob, &eve].iter().all(|peer| net.closed(peer).is_none()), "they stay");
     let reason = CloseReason::worker_lost();
+    let ended = PeerEvent::ProducerClosed { producer: sent, reason: reason.clone() };
+    assert_eq!(next(&mut events), Some(ended));
+    assert!(!net.workers[0].producers.contains_key(&at_home.0));
     assert_eq!(next(&mut events), Some(PeerEvent::ConsumerClosed { consumer: far, reason: reason.clone() }));
     assert_eq!(next(&mut events), Some(PeerEvent::TransportClosed { transport: by_eve, reason }));
     let options = WebRtcOptions { receives: true, ..WebRtcOptions::default() };
@@ -234,7 +241,7 @@ fn a_member_outlives_its_transports_and_is_told_what_went_with_them() {
         matches!(next(&mut events), Some(PeerEvent::ProducerClosed { producer, .. }) if producer == own[0])
     );
     assert_eq!(next(&mut told), ended(picture));
-    assert_eq!(net.rooms.peers(bob.room()).expect("a room")[1].tracks, []);
+    assert_eq!(net.rooms.peers(&bob.room()).expect("a room")[1].tracks, []);
     net.leave(&alice);
     net.leave(&bob);
     net.assert_clean();
@@ -290,7 +297,7 @@ fn somebody_with_rights_mutes_renames_and_sends_away() {
     let (alice, tracks, transport) = net.member("alice", &[opus(), vp8()]);
     let (bob, _, by_bob) = net.member("bob", &[]);
     let taken = net.take(&bob, by_bob, tracks[0], &[opus()]).expect("a consumer").consumer;
-    let (room, rooms) = (alice.room().clone(), net.rooms.clone());
+    let (room, rooms) = (alice.room(), net.rooms.clone());
     let (mut hers, mut his, mut watcher) = (alice.events(), bob.events(), rooms.watch(&room));
     drain(&mut watcher);
     net.run(rooms.mute(&room, alice.conn(), Kind::Audio, true)).expect("muted");

@@ -12,6 +12,7 @@ mod mirror;
 mod mix;
 mod random;
 mod random_members;
+mod relocate;
 
 use serde_json::json;
 
@@ -50,7 +51,7 @@ fn a_viewer_is_fed_from_the_publisher_until_it_leaves() {
     let (viewer, consumers) = net.view(&[opus(), h264()]);
     assert_eq!(net.source(consumers[0]), Some(audio));
     assert_eq!(net.source(consumers[1]), Some(video));
-    let summary = net.rooms.summary(viewer.room()).expect("a room");
+    let summary = net.rooms.summary(&viewer.room()).expect("a room");
     assert!(summary.live && summary.viewers == 1 && summary.notices.is_empty());
     assert_eq!(summary.publishers[0].tracks.len(), 2);
 
@@ -205,7 +206,7 @@ fn a_refused_conversion_is_told_and_retried() {
     let (viewer, consumers) = net.view(&[opus()]);
     assert_eq!(net.source(consumers[0]), None);
     assert_eq!(viewer.notices(), ["all converters are busy"]);
-    let summary = net.rooms.summary(viewer.room()).expect("a room");
+    let summary = net.rooms.summary(&viewer.room()).expect("a room");
     assert_eq!(summary.notices, ["all converters are busy"]);
     let (crowd, _) = net.view(&[opus()]);
     net.advance(10_100);

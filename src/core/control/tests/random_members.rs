@@ -1,7 +1,7 @@
 //! Members that take tracks one by one, whatever they do in whatever order: who watches knows exactly what is there,
 //! each member knows what it is sent, no worker is asked for something impossible, and nothing is left at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
@@ -13,6 +13,7 @@ use super::track;
 use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::control::{Peer, PeerEvent, PeerEvents, RoomEvent, RoomEvents};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
+use crate::core::room::RoomName;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -21,13 +22,14 @@ enum Step {
     Reorder(bool),
     Spy,
     View,
-    Watch(bool),
+    Watch(bool, bool),
     Take(usize, usize, bool),
     Untake(usize),
     Close(usize),
     Pause(usize, bool),
     Mute(usize, bool, bool),
     Rename(usize),
+    Move(usize),
     Leave(usize),
     Break(usize, usize),
     Kill(usize),
@@ -43,13 +45,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Reorder),
         1 => Just(Step::Spy),
         1 => Just(Step::View),
-        1 => any::<bool>().prop_map(Step::Watch),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(oversees, second)| Step::Watch(oversees, second)),
         8 => (one.clone(), one.clone(), any::<bool>()).prop_map(|(who, what, few)| Step::Take(who, what, few)),
         1 => one.clone().prop_map(Step::Untake),
         1 => one.clone().prop_map(Step::Close),
         2 => (one.clone(), any::<bool>()).prop_map(|(track, paused)| Step::Pause(track, paused)),
         2 => (one.clone(), any::<bool>(), any::<bool>()).prop_map(|(who, audio, muted)| Step::Mute(who, audio, muted)),
         1 => one.clone().prop_map(Step::Rename),
+        2 => one.clone().prop_map(Step::Move),
         1 => one.clone().prop_map(Step::Leave),
         1 => (one.clone(), one).prop_map(|(who, which)| Step::Break(who, which)),
         1 => (0..2usize).prop_map(Step::Kill),
@@ -113,7 +116,7 @@ struct World {
     guests: Vec<Guest>,
     others: Vec<Peer>,
     stream: Option<(Peer, TransportId)>,
-    watchers: Vec<(bool, RoomEvents, Replica)>,
+    watchers: Vec<(RoomName, bool, RoomEvents, Replica)>,
 }
 
 fn pick<T>(all: &[T], index: usize) -> Option<&T> {
@@ -133,8 +136,9 @@ impl World {
             }
             Step::Stream => {
                 let (peer, transport) = net.stream("stream");
-                net.event(0, transport, "x.track", track(0, &aac(), false));
-                net.event(0, transport, "x.track", track(1, &h264(), false));
+                let worker = worker_of(net, transport);
+                net.event(worker, transport, "x.track", track(0, &aac(), false));
+                net.event(worker, transport, "x.track", track(1, &h264(), false));
                 self.others.push(peer.clone());
                 self.stream = Some((peer, transport));
             }
@@ -142,7 +146,8 @@ impl World {
                 if let Some((peer, transport)) = self.stream.clone()
                     && net.closed(&peer).is_none()
                 {
-                    net.event(0, transport, "x.trackchange", track(1, &h264(), reordered));
+                    let worker = worker_of(net, transport);
+                    net.event(worker, transport, "x.trackchange", track(1, &h264(), reordered));
                 }
             }
             Step::Spy => {
@@ -161,9 +166,19 @@ impl World {
                     self.others.push(peer);
                 }
             }
-            Step::Watch(oversees) => {
-                let events = if oversees { net.rooms.oversee(&room()) } else { net.rooms.watch(&room()) };
-                self.watchers.push((oversees, events, Replica::default()));
+            Step::Watch(oversees, second) => {
+                let name = if second { second_room() } else { room() };
+                let events = if oversees { net.rooms.oversee(&name) } else { net.rooms.watch(&name) };
+                self.watchers.push((name, oversees, events, Replica::default()));
+            }
+            Step::Move(who) => {
+                if let Some(peer) = pick(&self.everybody(), who) {
+                    let (from, rooms) = (peer.room(), net.rooms.clone());
+                    let to = if from == room() { second_room() } else { room() };
+                    // Somebody of that name may be there already.
+                    drop(rooms.move_peer(&from, peer.conn(), &to));
+                    net.pump();
+                }
             }
             Step::Take(who, what, few) => {
                 let (Some(&(_, producer, ..)), count) = (pick(&tracks, what), self.guests.len()) else {
@@ -186,13 +201,13 @@ impl World {
             }
             Step::Close(which) => {
                 if let Some((conn, producer, ..)) = pick(&tracks, which) {
-                    let peer = net.rooms.peer(&room(), *conn).expect("there");
+                    let peer = peer(net, *conn);
                     net.run(peer.close_producer(*producer)).expect("closed");
                 }
             }
             Step::Pause(which, paused) => {
                 if let Some((conn, producer, ..)) = pick(&tracks, which) {
-                    let peer = net.rooms.peer(&room(), *conn).expect("there");
+                    let peer = peer(net, *conn);
                     match paused {
                         true => net.run(peer.pause_producer(*producer)).expect("paused"),
                         false => net.run(peer.resume_producer(*producer)).expect("resumed"),
@@ -202,20 +217,18 @@ impl World {
             Step::Mute(which, audio, muted) => {
                 if let Some((conn, ..)) = pick(&tracks, which) {
                     let kind = if audio { Kind::Audio } else { Kind::Video };
-                    let rooms = net.rooms.clone();
-                    net.run(rooms.mute(&room(), *conn, kind, muted)).expect("muted");
+                    let (rooms, name) = (net.rooms.clone(), peer(net, *conn).room());
+                    net.run(rooms.mute(&name, *conn, kind, muted)).expect("muted");
                 }
             }
             Step::Rename(who) => {
                 if let Some(guest) = pick(&self.guests, who) {
                     let name = Some(Some(format!("name {who}")));
-                    drop(net.rooms.set_peer(&room(), guest.peer.conn(), name, None));
+                    drop(net.rooms.set_peer(&guest.peer.room(), guest.peer.conn(), name, None));
                 }
             }
             Step::Leave(who) => {
-                let guests = self.guests.iter().map(|guest| &guest.peer);
-                let all: Vec<Peer> = guests.chain(&self.others).cloned().collect();
-                if let Some(peer) = pick(&all, who) {
+                if let Some(peer) = pick(&self.everybody(), who) {
                     net.leave(peer);
                 }
             }
@@ -240,10 +253,16 @@ impl World {
             Step::Kill(worker) => {
                 net.kill(worker);
                 net.revive(worker);
+                net.pump();
             }
             Step::Jobs(limit) => *net.stub.limit.lock().expect("a lock") = limit,
             Step::Wait(millis) => net.advance(u64::from(millis)),
         }
+    }
+
+    fn everybody(&self) -> Vec<Peer> {
+        let guests = self.guests.iter().map(|guest| &guest.peer);
+        guests.chain(&self.others).cloned().collect()
     }
 
     fn check(&mut self, net: &mut Net) {
@@ -292,18 +311,32 @@ impl World {
             }
         }
         for (_, producer, paused) in tracks {
+            let sent = net.rooms.step(|state| state.track(producer).map(|(_, track)| track.sent));
+            let sent = sent.expect("a track that is there");
             let mut workers = net.workers.iter();
-            let found = workers.find_map(|worker| worker.producers.get(&producer.0));
+            let found = workers.find_map(|worker| worker.producers.get(&sent.0));
             assert_eq!(found.map(|producer| producer.paused), Some(paused));
+            assert!(net.workers.iter().any(|worker| worker.producers.contains_key(&producer.0)));
         }
+        let known: BTreeSet<u32> = net.rooms.step(|state| {
+            let tracks = state.members.values().flat_map(|entry| &entry.peer.tracks);
+            let pipes =
+                state.rooms.values().flat_map(|room| &room.seats).filter_map(|seat| seat.pipe.as_ref());
+            let mixed = state.mixes.values().flat_map(|mix| mix.producers());
+            let all = tracks.flat_map(|track| [track.sent, track.producer]);
+            let all = all.chain(pipes.flat_map(|pipe| pipe.tracks.values()).map(|track| track.producer));
+            all.chain(state.jobs.producers()).chain(mixed).map(|producer| producer.0).collect()
+        });
+        let made = net.workers.iter().flat_map(|worker| worker.producers.keys().copied());
+        assert_eq!(made.collect::<BTreeSet<u32>>(), known, "every producer is there for something");
         for worker in &net.workers {
             assert_eq!(worker.refusals, Vec::<String>::new());
         }
     }
 
     fn check_watchers(&mut self, net: &Net) {
-        let present = net.rooms.peers(&room());
-        for (oversees, events, replica) in &mut self.watchers {
+        for (name, oversees, events, replica) in &mut self.watchers {
+            let present = net.rooms.peers(name);
             let mut cx = Context::from_waker(Waker::noop());
             while let Poll::Ready(Some(event)) = events.poll_next(&mut cx) {
                 replica.apply(event);
@@ -319,9 +352,25 @@ impl World {
     }
 }
 
-/// Every track of the room: whose, which, whether it is held back.
+fn worker_of(net: &Net, transport: TransportId) -> usize {
+    let mut workers = net.workers.iter();
+    workers.position(|worker| worker.transports.contains_key(&transport.0)).expect("a transport somewhere")
+}
+
+fn second_room() -> RoomName {
+    RoomName::new("second", &[]).expect("a name")
+}
+
+/// Somebody, wherever it is.
+fn peer(net: &Net, conn: ConnId) -> Peer {
+    let found = [room(), second_room()].iter().find_map(|name| net.rooms.peer(name, conn));
+    found.expect("in a room")
+}
+
+/// Every track of the rooms: whose, which, whether it is held back.
 fn tracks(net: &Net) -> Vec<(ConnId, ProducerId, bool)> {
-    let peers = net.rooms.peers(&room()).unwrap_or_default();
+    let rooms = [room(), second_room()];
+    let peers: Vec<_> = rooms.iter().filter_map(|name| net.rooms.peers(name)).flatten().collect();
     let tracks = peers.iter().flat_map(|peer| &peer.tracks);
     tracks.map(|track| (track.conn, track.producer, track.paused)).collect()
 }
