@@ -10,8 +10,11 @@
 //! | messages of a pipe (the same lane) | data channels | they wait in the consumer's bounded queue |
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver as StdReceiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{
+    Receiver as StdReceiver, Sender as StdSender, SyncSender, TryRecvError, TrySendError, channel,
+    sync_channel,
+};
 
 /// Wakes the thread at the receiving end (an eventfd in `io`; nothing for threads on a clock).
 pub trait Wake: Send + Sync {
@@ -21,14 +24,41 @@ pub trait Wake: Send + Sync {
 
 /// The sending end.
 pub struct Sender<T> {
-    queue: SyncSender<T>,
+    queue: Queue<T>,
     wake: Option<Arc<dyn Wake>>,
     dropped: Arc<AtomicU64>,
+}
+
+enum Queue<T> {
+    /// Room for all it may hold.
+    Fixed(SyncSender<T>),
+    /// Room for what waits.
+    Growing { queue: StdSender<T>, waiting: Arc<AtomicUsize>, capacity: usize },
+}
+
+impl<T> Queue<T> {
+    fn push(&self, value: T) -> Result<(), SendError<T>> {
+        match self {
+            Queue::Fixed(queue) => queue.try_send(value).map_err(|error| match error {
+                TrySendError::Full(value) => SendError::Full(value),
+                TrySendError::Disconnected(value) => SendError::Closed(value),
+            }),
+            // Nobody else counts up.
+            Queue::Growing { waiting, capacity, .. } if waiting.load(Ordering::Relaxed) >= *capacity => {
+                Err(SendError::Full(value))
+            }
+            Queue::Growing { queue, waiting, .. } => {
+                waiting.fetch_add(1, Ordering::Relaxed);
+                queue.send(value).map_err(|error| SendError::Closed(error.0))
+            }
+        }
+    }
 }
 
 /// The receiving end.
 pub struct Receiver<T> {
     queue: StdReceiver<T>,
+    waiting: Option<Arc<AtomicUsize>>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -43,21 +73,29 @@ pub enum SendError<T> {
 
 /// A lane of `capacity` values.
 pub fn lane<T>(capacity: usize, wake: Option<Arc<dyn Wake>>) -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = sync_channel(capacity);
+    let (sender, queue) = sync_channel(capacity);
     let dropped = Arc::new(AtomicU64::new(0));
-    (Sender { queue: sender, wake, dropped: dropped.clone() }, Receiver { queue: receiver, dropped })
+    let receiver = Receiver { queue, waiting: None, dropped: dropped.clone() };
+    (Sender { queue: Queue::Fixed(sender), wake, dropped }, receiver)
+}
+
+/// A lane of `capacity` values that takes up no more memory than what waits in it: for lanes of which there may be
+/// many, and in which little waits.
+pub fn growing<T>(capacity: usize, wake: Option<Arc<dyn Wake>>) -> (Sender<T>, Receiver<T>) {
+    let (sender, queue) = channel();
+    let (dropped, waiting) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+    let receiver = Receiver { queue, waiting: Some(waiting.clone()), dropped: dropped.clone() };
+    (Sender { queue: Queue::Growing { queue: sender, waiting, capacity }, wake, dropped }, receiver)
 }
 
 impl<T> Sender<T> {
     /// Puts `value` in and does not wake; call [`Sender::wake`] once a batch.
     pub fn push(&self, value: T) -> Result<(), SendError<T>> {
-        self.queue.try_send(value).map_err(|error| match error {
-            TrySendError::Full(value) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                SendError::Full(value)
-            }
-            TrySendError::Disconnected(value) => SendError::Closed(value),
-        })
+        let pushed = self.queue.push(value);
+        if matches!(pushed, Err(SendError::Full(_))) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        pushed
     }
 
     /// Wakes the receiver.
@@ -79,7 +117,12 @@ impl<T> Receiver<T> {
     /// The next value, if one waits.
     pub fn pop(&self) -> Result<Option<T>, Closed> {
         match self.queue.try_recv() {
-            Ok(value) => Ok(Some(value)),
+            Ok(value) => {
+                if let Some(waiting) = &self.waiting {
+                    waiting.fetch_sub(1, Ordering::Relaxed);
+                }
+                Ok(Some(value))
+            }
             Err(TryRecvError::Empty) => Ok(None),
             Err(TryRecvError::Disconnected) => Err(Closed),
         }
@@ -94,3 +137,28 @@ impl<T> Receiver<T> {
 /// The other end of a lane is gone and nothing is left in it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Closed;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_lane_takes_no_more_until_something_is_taken_out() {
+        for (sender, receiver) in [lane(2, None), growing(2, None)] {
+            assert_eq!((sender.push(1), sender.push(2)), (Ok(()), Ok(())));
+            assert_eq!(sender.push(3), Err(SendError::Full(3)));
+            assert_eq!((receiver.pop(), receiver.dropped()), (Ok(Some(1)), 1));
+            assert_eq!(sender.push(4), Ok(()));
+            assert_eq!(
+                (receiver.pop(), receiver.pop(), receiver.pop()),
+                (Ok(Some(2)), Ok(Some(4)), Ok(None))
+            );
+            drop(sender);
+            assert_eq!(receiver.pop(), Err(Closed));
+        }
+        for (sender, receiver) in [lane(2, None), growing(2, None)] {
+            drop(receiver);
+            assert_eq!(sender.push(1), Err(SendError::Closed(1)));
+        }
+    }
+}

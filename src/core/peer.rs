@@ -61,7 +61,7 @@ impl fmt::Display for PeerKind {
 pub struct CloseReason {
     /// For people.
     pub text: String,
-    /// For programs: `taken_over`, `worker_lost`, `kicked`, `left`, `timeout`, `shutdown`, `error`; of a
+    /// For programs: `taken_over`, `worker_lost`, `kicked`, `moved`, `left`, `timeout`, `shutdown`, `error`; of a
     /// consumer also `track_ended`.
     pub code: &'static str,
 }
@@ -196,6 +196,8 @@ pub struct Track {
     /// Its producer on the router its transport is on, by which its door knows it; another where that is not the home
     /// router, to which it is piped.
     pub sent: ProducerId,
+    /// What pipes it there, where it is piped.
+    pub carrier: Option<Carrier>,
     /// The transport it comes by.
     pub transport: TransportId,
     /// What it carries.
@@ -216,6 +218,17 @@ pub struct Track {
     pub app_data: Value,
     /// Who is sent it by itself, and by which consumer.
     pub takers: BTreeSet<(ConnId, ConsumerId)>,
+}
+
+/// The consumer that takes a track from the router it comes in on to the home router of its room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Carrier {
+    /// The router the track comes in on.
+    pub router: RouterId,
+    /// The worker that is on.
+    pub worker: WorkerId,
+    /// The consumer.
+    pub consumer: ConsumerId,
 }
 
 /// Kinds of track that are held back whatever their member wants.

@@ -118,6 +118,8 @@ pub enum CallState {
     Resumed,
     /// The other side is being moved elsewhere, or asked that somebody be called; the code says how far.
     Transfer,
+    /// It went to another room of ours, where it goes on as it was.
+    Moved,
     /// It was never answered: the code and the text say why.
     Failed,
     /// It is over.

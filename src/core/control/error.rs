@@ -42,6 +42,17 @@ impl ControlError {
     }
 }
 
+/// Why somebody was not moved to another room.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum MoveError {
+    /// The other room does not take it.
+    #[error(transparent)]
+    Room(#[from] JoinError),
+    /// It is not there, or cannot be moved.
+    #[error(transparent)]
+    Peer(#[from] ControlError),
+}
+
 /// Why somebody was not let into a room.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum JoinError {

@@ -94,6 +94,11 @@ impl Jobs {
     }
 
     #[cfg(test)]
+    pub fn consumers(&self) -> impl Iterator<Item = ConsumerId> {
+        self.all.values().filter_map(|job| job.consumer)
+    }
+
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.all.len() + self.of.len() + self.outputs.len()
     }

@@ -64,6 +64,11 @@ impl RoomMix {
         self.outputs.keys().copied().map(ProducerId)
     }
 
+    #[cfg(test)]
+    pub fn consumers(&self) -> impl Iterator<Item = ConsumerId> {
+        self.voices.values().map(|voice| voice.consumer)
+    }
+
     /// Whose voice a track of the mix is, and which of theirs.
     pub fn voice_of(&self, track: ConsumerId) -> Option<(ConnId, ProducerId)> {
         let mut voices = self.voices.iter();
@@ -395,6 +400,12 @@ impl State {
         if let Some(name) = self.members.get(&conn).map(|entry| entry.room.clone()) {
             self.set_room_sound(&name, conn, sounds);
         }
+    }
+
+    /// What somebody plays to a room.
+    pub fn room_sound_of(&self, name: &RoomName, conn: ConnId) -> Vec<Sound> {
+        let mut playing = self.room_sounds.get(name).into_iter().flatten();
+        playing.find(|(of, _)| *of == conn).map(|(_, sounds)| sounds.clone()).unwrap_or_default()
     }
 
     /// What somebody plays to a room from now on.

@@ -44,7 +44,7 @@ pub use calls::{CallError, CallEvent, CallInfo, CallState, Calls, Dial};
 pub use config::RoomsConfig;
 pub use consume::Consumed;
 pub use data::{DataConsumed, DataInfo};
-pub use error::{ControlError, JoinError};
+pub use error::{ControlError, JoinError, MoveError};
 pub use events::{AllEvents, PeerInfo, RoomEvent, RoomEvents, TrackInfo};
 pub use handle::{Peer, Produce};
 pub use moderate::{ConsumerInfo, PeerDetail};

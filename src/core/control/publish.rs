@@ -165,10 +165,11 @@ impl State {
         let internal = Internal { producer_id: Some(sent.0), ..on_transport(router, transport) };
         self.ask(worker, Method::RouterCreateProducer, internal, data, Reply::Track(conn, sent, waiter));
         let room = self.members.get(&conn).map(|entry| entry.room.clone()).ok_or(ControlError::Closed)?;
-        let producer = self.pipe_home(&room, router, sent, (&format, &rtp.encodings));
+        let (producer, carrier) = self.pipe_home(&room, router, sent, (&format, &rtp.encodings));
         self.member(conn)?.tracks.push(Track {
             producer,
             sent,
+            carrier,
             transport,
             format,
             encodings: rtp.encodings,

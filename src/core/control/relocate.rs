@@ -6,48 +6,52 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use tracing::info;
 
-use crate::core::control::error::{ControlError, JoinError};
+use crate::core::control::error::{ControlError, JoinError, MoveError};
 use crate::core::control::events::{PeerInfo, RoomEvent};
 use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::rooms::Rooms;
 use crate::core::control::state::{State, Target, on_consumer};
 use crate::core::id::{ConnId, RouterId, WorkerId};
 use crate::core::message::Method;
-use crate::core::peer::{CloseReason, Follows, Member, PeerKind, Track};
+use crate::core::peer::{Carrier, CloseReason, Follows, PeerKind, Track};
 use crate::core::room::{Room, RoomName};
 
 impl Rooms {
     /// Moves somebody to another room, which is made when it is not there. What it sends is heard and seen there at
-    /// once, and it is sent that room's program; consumers of single tracks and data channels of the old room end.
-    pub fn move_peer(&self, room: &RoomName, conn: ConnId, to: &RoomName) -> Result<(), ControlError> {
+    /// once, and it is sent that room's program; consumers of single tracks and data channels of others end.
+    pub fn move_peer(&self, room: &RoomName, conn: ConnId, to: &RoomName) -> Result<(), MoveError> {
         self.step(|state| state.relocate(room, conn, to))
     }
 }
 
 impl State {
-    fn relocate(&mut self, from: &RoomName, conn: ConnId, to: &RoomName) -> Result<(), ControlError> {
+    fn relocate(&mut self, from: &RoomName, conn: ConnId, to: &RoomName) -> Result<(), MoveError> {
         let peer = &*self.here(from, conn)?;
         if from == to {
             return Ok(());
         }
-        may_move(peer)?;
+        // Its controller knows its entities by the room they are in.
+        if peer.kind == PeerKind::Controller {
+            return Err(ControlError::NotAllowed("what a controller joined to a room stays there").into());
+        }
         let places: BTreeSet<(RouterId, WorkerId)> =
             peer.transports.iter().map(|path| (path.router, path.worker)).collect();
         let (publishes, name) = (peer.publishes, peer.name.clone());
-        let refused = |error: JoinError| ControlError::Refused(error.to_string());
-        self.check_place(to, publishes, &name).map_err(refused)?;
-        let place = self.seat_for(to, publishes).map_err(refused)?;
+        self.check_place(to, publishes, &name)?;
+        let place = self.seat_for(to, publishes)?;
         if let Err(error) = places.into_iter().try_for_each(|router| self.share_router(to, router)) {
             if self.rooms.get(to).is_some_and(Room::is_over) {
                 self.close_room(to, &CloseReason::new("error", error.to_string()));
             }
-            return Err(error);
+            return Err(error.into());
         }
         info!(%conn, %from, %to, "moves");
         let reason = CloseReason::new("moved", format!("the peer moved to room {to}"));
         let followers = self.detach_followers(from, conn, &reason);
+        let sounds = self.room_sound_of(from, conn);
         let tracks = self.move_out(from, conn, &reason);
         self.move_in(to, conn, place, tracks);
+        self.set_room_sound(to, conn, sounds);
         self.attach_followers(to, followers);
         self.tell_peer(conn, PeerEvent::Moved { room: to.clone() });
         Ok(())
@@ -65,7 +69,7 @@ impl State {
 
     /// Takes a member and what it has out of its room; answers what it sends.
     fn move_out(&mut self, from: &RoomName, conn: ConnId, reason: &CloseReason) -> Vec<Track> {
-        self.end_data_of(conn);
+        self.move_data_out(conn);
         self.set_room_sound(from, conn, Vec::new());
         self.detach_feeds(from, conn, reason);
         let Some(entry) = self.members.get_mut(&conn) else { return Vec::new() };
@@ -80,9 +84,12 @@ impl State {
         self.emit_of(from, hidden, || RoomEvent::PeerLeft { conn, reason: reason.clone() });
         if publishes {
             self.refresh(from);
-            for track in &tracks {
+            for track in &mut tracks {
                 self.end_derived(from, track.producer);
                 self.end_at_home(from, track);
+                if let Some(Carrier { router, worker, consumer }) = track.carrier.take() {
+                    self.tell(worker, Method::ConsumerClose, on_consumer(router, consumer), json!({}));
+                }
             }
         }
         if self.rooms.get(from).is_some_and(Room::is_over) {
@@ -133,7 +140,7 @@ impl State {
         self.dispatcher.drop_load(peer.worker);
         self.dispatcher.add_load(worker);
         (peer.router, peer.worker, peer.watch) = (router, worker, None);
-        peer.live_since = (!tracks.is_empty()).then_some(lives);
+        peer.live_since = tracks.iter().any(|track| track.ready).then_some(lives);
         for path in &mut peer.transports {
             if !std::mem::replace(&mut path.counted, true) {
                 self.dispatcher.add_load(path.worker);
@@ -148,7 +155,7 @@ impl State {
         for mut track in tracks {
             let Some(path) = paths.iter().find(|path| path.id == track.transport) else { continue };
             let what = (&track.format, track.encodings.as_slice());
-            track.producer = self.pipe_home(to, path.router, track.sent, what);
+            (track.producer, track.carrier) = self.pipe_home(to, path.router, track.sent, what);
             self.owners.insert(track.producer, conn);
             self.dispatcher.subscribe(track.sent.0, path.worker, Target::Track(conn));
             let producer = track.producer;
@@ -157,21 +164,10 @@ impl State {
             }
             self.emit_track(conn, producer, RoomEvent::TrackAdded);
         }
+        self.move_data_in(to, conn);
         for consumer in feeds {
             self.count_feed(to, conn, consumer);
         }
         self.refresh(to);
-    }
-}
-
-fn may_move(peer: &Member) -> Result<(), ControlError> {
-    match () {
-        () if peer.kind == PeerKind::Controller => {
-            Err(ControlError::NotAllowed("what a controller joined to a room stays there"))
-        }
-        () if peer.tracks.iter().any(|track| !track.ready) => {
-            Err(ControlError::NotAllowed("a track of it is just being made; try again"))
-        }
-        () => Ok(()),
     }
 }

@@ -12,10 +12,10 @@ use crate::core::control::jobs::one_stream;
 use crate::core::control::state::{Reply, State, Timer, on_consumer, on_producer, on_router, on_transport};
 use crate::core::convert::Format;
 use crate::core::id::{ConsumerId, ProducerId, RouterId, TransportId, WorkerId};
-use crate::core::lane::lane;
+use crate::core::lane::growing;
 use crate::core::mail::Mail;
 use crate::core::message::{Internal, Method};
-use crate::core::peer::Track;
+use crate::core::peer::{Carrier, Track};
 use crate::core::room::{Pipe, PipedTrack, Room, RoomName, Seat};
 
 impl State {
@@ -71,8 +71,8 @@ impl State {
         let (_, home_worker) = self.rooms.get(name)?.home()?;
         let home_mail = self.dispatcher.mail(home_worker)?.clone();
         let far_mail = self.dispatcher.mail(worker)?.clone();
-        let (to_far, at_far) = lane(self.config.pipe_lane, Some(far_mail.waker()));
-        let (to_home, at_home) = lane(self.config.pipe_lane, Some(home_mail.waker()));
+        let (to_far, at_far) = growing(self.config.pipe_lane, Some(far_mail.waker()));
+        let (to_home, at_home) = growing(self.config.pipe_lane, Some(home_mail.waker()));
         let (home_attach, far_attach) = (self.dispatcher.allocate(), self.dispatcher.allocate());
         home_mail.send(Mail::Pipe { attach: home_attach, input: at_home, output: to_far }).ok()?;
         far_mail.send(Mail::Pipe { attach: far_attach, input: at_far, output: to_home }).ok()?;
@@ -146,27 +146,31 @@ impl State {
         self.ask(to.worker, Method::RouterCreateProducer, internal, data, reply());
     }
 
-    /// Brings a track that comes in on some router of a room to its home router. Answers its producer there: itself
-    /// where that is where it comes in.
+    /// Brings a track that comes in on some router of a room to its home router. Answers its producer there, and what
+    /// carries it; itself where that is where it comes in.
     pub fn pipe_home(
         &mut self,
         name: &RoomName,
         router: RouterId,
         sent: ProducerId,
         (format, streams): (&Format, &[Encoding]),
-    ) -> ProducerId {
-        let Some((home_router, home_worker)) = self.rooms.get(name).and_then(Room::home) else { return sent };
+    ) -> (ProducerId, Option<Carrier>) {
+        let there = (sent, None);
+        let Some((home_router, home_worker)) = self.rooms.get(name).and_then(Room::home) else {
+            return there;
+        };
         let seat = self.rooms.get_mut(name).and_then(|room| room.seat_mut(router));
         let Some((worker, pipe)) = seat.and_then(|seat| Some((seat.worker, seat.pipe.as_ref()?))) else {
-            return sent;
+            return there;
         };
         let from = End { router, worker, transport: pipe.far };
         let to = End { router: home_router, worker: home_worker, transport: pipe.home };
         let producer = ProducerId(self.dispatcher.allocate());
-        let piped = (sent, ConsumerId(self.dispatcher.allocate()), producer);
+        let consumer = ConsumerId(self.dispatcher.allocate());
+        let piped = (sent, consumer, producer);
         let reply = || Reply::Piped(name.clone(), router);
         self.ask_piped(reply, (from, to), piped, (format.kind, &format.codec, streams));
-        producer
+        (producer, Some(Carrier { router, worker, consumer }))
     }
 
     /// Ends the producer at home of a track that came in elsewhere. What fed the pipe ends with the track.

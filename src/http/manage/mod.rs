@@ -24,7 +24,7 @@ use axum::extract::Query;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::Value;
@@ -80,7 +80,7 @@ struct IdempotencyKey {
 #[openapi(
     info(title = "Viaduct", description = "Rooms, their peers and tracks, and telephone calls; below `/api/control` each request of the control protocol. Rights come with a bearer key: reading takes `watch`, changing rooms `control`, calls `call` (docs/http-api.md, docs/control-protocol.md, auth.keys)."),
     paths(rooms::list, rooms::show, rooms::create, rooms::close, rooms::peers, rooms::peer, rooms::change, rooms::kick,
-        rooms::peer_stats, rooms::producers, rooms::close_producer, rooms::consumers, rooms::consumer_stats,
+        rooms::relocate, rooms::peer_stats, rooms::producers, rooms::close_producer, rooms::consumers, rooms::consumer_stats,
         calls::list, calls::dial, calls::change, calls::hang_up),
     modifiers(&Bearer),
     security((), ("bearer" = [])),
@@ -124,6 +124,7 @@ pub fn router(authority: Arc<Authority>, rooms: Rooms) -> Router {
         .route("/api/rooms/{room}", get(rooms::show).delete(rooms::close))
         .route("/api/rooms/{room}/peers", get(rooms::peers))
         .route("/api/rooms/{room}/peers/{conn}", get(rooms::peer).patch(rooms::change).delete(rooms::kick))
+        .route("/api/rooms/{room}/peers/{conn}/move", post(rooms::relocate))
         .route("/api/rooms/{room}/peers/{conn}/stats", get(rooms::peer_stats))
         .route("/api/rooms/{room}/producers", get(rooms::producers))
         .route("/api/rooms/{room}/producers/{producer}", delete(rooms::close_producer))

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::core::auth::AuthError;
 use crate::core::control::controller::code::{Code, Fault};
-use crate::core::control::{CallError, ControlError, JoinError};
+use crate::core::control::{CallError, ControlError, JoinError, MoveError};
 
 /// What a refusal says.
 #[derive(Debug, Serialize, ToSchema)]
@@ -80,6 +80,15 @@ impl From<ControlError> for Problem {
             ControlError::BadAnswer(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         Problem::new(status, code, error.to_string())
+    }
+}
+
+impl From<MoveError> for Problem {
+    fn from(error: MoveError) -> Self {
+        match error {
+            MoveError::Room(error) => error.into(),
+            MoveError::Peer(error) => error.into(),
+        }
     }
 }
 

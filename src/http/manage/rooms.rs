@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::problem::{Answer, Problem};
-use super::shape::{Consumer, NewRoom, Page, Peer, PeerChange, Producer, Room, Why};
+use super::shape::{Consumer, Move, NewRoom, Page, Peer, PeerChange, Producer, Room, Why};
 use super::{Asked, Manage, Sent, fresh, listed};
 use crate::core::auth::Action;
 use crate::core::capabilities::Kind;
@@ -172,6 +172,26 @@ pub(super) async fn kick(
     let id = api.somebody(&room, &conn)?.info.conn;
     api.rooms.kick(&room, id, &why.reason("somebody in charge of the room ended it").text).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Moves somebody to another room. Its connection and media stay, and the other room is made when it is not there.
+#[utoipa::path(post, path = "/api/rooms/{room}/peers/{conn}/move", tag = "peers", request_body = Move,
+    params(("room" = String, Path, description = "The room"), ("conn" = String, Path, description = "The peer's connection")),
+    responses((status = 200, description = "The peer in the other room", body = Peer),
+        (status = 403, description = "`denied` in one of the two rooms; `not_allowed` for what a controller joined", body = Problem),
+        (status = 404, description = "`unknown_room`, `unknown_peer`", body = Problem),
+        (status = 409, description = "`name_taken`: the other room has a publisher of that name", body = Problem),
+        (status = 503, description = "`full`", body = Problem)))]
+pub(super) async fn relocate(
+    State(api): Context,
+    Path((name, conn)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Sent<Move>,
+) -> Answer<Response> {
+    let Json(wanted) = body?;
+    let (room, to) = (api.controlled(&headers, &name)?, api.controlled(&headers, &wanted.room)?);
+    api.rooms.move_peer(&room, api.somebody(&room, &conn)?.info.conn, &to)?;
+    Ok(fresh(Peer::from(api.somebody(&to, &conn)?)))
 }
 
 /// Statistics of somebody's transports, as its worker counts them.

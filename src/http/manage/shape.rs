@@ -146,6 +146,15 @@ pub struct PeerChange {
     pub mute_video: Option<bool>,
 }
 
+/// Where somebody is to be moved.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// The other room.
+    #[schema(example = "standup")]
+    pub room: String,
+}
+
 /// Why something is ended.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]

@@ -171,6 +171,7 @@ impl Leg {
                 MediaEvent::Timeout
             }
             PeerEvent::KeyframeRequested { .. } => MediaEvent::KeyframeWanted,
+            PeerEvent::Moved { room } => return self.moved(&room).await,
             _ => return,
         };
         self.tell(event).await;
@@ -179,6 +180,12 @@ impl Leg {
     async fn serve(&mut self, ask: MediaAsk) -> Result<(), Fault> {
         match ask {
             MediaAsk::Enter(enter) => self.enter(enter).await,
+            MediaAsk::Move { room } => {
+                if let Err(text) = self.relocate(&room) {
+                    self.tell(MediaEvent::NotMoved { text }).await;
+                }
+                Ok(())
+            }
             MediaAsk::Open { serial, streams } => {
                 let mut locals = Vec::new();
                 for stream in streams {
@@ -260,11 +267,36 @@ impl Leg {
         })?;
         self.tell(MediaEvent::Entered { conn: peer.conn() }).await;
         self.told = Some(peer.events());
-        self.streams.clear();
-        if let Some(old) = self.peer.replace(peer) {
-            old.close(CloseReason::new("left", "it went into another room")).await;
-        }
+        self.peer = Some(peer);
         Ok(())
+    }
+
+    /// Into another room; that it is there comes as an event. `Err` is for people.
+    fn relocate(&self, name: &str) -> Result<(), String> {
+        let Some(peer) = &self.peer else { return Err("it is in no room".into()) };
+        let room = RoomName::new(name, self.reserved);
+        let room = room.map_err(|error| format!("the rule leads to no room: {error}"))?;
+        let may = self.authority.authorise(peer.principal(), Action::Publish, room.as_str());
+        may.map_err(|error| format!("{} may not enter the room: {error}", peer.principal()))?;
+        self.rooms.move_peer(&peer.room(), peer.conn(), &room).map_err(|error| error.to_string())
+    }
+
+    /// It is in another room: what was played to it alone ended with the move, and a held party waits to music again.
+    async fn moved(&self, room: &RoomName) {
+        for stream in self.streams.values().filter(|stream| stream.holds) {
+            self.hold(stream, true).await;
+        }
+        self.tell(MediaEvent::Moved { room: room.to_string() }).await;
+    }
+
+    /// Music in place of the program, or no longer.
+    async fn hold(&self, stream: &Stream, held: bool) {
+        let (Some(peer), Some(consumer)) = (&self.peer, stream.consumer) else { return };
+        let sounds = if held { vec![Sound::Hold] } else { Vec::new() };
+        if let Err(error) = peer.play(consumer, sounds, false).await {
+            // Then it hears nothing.
+            info!(call = %self.call, %error, "no music on hold can be played");
+        }
     }
 
     fn peer(&self) -> Result<&Peer, ControlError> {
@@ -357,14 +389,7 @@ impl Leg {
                 peer.pause_producer(*producer).await?;
             }
         }
-        if let Some(consumer) = stream.consumer.filter(|_| stream.holds != ask.hold) {
-            stream.holds = ask.hold;
-            let sounds = if ask.hold { vec![Sound::Hold] } else { Vec::new() };
-            if let Err(error) = peer.play(consumer, sounds, false).await {
-                // Then it hears nothing.
-                info!(call = %self.call, %error, "no music on hold can be played");
-            }
-        }
+        let holds = std::mem::replace(&mut stream.holds, ask.hold);
         if let Some(consumer) = stream.consumer.filter(|_| stream.gives != ask.give) {
             stream.gives = ask.give;
             if ask.give {
@@ -372,6 +397,11 @@ impl Leg {
             } else {
                 peer.pause_consumer(consumer).await?;
             }
+        }
+        if holds != ask.hold
+            && let Some(stream) = self.streams.get(&ask.index)
+        {
+            self.hold(stream, ask.hold).await;
         }
         Ok(())
     }

@@ -114,8 +114,6 @@ pub struct Call {
     pub since: Option<Instant>,
     /// The PIN that is still to be entered.
     pub pin: Option<Pin>,
-    /// It is on its way into another room.
-    pub moving: bool,
     /// Deadlines.
     alarms: Vec<(Instant, Alarm)>,
     media_open: bool,
@@ -148,7 +146,6 @@ impl Call {
             serial: 0,
             since: None,
             pin: None,
-            moving: false,
             alarms: Vec::new(),
             media_open: false,
             farewell: None,
@@ -321,10 +318,9 @@ impl Call {
             MediaEvent::Entered { conn } => {
                 self.conn = Some(conn);
                 debug!(call = %self.id, %conn, room = self.enter.room, "entered");
-                if self.moving {
-                    self.tell(ctx, CallState::Answered, Some(200), "the PIN is right");
-                }
             }
+            MediaEvent::Moved { room } => self.moved(ctx, room),
+            MediaEvent::NotMoved { text } => self.hang_up(ctx, &text, None),
             MediaEvent::Started => debug!(call = %self.id, "media flows"),
             MediaEvent::OneWay { text } => {
                 info!(call = %self.id, trunk = self.settings.trunk, "{text}");
@@ -392,6 +388,26 @@ impl Call {
         let conn = self.conn.map(tracing::field::display);
         info!(call = %self.id, conn, trunk = settings.trunk, rule = settings.rule, room = self.enter.room, codec, "answered");
         self.tell(ctx, CallState::Answered, Some(200), "answered");
+    }
+
+    /// It is in another room. Those who wait there hear of it as if it had just got as far as it is.
+    fn moved(&mut self, ctx: &mut Ctx<'_>, room: String) {
+        info!(call = %self.id, trunk = self.settings.trunk, from = self.enter.room, room, "moved");
+        self.clear(Alarm::Pin);
+        let told = self.told;
+        let awaited = self.pin.take().is_some();
+        if !awaited {
+            self.tell(ctx, CallState::Moved, None, "it went to another room");
+        }
+        self.enter.room = room;
+        self.told = None;
+        match told {
+            Some((state, code)) => self.tell(ctx, state, code, "it came from another room"),
+            None if self.since.is_some() => {
+                self.tell(ctx, CallState::Answered, Some(200), "it came in by a PIN");
+            }
+            None => {}
+        }
     }
 
     /// Tells its room where it has got to. A caller who has yet to enter a PIN is no concern of any room's.

@@ -69,8 +69,6 @@ pub(super) enum Why {
     Refresh,
     /// Hold or resume.
     Hold,
-    /// Another room, with new ends.
-    Move,
 }
 
 impl Established {
@@ -328,12 +326,6 @@ impl Call {
 
     pub(super) fn established_media(&mut self, ctx: &mut Ctx<'_>, event: MediaEvent) {
         match event {
-            MediaEvent::Opened { locals, .. } if self.moving => {
-                self.moving = false;
-                self.media.opened(locals);
-                let before = self.media.clone();
-                self.our_change(ctx, Why::Move, before);
-            }
             MediaEvent::Opened { locals, .. } => {
                 self.media.opened(locals);
                 self.connect_change(ctx);
@@ -579,10 +571,6 @@ impl Call {
                     call.updates = false;
                 }
                 self.again(ctx, why, before);
-            }
-            status if why == Why::Move => {
-                info!(call = %self.id, status, "the other side does not follow into the room");
-                self.hang_up(ctx, "the other side did not follow into the room", None);
             }
             status => {
                 info!(call = %self.id, status, "a change of ours was refused");

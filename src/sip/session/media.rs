@@ -12,8 +12,14 @@ use crate::core::session::{DtlsRole, Fingerprint};
 /// What media is to do for one call; done in order.
 #[derive(Debug)]
 pub enum MediaAsk {
-    /// Go into a room. The first thing of all; later on, leave the present one for another, with new ends.
+    /// Go into a room. The first thing of all.
     Enter(Enter),
+    /// Go into another room with all that there is; only as far as its own right goes. Answered by
+    /// [`MediaEvent::Moved`] or [`MediaEvent::NotMoved`].
+    Move {
+        /// The room's name, to be checked there.
+        room: String,
+    },
     /// Play recorded prompts to the party, by name.
     Play {
         /// One after the other.
@@ -202,6 +208,16 @@ pub enum MediaEvent {
     Entered {
         /// As this one.
         conn: ConnId,
+    },
+    /// It is in another room now, as it asked or as somebody in charge of its room wanted. Its ends are the same.
+    Moved {
+        /// Which.
+        room: String,
+    },
+    /// It could not go into another room and stays.
+    NotMoved {
+        /// Why, for people.
+        text: String,
     },
     /// The ends asked for are there.
     Opened {

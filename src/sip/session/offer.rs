@@ -165,17 +165,6 @@ impl MediaSession {
         self.streams.iter().filter_map(|stream| stream.live.as_ref())
     }
 
-    /// Every end anew, for another room.
-    pub fn reopen(&mut self) -> Vec<OpenStream> {
-        let live =
-            self.streams.iter().enumerate().filter_map(|(at, stream)| Some((at, stream.live.as_ref()?)));
-        live.map(|(index, live)| {
-            let ipv6 = live.local.as_ref().is_some_and(|local| local.address().is_ipv6());
-            OpenStream { index, kind: live.kind, how: live.how, ipv6 }
-        })
-        .collect()
-    }
-
     /// Takes an offer; answers which of our ends must be made for it, and which are to be closed.
     pub fn receive_offer(&mut self, offer: &Description) -> Result<(Vec<OpenStream>, Vec<usize>), Refused> {
         let mut open = Vec::new();

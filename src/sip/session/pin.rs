@@ -18,6 +18,7 @@ pub struct Pin {
     typed: String,
     tries: u32,
     asked: bool,
+    /// No key counts any more.
     over: bool,
 }
 
@@ -105,17 +106,14 @@ impl Call {
         self.set(Alarm::Pin, ctx.now + GOODBYE);
     }
 
-    /// The PIN is right: out of the lobby, into the room.
+    /// The PIN is right: out of the lobby, into the room. Keys on the way are nobody's.
     fn admit(&mut self, ctx: &mut Ctx<'_>, room: String) {
-        self.pin = None;
         self.clear(Alarm::Pin);
+        if let Some(pin) = &mut self.pin {
+            pin.over = true;
+        }
         info!(call = %self.id, trunk = self.settings.trunk, room, "the PIN is right");
-        self.enter.room = room;
-        self.moving = true;
-        ctx.media(self.id, MediaAsk::Enter(self.enter.clone()));
-        let streams = self.media.reopen();
-        let serial = self.next_serial();
-        ctx.media(self.id, MediaAsk::Open { serial, streams });
+        ctx.media(self.id, MediaAsk::Move { room });
     }
 
     pub(super) fn pin_overdue(&mut self, ctx: &mut Ctx<'_>) {

@@ -329,16 +329,60 @@ fn the_right_pin_opens_its_room() {
     press(&mut bench, id, "12#");
     assert_eq!(bench.played, ["enter-pin", "wrong-pin"]);
     press(&mut bench, id, "99#");
-    assert_eq!(bench.entered[1].room, "team");
-    let (tx, invite) = bench.last(Method::Invite);
-    assert!(text(&invite.body).contains("m=audio 20004 "), "the room's own port: {}", text(&invite.body));
-    bench.respond(tx, accept(&invite, "", OFFER));
+    assert_eq!(bench.board.summaries(bench.now)[0].room, "team");
+    assert_eq!(
+        (bench.count(&Method::Invite), bench.opened.len()),
+        (0, 1),
+        "its media stays as it was agreed on"
+    );
     assert!(bench.connected[0].take);
     assert_eq!(bench.keys(), "", "nobody else learns the PIN");
     assert!(bench.told.iter().all(|(room, _)| room == "team"), "nobody hears of the lobby");
     assert_eq!(bench.states(id), [(CallState::Answered, Some(200))]);
     press(&mut bench, id, "7");
     assert_eq!(bench.keys(), "7");
+}
+
+#[test]
+fn a_call_that_is_moved_tells_both_rooms_and_needs_no_pin_any_more() {
+    let mut bench = Bench::new(OFFICE_ONLY);
+    let party = bench.call(OFFICE, "room-x");
+    let id = bench.ids[0];
+    let moved = |room: &str| MediaEvent::Moved { room: room.to_owned() };
+    bench.board.handle_media(bench.now, id, moved("y"));
+    bench.drain();
+    let told = |bench: &Bench, from: usize| -> Vec<_> {
+        let told = bench.told[from..].iter().filter_map(|(room, event)| match event {
+            RoomEvent::Call(event) => Some((room.clone(), event.state)),
+            _ => None,
+        });
+        told.collect()
+    };
+    let in_room = |room: &str, state| (room.to_owned(), state);
+    assert_eq!(told(&bench, 2), [in_room("x", CallState::Moved), in_room("y", CallState::Answered)]);
+    let count = bench.told.len();
+    bench.later(&party, Method::Bye, None);
+    assert_eq!(told(&bench, count), [in_room("y", CallState::Ended)]);
+
+    // Somebody in charge lets a caller in who has entered no PIN.
+    let mut bench = Bench::new(PINS);
+    bench.call(OFFICE, "4930");
+    let id = bench.ids[0];
+    press(&mut bench, id, "12");
+    bench.board.handle_media(bench.now, id, moved("board"));
+    bench.drain();
+    assert_eq!(told(&bench, 0), [in_room("board", CallState::Answered)]);
+    press(&mut bench, id, "5");
+    bench.pass_s(60);
+    assert_eq!((bench.keys().as_str(), bench.count(&Method::Bye)), ("5", 0));
+
+    // Or the room does not take it.
+    let mut bench = Bench::new(PINS);
+    bench.call(OFFICE, "4930");
+    let id = bench.ids[0];
+    bench.board.handle_media(bench.now, id, MediaEvent::NotMoved { text: "the room is full".into() });
+    bench.drain();
+    assert_eq!(bench.count(&Method::Bye), 1);
 }
 
 #[test]

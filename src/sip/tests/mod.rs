@@ -131,6 +131,7 @@ impl Bench {
                 self.ids.push(call);
                 MediaEvent::Entered { conn: ConnId::new(0, WorkerId(0), self.ids.len() as u128) }
             }
+            MediaAsk::Move { room } => MediaEvent::Moved { room },
             MediaAsk::Open { serial, streams } => {
                 let local = |stream: &OpenStream| {
                     self.ports += 2;

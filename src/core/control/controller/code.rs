@@ -1,6 +1,6 @@
 //! What is said to a controller whose request was not carried out: a code for programs, a sentence for people.
 
-use crate::core::control::error::{ControlError, JoinError};
+use crate::core::control::error::{ControlError, JoinError, MoveError};
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal;)*) => {
@@ -113,6 +113,15 @@ impl From<ControlError> for Fault {
             ControlError::NotAllowed(_) | ControlError::Refused(_) => Code::Refused,
         };
         Fault::new(code, error.to_string())
+    }
+}
+
+impl From<MoveError> for Fault {
+    fn from(error: MoveError) -> Self {
+        match error {
+            MoveError::Room(error) => error.into(),
+            MoveError::Peer(error) => error.into(),
+        }
     }
 }
 

@@ -130,6 +130,14 @@ impl Session {
                 self.rooms().set_peer(&room, conn, name, data.get("appData").cloned())?;
                 Value::Null
             }
+            RoomMethod::Move => {
+                let (room, to) = (self.room(id, data)?, self.room_named(id, data, "to")?);
+                if self.rooms().summary(&room).is_none() {
+                    return Err(unknown_room());
+                }
+                self.rooms().move_peer(&room, conn(data)?, &to)?;
+                Value::Null
+            }
             RoomMethod::Stats | RoomMethod::Kick | RoomMethod::Mute | RoomMethod::CloseTrack => {
                 let (room, conn) = (self.room(id, data)?, conn(data)?);
                 return self.of_somebody(method, (room, conn), data).map(Err);
@@ -188,9 +196,14 @@ impl Session {
 
     /// The room that a request names, if the controller may control it.
     fn room(&self, id: ControllerId, data: &Data) -> Result<RoomName, Fault> {
-        let name = data.get("room").and_then(Value::as_str).unwrap_or_default();
+        self.room_named(id, data, "room")
+    }
+
+    /// A room that a field names, if the controller has the right there.
+    fn room_named(&self, id: ControllerId, data: &Data, field: &str) -> Result<RoomName, Fault> {
+        let name = data.get(field).and_then(Value::as_str).unwrap_or_default();
         let name = RoomName::new(name, self.reserved());
-        let name = name.map_err(|error| Fault::new(Code::BadData, format!("data.room: {error}")))?;
+        let name = name.map_err(|error| Fault::new(Code::BadData, format!("data.{field}: {error}")))?;
         self.rooms().step(|state| state.controllers.may_control(id, name.as_str()))?;
         Ok(name)
     }

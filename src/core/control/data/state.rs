@@ -243,18 +243,42 @@ impl State {
         Ok(())
     }
 
-    /// Ends all data channels of a peer that stays, and tells its door.
-    pub fn end_data_of(&mut self, conn: ConnId) {
+    /// Takes the data channels of a peer that is moved out of its room: what it is sent there ends, and what others
+    /// there are sent of it. What goes by no transport ends, too.
+    pub fn move_data_out(&mut self, conn: ConnId) {
         let Some(owned) = self.data.owned.get(&conn) else { return };
-        let (producers, consumers) = (owned.producers.clone(), owned.consumers.clone());
+        let (producers, mut consumers) = (owned.producers.clone(), owned.consumers.clone());
+        let taken =
+            self.data.consumers.iter().filter(|(_, it)| it.conn != conn && producers.contains(&it.origin));
+        consumers.extend(taken.map(|(id, _)| *id));
         for id in consumers {
-            if self.close_data_consumer(conn, id).is_ok() {
-                self.tell_peer(conn, PeerEvent::DataConsumerClosed(id));
+            let Some(taker) = self.data.consumers.get(&id).map(|consuming| consuming.conn) else { continue };
+            if self.close_data_consumer(taker, id).is_ok() {
+                self.tell_peer(taker, PeerEvent::DataConsumerClosed(id));
             }
         }
         for id in producers {
-            if self.close_data_producer(conn, id).is_ok() {
-                self.tell_peer(conn, PeerEvent::DataProducerClosed(id));
+            let Some(produced) = self.data.producers.get(&id) else { continue };
+            if produced.info.parameters.is_none() {
+                if self.close_data_producer(conn, id).is_ok() {
+                    self.tell_peer(conn, PeerEvent::DataProducerClosed(id));
+                }
+            } else if produced.ready {
+                let room = produced.room.clone();
+                self.emit(&room, || RoomEvent::DataRemoved { conn, data_producer: id });
+            }
+        }
+    }
+
+    /// Brings them into the other room.
+    pub fn move_data_in(&mut self, to: &RoomName, conn: ConnId) {
+        let producers = self.data.owned.get(&conn).map(|owned| owned.producers.clone()).unwrap_or_default();
+        for id in producers {
+            let Some(produced) = self.data.producers.get_mut(&id) else { continue };
+            produced.room = to.clone();
+            if produced.ready {
+                let info = produced.info.clone();
+                self.emit(to, || RoomEvent::DataAdded(info));
             }
         }
     }

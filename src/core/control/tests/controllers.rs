@@ -916,7 +916,7 @@ fn rights_go_by_rooms() {
     let mut remote = desk.connect();
     let credentials = json!({"user": "news", "passwd": "news-secret"});
     desk.ask(&mut remote, "Authenticate", json!({}), credentials).expect("let in");
-    let (_one, _) = desk.publisher("news-1", "a");
+    let (one, _) = desk.publisher("news-1", "a");
     let (other, _) = desk.publisher("sport", "a");
     let list = desk.ask(&mut remote, "room.list", json!({}), json!({})).expect("rooms");
     assert_eq!(list["rooms"].as_array().map(Vec::len), Some(1));
@@ -939,6 +939,20 @@ fn rights_go_by_rooms() {
             "{method}"
         );
     }
+    // A move takes the right in both rooms.
+    for (from, conn, to, result) in [
+        ("news-1", one.conn(), "sport", Err("not_allowed".into())),
+        ("sport", other.conn(), "news-1", Err("not_allowed".into())),
+        ("news-1", other.conn(), "news-2", Err("unknown_peer".into())),
+        ("news-1", one.conn(), "news-2", Ok(Value::Null)),
+    ] {
+        let whom = json!({"room": from, "conn": conn, "to": to});
+        assert_eq!(desk.ask(&mut remote, "peer.move", json!({}), whom), result, "{from} to {to}");
+    }
+    assert_eq!(
+        named(&remote.events(desk.now)),
+        ["roomopened", "trackremoved", "peerleft", "roomclosed", "peerjoined", "trackadded"]
+    );
     let dial = json!({"room": "news-1", "number": "100"});
     assert_eq!(
         desk.ask(&mut remote, "call.dial", json!({}), dial),

@@ -188,6 +188,52 @@ fn a_room_on_two_workers_keeps_its_chat() {
 }
 
 #[test]
+fn a_member_that_is_moved_keeps_its_channels_in_the_other_room() {
+    let mut net = Net::new(2, |_| {});
+    let other = RoomName::new("other", &[]).expect("a name");
+    let ((alice, by_alice), (bob, by_bob)) = (join(&mut net, "alice"), join(&mut net, "bob"));
+    let eve = net.try_join(true, |join| (join.room, join.name) = (other.clone(), Some("eve".into())));
+    let eve = eve.expect("let in");
+    let options = WebRtcOptions { enable_sctp: true, ..WebRtcOptions::default() };
+    let by_eve = net.run(eve.create_webrtc_transport(options)).expect("a transport").id;
+    let (chat, direct) = (produce(&mut net, &alice, by_alice, 0), speaker(&mut net, &alice));
+    let (his, hers) = (produce(&mut net, &bob, by_bob, 0), produce(&mut net, &eve, by_eve, 0));
+    let bob_hears = net.run(bob.consume_data(by_bob, chat)).expect("a data consumer").id;
+    let alice_hears = net.run(alice.consume_data(by_alice, his)).expect("a data consumer").id;
+    let (mut at_alice, mut at_bob) = (alice.events(), bob.events());
+    let (mut here, mut there) = (net.rooms.watch(&alice.room()), net.rooms.watch(&other));
+    [&mut here, &mut there].into_iter().for_each(|watcher| drop(seen(watcher)));
+
+    let rooms = net.rooms.clone();
+    rooms.move_peer(&alice.room(), alice.conn(), &other).expect("moved");
+    net.flow();
+    let closed = PeerEvent::DataConsumerClosed;
+    let expected = [
+        closed(alice_hears),
+        PeerEvent::DataProducerClosed(direct),
+        PeerEvent::Moved { room: other.clone() },
+    ];
+    assert_eq!(told(&mut at_alice), expected);
+    assert_eq!(told(&mut at_bob), [closed(bob_hears)]);
+    let removed = |id| RoomEvent::DataRemoved { conn: alice.conn(), data_producer: id };
+    assert_eq!(seen(&mut here), [removed(chat), removed(direct)]);
+    assert!(matches!(&seen(&mut there)[..], [RoomEvent::DataAdded(info)] if info.id == chat));
+    assert!(net.run(bob.consume_data(by_bob, chat)).is_err(), "she is in the other room");
+    net.run(eve.consume_data(by_eve, chat)).expect("a data consumer");
+    net.run(alice.consume_data(by_alice, hers)).expect("a data consumer");
+    net.run(alice.pause_data_producer(chat)).expect("still hers");
+
+    rooms.move_peer(&other, alice.conn(), &bob.room()).expect("moved back");
+    net.flow();
+    net.run(bob.consume_data(by_bob, chat)).expect("a data consumer");
+    for peer in [&alice, &bob, &eve] {
+        net.leave(peer);
+    }
+    net.advance(5_100);
+    net.assert_clean();
+}
+
+#[test]
 fn from_one_far_router_to_another_it_goes_by_the_home_router() {
     let mut net = Net::new(3, |config| config.receivers_per_router = 1);
     let (publisher, _) = net.publish("live", &[h264()]);

@@ -11,9 +11,10 @@ use super::events::room;
 use super::fake::{Net, aac, h264, opus, vp8};
 use super::track;
 use crate::core::capabilities::{Kind, RtpCodec};
+use crate::core::control::state::State;
 use crate::core::control::{Peer, PeerEvent, PeerEvents, RoomEvent, RoomEvents};
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
-use crate::core::room::RoomName;
+use crate::core::room::{PipedTrack, RoomName};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -318,17 +319,33 @@ impl World {
             assert_eq!(found.map(|producer| producer.paused), Some(paused));
             assert!(net.workers.iter().any(|worker| worker.producers.contains_key(&producer.0)));
         }
+        let pipes = |state: &State| -> Vec<PipedTrack> {
+            let seats = state.rooms.values().flat_map(|room| &room.seats);
+            seats
+                .filter_map(|seat| seat.pipe.as_ref())
+                .flat_map(|pipe| pipe.tracks.values().copied())
+                .collect()
+        };
         let known: BTreeSet<u32> = net.rooms.step(|state| {
             let tracks = state.members.values().flat_map(|entry| &entry.peer.tracks);
-            let pipes =
-                state.rooms.values().flat_map(|room| &room.seats).filter_map(|seat| seat.pipe.as_ref());
             let mixed = state.mixes.values().flat_map(|mix| mix.producers());
             let all = tracks.flat_map(|track| [track.sent, track.producer]);
-            let all = all.chain(pipes.flat_map(|pipe| pipe.tracks.values()).map(|track| track.producer));
+            let all = all.chain(pipes(state).into_iter().map(|track| track.producer));
             all.chain(state.jobs.producers()).chain(mixed).map(|producer| producer.0).collect()
         });
         let made = net.workers.iter().flat_map(|worker| worker.producers.keys().copied());
         assert_eq!(made.collect::<BTreeSet<u32>>(), known, "every producer is there for something");
+        let known: BTreeSet<u32> = net.rooms.step(|state| {
+            let members = || state.members.values().map(|entry| &entry.peer);
+            let feeds = members().flat_map(|peer| &peer.feeds).map(|feed| feed.consumer);
+            let carriers = members().flat_map(|peer| &peer.tracks).filter_map(|track| track.carrier);
+            let mixed = state.mixes.values().flat_map(|mix| mix.consumers());
+            let all = feeds.chain(carriers.map(|carrier| carrier.consumer)).chain(mixed);
+            let all = all.chain(pipes(state).into_iter().map(|track| track.consumer));
+            all.chain(state.jobs.consumers()).map(|consumer| consumer.0).collect()
+        });
+        let made = net.workers.iter().flat_map(|worker| worker.consumers.keys().copied());
+        assert_eq!(made.collect::<BTreeSet<u32>>(), known, "every consumer is there for something");
         for worker in &net.workers {
             assert_eq!(worker.refusals, Vec::<String>::new());
         }

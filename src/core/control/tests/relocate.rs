@@ -1,11 +1,15 @@
 //! Members that are moved to another room.
 
+use std::future::Future;
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::events::{drain, room};
 use super::fake::{Net, aac, h264, opus, vp8};
 use super::track;
-use crate::core::control::{ControlError, Join, PeerEvent};
+use crate::core::capabilities::Kind;
+use crate::core::control::{ControlError, Join, JoinError, MoveError, PeerEvent, Produce};
+use crate::core::convert::Sound;
 use crate::core::id::ProducerId;
 use crate::core::peer::PeerKind;
 use crate::core::room::RoomName;
@@ -42,7 +46,7 @@ fn a_member_that_is_moved_is_heard_and_seen_in_the_other_room_and_back() {
     let seen = drain(&mut follows);
     assert_eq!(seen[..5], ["-track", "- moved", "-track", "-track", "- moved"], "everybody leaves");
     assert_eq!(seen[5..], ["+eve", "+audio/opus", "+alice", "+audio/opus", "+video/VP8"]);
-    let mut next = |events: &mut crate::core::control::PeerEvents| match events
+    let next = |events: &mut crate::core::control::PeerEvents| match events
         .poll_next(&mut Context::from_waker(Waker::noop()))
     {
         Poll::Ready(event) => event,
@@ -68,7 +72,7 @@ fn a_member_that_is_moved_is_heard_and_seen_in_the_other_room_and_back() {
         let peer = net.try_join(false, there).expect("let in");
         let by = net.run(peer.create_webrtc_transport(Default::default())).expect("a transport").id;
         let rtp = super::fake::one(&vp8(), 900);
-        let consumer = net.run(peer.consume_program(by, crate::core::capabilities::Kind::Video, rtp));
+        let consumer = net.run(peer.consume_program(by, Kind::Video, rtp));
         (peer, consumer.expect("a consumer"))
     };
     assert_eq!(net.source(consumers), Some(moved[1]));
@@ -82,6 +86,32 @@ fn a_member_that_is_moved_is_heard_and_seen_in_the_other_room_and_back() {
     assert_eq!(net.tracks(&alice), [tracks[0]], "at home again");
     assert!(net.take(&bob, by_bob, tracks[0], &[opus()]).expect("a consumer").producer_paused);
     for peer in [&viewer, &eve, &alice, &bob] {
+        net.leave(peer);
+    }
+    net.advance(5_100);
+    net.assert_clean();
+}
+
+#[test]
+fn a_track_that_is_just_being_made_and_what_is_played_move_along() {
+    let mut net = Net::new(2, |_| {});
+    let (alice, _, by_alice) = net.member("alice", &[]);
+    let (bob, _, _) = net.member("bob", &[]);
+    alice.play_to_room(vec![Sound::Ringback]);
+    let rooms = net.rooms.clone();
+    // The worker has not answered yet.
+    let rtp = super::fake::one(&opus(), 4_711);
+    let mut making = pin!(alice.produce(by_alice, Produce::new(Kind::Audio, rtp)));
+    assert!(making.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    rooms.move_peer(&room(), alice.conn(), &other()).expect("moved");
+    let mut there = rooms.watch(&other());
+    assert_eq!(drain(&mut there), ["opened", "+alice"]);
+    let made = net.run(making).expect("a producer");
+    assert_eq!(drain(&mut there), ["+audio/opus"]);
+    assert_ne!(net.tracks(&alice), [made], "it is piped");
+    let playing = rooms.step(|state| state.room_sounds.keys().cloned().collect::<Vec<_>>());
+    assert_eq!(playing, [other()]);
+    for peer in [&alice, &bob] {
         net.leave(peer);
     }
     net.advance(5_100);
@@ -151,8 +181,8 @@ fn who_cannot_be_moved_is_told_why() {
     let other_alice = net.try_join(true, |join| (join.room, join.name) = (other(), Some("alice".into())));
     let other_alice = other_alice.expect("let in");
     let refused = rooms.move_peer(&room(), alice.conn(), &other());
-    assert!(matches!(refused, Err(ControlError::Refused(text)) if text.contains("name")));
-    assert_eq!(rooms.move_peer(&other(), alice.conn(), &room()), Err(ControlError::Closed));
+    assert_eq!(refused, Err(MoveError::Room(JoinError::NameTaken)));
+    assert_eq!(rooms.move_peer(&other(), alice.conn(), &room()), Err(ControlError::Closed.into()));
     assert_eq!(rooms.move_peer(&room(), alice.conn(), &room()), Ok(()));
     let controlled = net.try_join(true, |join| {
         (join.name, join.kind) = (Some("driven".into()), PeerKind::Controller);
@@ -160,12 +190,12 @@ fn who_cannot_be_moved_is_told_why() {
     let controlled = controlled.expect("let in");
     assert!(matches!(
         rooms.move_peer(&room(), controlled.conn(), &other()),
-        Err(ControlError::NotAllowed(_))
+        Err(MoveError::Peer(ControlError::NotAllowed(_)))
     ));
     let bob =
         net.try_join(true, |join| (join.room, join.name) = (other(), Some("bob".into()))).expect("let in");
     let refused = rooms.move_peer(&other(), bob.conn(), &room());
-    assert!(matches!(refused, Err(ControlError::Refused(text)) if text.contains("full")));
+    assert_eq!(refused, Err(MoveError::Room(JoinError::RoomFull)));
     let transport = net.run(bob.create_webrtc_transport(Default::default())).expect("a transport").id;
     assert!(net.produce(&bob, transport, &opus()) != ProducerId(0));
     for peer in [&alice, &other_alice, &controlled, &bob] {

@@ -434,6 +434,7 @@ impl Inside {
             PeerEvent::ProducerPaused { producer } => self.producer_held(link, producer, true),
             PeerEvent::ProducerResumed { producer } => self.producer_held(link, producer, false),
             PeerEvent::ConsumerClosed { consumer, .. } => self.consumer_gone(link, consumer),
+            PeerEvent::Moved { room } => link.notify("moved", json!({"roomId": room})),
             PeerEvent::EffectiveProfile { consumer, profile } => {
                 self.effective_profile(link, consumer, profile);
             }

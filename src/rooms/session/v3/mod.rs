@@ -596,6 +596,7 @@ impl Inside {
             PeerEvent::ProducerResumed { producer } => {
                 link.notify("producerResumed", json!({"producerId": producer.to_string()}));
             }
+            PeerEvent::Moved { room } => link.notify("moved", json!({"roomId": room})),
             PeerEvent::ProducerScore { producer, score } => {
                 link.notify("producerScore", json!({"producerId": producer.to_string(), "score": score}));
             }

@@ -226,7 +226,7 @@ pub const EVENTS: &[Event] = &[
         name: "call",
         target: "watch",
         data: "`{room, call, conn, direction, trunk, number, state, code?, text}`",
-        about: "A call of the room got on: `calling`, `ringing`, `early`, `answered`, `held`, `resumed`, `transfer`, `failed`, `ended`.",
+        about: "A call of the room got on: `calling`, `ringing`, `early`, `answered`, `held`, `resumed`, `transfer`, `moved`, `failed`, `ended`.",
     },
     Event {
         name: "notice",

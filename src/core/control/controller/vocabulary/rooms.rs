@@ -34,6 +34,8 @@ pub enum RoomMethod {
     Stats,
     /// `peer.kick`.
     Kick,
+    /// `peer.move`.
+    Move,
     /// `peer.mute`.
     Mute,
     /// `peer.set`.
@@ -202,6 +204,13 @@ pub(super) const PEERS: &[Entry] = &[
         "`{transports, tracks, consumers}`, lists of what the worker tells of each",
     ),
     room("peer.kick", RoomMethod::Kick, "Sends somebody away.", (&[], &[ROOM, CONN, REASON]), NOTHING),
+    room(
+        "peer.move",
+        RoomMethod::Move,
+        "Moves somebody to another room, in which the controller has the right, too. Its connection and media stay: what it sends is heard and seen there, it hears and sees what is there. Members that a controller joined stay where they are.",
+        (&[], &[ROOM, CONN, Field::text("to", "the other room; made when it is not there")]),
+        NOTHING,
+    ),
     room(
         "peer.mute",
         RoomMethod::Mute,
