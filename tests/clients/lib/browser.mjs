@@ -118,6 +118,11 @@ class Watching {
     return this.page.evaluate((n) => window.viewers[n].report(), this.number);
   }
 
+  /** Which share of what it hears now lies at `hz`. */
+  share(hz) {
+    return this.page.evaluate((n, hz) => window.viewers[n].share(hz), this.number, hz);
+  }
+
   /** Resolves once `count` pictures have been read (of source `id`). */
   async frames(count, { id, ms = 20000, since = 0 } = {}) {
     let seen = 0;

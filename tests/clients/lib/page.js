@@ -186,6 +186,21 @@ class Viewer {
     return { hertz: best * width, decibel: bins[best] };
   }
 
+  /** Which share of what is heard now lies within 25 Hz of a frequency; 0 where nothing is heard. */
+  share(hertz) {
+    if (!this.analyser) return 0;
+    const bins = new Float32Array(this.analyser.frequencyBinCount);
+    this.analyser.getFloatFrequencyData(bins);
+    const width = this.analyser.context.sampleRate / this.analyser.fftSize;
+    let [all, near] = [0, 0];
+    bins.forEach((decibel, at) => {
+      const power = decibel > -90 ? 10 ** (decibel / 10) : 0;
+      all += power;
+      if (Math.abs(at * width - hertz) < 25) near += power;
+    });
+    return all > 0 ? near / all : 0;
+  }
+
   async recordedTone() {
     const recorder = new MediaRecorder(new MediaStream([this.track]));
     const parts = [];

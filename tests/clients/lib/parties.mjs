@@ -60,7 +60,7 @@ export class NodeParty {
 const bundles = new Map();
 
 /** A script with all it imports, as one. */
-function bundle(name) {
+export function bundle(name) {
   if (!bundles.has(name)) {
     bundles.set(name, esbuild.build({
       entryPoints: [path.join(here, name)],
