@@ -433,6 +433,7 @@ pub struct IceCandidate {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct DtlsParameters {
     /// Role; `auto` when the other side decides.
+    #[serde(default)]
     pub role: DtlsRole,
     /// One for each hash.
     pub fingerprints: Vec<Fingerprint>,

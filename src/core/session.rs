@@ -84,10 +84,11 @@ pub enum Command {
 }
 
 /// DTLS role, named as the control protocol does.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtlsRole {
     /// Either; the answerer decides.
+    #[default]
     Auto,
     /// Sends the ClientHello.
     Client,

@@ -9,12 +9,14 @@
 //! | `h264` | profiles behind `profile-level-id` |
 //! | `wire` | the JSON of the v2 and v3 clients |
 
+mod direction;
 mod h264;
 mod mapping;
 pub mod ortc;
 pub mod room;
 mod wire;
 
+pub use direction::Direction;
 pub use mapping::RtpMapping;
 
 use serde::{Deserialize, Serialize};

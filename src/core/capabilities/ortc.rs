@@ -6,27 +6,9 @@
 //! consumer's are made of the room's.
 
 use super::h264;
-use super::{Encoding, HeaderExtension, Kind, RtcpParameters, RtpCodec, RtpParameters, RtxEncoding, ext};
-
-/// Which way an extension may go, seen from the room.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
-    /// Both ways.
-    SendRecv,
-    /// Only from the room to clients.
-    SendOnly,
-    /// Only from clients to the room.
-    RecvOnly,
-    /// Neither.
-    Inactive,
-}
-
-impl Direction {
-    /// Whether the room sends it.
-    pub fn sends(self) -> bool {
-        matches!(self, Direction::SendRecv | Direction::SendOnly)
-    }
-}
+use super::{
+    Direction, Encoding, HeaderExtension, Kind, RtcpParameters, RtpCodec, RtpParameters, RtxEncoding, ext,
+};
 
 /// A codec somebody can take, under the payload type that the room gave it.
 #[derive(Clone, Debug, PartialEq)]

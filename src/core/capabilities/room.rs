@@ -5,7 +5,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::ortc::{Capabilities, CodecCapability, Direction, ExtensionCapability};
+use super::Direction;
+use super::ortc::{Capabilities, CodecCapability, ExtensionCapability};
 use super::{HeaderExtension, Kind, RtcpFeedback, RtpCodec, ext};
 
 /// A codec that rooms can offer; everything here is forwarded as it is.

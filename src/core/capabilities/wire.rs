@@ -4,7 +4,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::ortc::{Capabilities, CodecCapability, Direction, ExtensionCapability};
+use super::Direction;
+use super::ortc::{Capabilities, CodecCapability, ExtensionCapability};
 use super::{HeaderExtension, Kind, RtcpFeedback, RtpCodec, RtpParameters};
 
 /// Codecs and extensions of one client; a browser has about 60 and 30.
@@ -85,23 +86,7 @@ fn extension(raw: RawExtension) -> ExtensionCapability {
             _ => None,
         },
         extension: HeaderExtension::new(raw.uri, raw.preferred_id),
-        direction: match raw.direction.as_deref() {
-            Some("sendonly") => Direction::SendOnly,
-            Some("recvonly") => Direction::RecvOnly,
-            Some("inactive") => Direction::Inactive,
-            _ => Direction::SendRecv,
-        },
-    }
-}
-
-impl Direction {
-    fn word(self) -> &'static str {
-        match self {
-            Direction::SendRecv => "sendrecv",
-            Direction::SendOnly => "sendonly",
-            Direction::RecvOnly => "recvonly",
-            Direction::Inactive => "inactive",
-        }
+        direction: raw.direction.as_deref().and_then(Direction::read).unwrap_or(Direction::SendRecv),
     }
 }
 

@@ -149,6 +149,15 @@ fn picture_id(payload: &[u8], place: Option<(usize, bool)>) -> Option<u16> {
     Some(u16::from_be_bytes([high & 0x7f, low]))
 }
 
+/// The picture id and the TL0PICIDX at these places, as far as they are there.
+fn numbers_at(
+    payload: &[u8],
+    picture: Option<(usize, bool)>,
+    tl0: Option<usize>,
+) -> (Option<u16>, Option<u8>) {
+    (picture_id(payload, picture), tl0.and_then(|at| payload.get(at)).copied())
+}
+
 /// Adds to the picture id and the TL0PICIDX at these places; each keeps its width.
 fn renumber(
     payload: &mut [u8],

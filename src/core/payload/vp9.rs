@@ -123,7 +123,7 @@ pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
 /// The picture id and TL0PICIDX, as far as they are there.
 pub fn numbers(payload: &[u8]) -> Option<(Option<u16>, Option<u8>)> {
     let found = Descriptor::read(payload)?;
-    Some((super::picture_id(payload, found.picture), found.tl0.and_then(|at| payload.get(at)).copied()))
+    Some(super::numbers_at(payload, found.picture, found.tl0))
 }
 
 /// Moves the picture id and TL0PICIDX on, as far as they are there.

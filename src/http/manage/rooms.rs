@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::problem::{Answer, Problem};
@@ -227,13 +228,8 @@ pub(super) async fn producers(
     headers: HeaderMap,
     page: Asked<Page>,
 ) -> Answer<Response> {
-    let Query(page) = page?;
-    let room = api.controlled(&headers, &name)?;
-    let mut all: Vec<Producer> =
-        api.everybody(&room)?.into_iter().flat_map(|peer| Peer::from(peer).producers).collect();
-    all.sort_unstable_by_key(|producer| producer.id);
-    let (part, last) = page.cut(all, |producer| sortable(producer.id));
-    Ok(listed(part, &format!("/api/rooms/{name}/producers"), &page, last))
+    let of = |peer: Peer| peer.producers;
+    tracks(&api, &name, &headers, page, "producers", of, |producer: &Producer| producer.id)
 }
 
 /// Ends a track.
@@ -267,13 +263,8 @@ pub(super) async fn consumers(
     headers: HeaderMap,
     page: Asked<Page>,
 ) -> Answer<Response> {
-    let Query(page) = page?;
-    let room = api.controlled(&headers, &name)?;
-    let mut all: Vec<Consumer> =
-        api.everybody(&room)?.into_iter().flat_map(|peer| Peer::from(peer).consumers).collect();
-    all.sort_unstable_by_key(|consumer| consumer.id);
-    let (part, last) = page.cut(all, |consumer| sortable(consumer.id));
-    Ok(listed(part, &format!("/api/rooms/{name}/consumers"), &page, last))
+    let of = |peer: Peer| peer.consumers;
+    tracks(&api, &name, &headers, page, "consumers", of, |consumer: &Consumer| consumer.id)
 }
 
 /// Statistics of one track out of a room.
@@ -297,7 +288,21 @@ pub(super) async fn consumer_stats(
     Ok(fresh(peer.consumer_stats(ConsumerId(id)).await?))
 }
 
-/// Numbers as text that sorts as they do.
-fn sortable(id: u32) -> String {
-    format!("{id:010}")
+/// A page of the tracks of a room that `of` finds at each of its peers, by number.
+fn tracks<T: Serialize>(
+    api: &Manage,
+    name: &str,
+    headers: &HeaderMap,
+    page: Asked<Page>,
+    what: &str,
+    of: impl Fn(Peer) -> Vec<T>,
+    id: impl Fn(&T) -> u32,
+) -> Answer<Response> {
+    let Query(page) = page?;
+    let room = api.controlled(headers, name)?;
+    let mut all: Vec<T> = api.everybody(&room)?.into_iter().flat_map(|peer| of(Peer::from(peer))).collect();
+    all.sort_unstable_by_key(&id);
+    // Text that sorts as the numbers do.
+    let (part, last) = page.cut(all, |track| format!("{:010}", id(track)));
+    Ok(listed(part, &format!("/api/rooms/{name}/{what}"), &page, last))
 }

@@ -110,20 +110,27 @@ impl fmt::Display for Uri {
             }
         }
         f.write_str(&bracketed(&self.host))?;
-        if let Some(port) = self.port {
-            write!(f, ":{port}")?;
-        }
-        for (name, value) in &self.params {
-            match value {
-                Some(value) => write!(f, ";{name}={value}")?,
-                None => write!(f, ";{name}")?,
-            }
-        }
+        write_rest(f, self.port, &self.params)?;
         if let Some(headers) = &self.headers {
             write!(f, "?{headers}")?;
         }
         Ok(())
     }
+}
+
+/// What follows a host in a URI and in a Via: port and parameters.
+pub(super) fn write_rest(
+    f: &mut fmt::Formatter<'_>,
+    port: Option<u16>,
+    params: &[(String, Option<String>)],
+) -> fmt::Result {
+    if let Some(port) = port {
+        write!(f, ":{port}")?;
+    }
+    params.iter().try_for_each(|(name, value)| match value {
+        Some(value) => write!(f, ";{name}={value}"),
+        None => write!(f, ";{name}"),
+    })
 }
 
 /// A host as it stands in a URI or Via: IPv6 in brackets.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::sip::error::WireError;
-use crate::sip::wire::uri::{bracketed, host_port};
+use crate::sip::wire::uri::{bracketed, host_port, write_rest};
 use crate::sip::wire::value;
 
 /// One value of the header.
@@ -75,16 +75,7 @@ fn read_params(text: &str) -> Result<Vec<(String, Option<String>)>, WireError> {
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SIP/2.0/{} {}", self.transport, bracketed(&self.host))?;
-        if let Some(port) = self.port {
-            write!(f, ":{port}")?;
-        }
-        for (name, value) in &self.params {
-            match value {
-                Some(value) => write!(f, ";{name}={value}")?,
-                None => write!(f, ";{name}")?,
-            }
-        }
-        Ok(())
+        write_rest(f, self.port, &self.params)
     }
 }
 

@@ -5,7 +5,7 @@
 //! bytes -> Offer -> negotiate_publish / negotiate_play -> Negotiated -> answer(LocalTransport) -> text
 //! ```
 
-use crate::core::capabilities::{Kind, RtpParameters};
+use crate::core::capabilities::{Direction, Kind, RtpParameters};
 use crate::core::session::{DtlsRole, Fingerprint, LocalCandidate};
 
 mod answer;
@@ -17,7 +17,7 @@ mod offer;
 
 pub use fragment::Fragment;
 pub use negotiate::{negotiate_play, negotiate_publish};
-pub use offer::{Direction, MediaOffer, Offer, OfferedCodec, OfferedExtension, OfferedSsrc, Setup};
+pub use offer::{MediaOffer, Offer, OfferedCodec, OfferedExtension, OfferedSsrc, Setup};
 
 /// What we are willing to do.
 #[derive(Clone, Debug)]

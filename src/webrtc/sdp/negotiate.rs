@@ -5,9 +5,11 @@
 //! (GStreamer's whepclientsrc) is taken as it is and gets FU-A all the same: nothing is packetized anew on
 //! the way, and every depayloader of that kind known to us reads FU-A whatever the mode says.
 
-use super::offer::{Direction, MediaOffer, Offer, OfferedCodec, OfferedExtension, Setup};
+use super::offer::{MediaOffer, Offer, OfferedCodec, OfferedExtension, Setup};
 use super::{Accepted, Negotiated, NegotiatedTrack, Policy, Section};
-use crate::core::capabilities::{Encoding, Kind, RtcpParameters, RtpCodec, RtpParameters, RtxEncoding, ext};
+use crate::core::capabilities::{
+    Direction, Encoding, Kind, RtcpParameters, RtpCodec, RtpParameters, RtxEncoding, ext,
+};
 use crate::core::producer::MAX_STREAMS;
 use crate::core::session::DtlsRole;
 use crate::webrtc::SdpError;

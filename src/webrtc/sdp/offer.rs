@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::clean;
-use crate::core::capabilities::{HeaderExtension, Kind, RtcpFeedback, RtpCodec};
+use crate::core::capabilities::{Direction, HeaderExtension, Kind, RtcpFeedback, RtpCodec};
 use crate::core::session::Fingerprint;
 use crate::webrtc::{SdpError, SdpLimits};
 
@@ -16,41 +16,6 @@ pub struct Offer {
     pub bundles: Vec<Vec<String>>,
     /// The media sections, in order.
     pub media: Vec<MediaOffer>,
-}
-
-/// Which way media goes, as the offerer sees it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
-    /// Both.
-    SendRecv,
-    /// The offerer sends.
-    SendOnly,
-    /// The offerer receives.
-    RecvOnly,
-    /// Nobody sends.
-    Inactive,
-}
-
-impl Direction {
-    fn read(word: &str) -> Option<Direction> {
-        match word {
-            "sendrecv" => Some(Direction::SendRecv),
-            "sendonly" => Some(Direction::SendOnly),
-            "recvonly" => Some(Direction::RecvOnly),
-            "inactive" => Some(Direction::Inactive),
-            _ => None,
-        }
-    }
-
-    /// Whether the offerer would send.
-    pub fn sends(self) -> bool {
-        matches!(self, Direction::SendRecv | Direction::SendOnly)
-    }
-
-    /// Whether the offerer would receive.
-    pub fn receives(self) -> bool {
-        matches!(self, Direction::SendRecv | Direction::RecvOnly)
-    }
 }
 
 /// `a=setup` (RFC 8842).

@@ -185,10 +185,6 @@ impl Handshake {
         self.through
     }
 
-    pub fn is_client(&self) -> bool {
-        self.client
-    }
-
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.wake
     }

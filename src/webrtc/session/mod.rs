@@ -29,6 +29,7 @@ pub(crate) mod channels;
 pub(in crate::webrtc) mod dtls;
 pub(in crate::webrtc) mod dtls12;
 mod ice;
+mod link;
 mod plain;
 mod sctp;
 
@@ -36,6 +37,7 @@ use certificate::Certificate;
 use channels::Channels;
 use dtls::{DtlsContext, DtlsOutput, Handshake};
 use ice::IceAgent;
+use link::{DtlsLink, Heard};
 use plain::DtlsSession;
 
 /// Makes WebRTC sessions that share a certificate and settings.
@@ -59,24 +61,17 @@ impl Factory {
         }
         let ice = IceAgent::new(&self.config)?;
         let route = Event::Route { key: ice.credentials().ufrag.clone() };
-        let conn = options.get("x.connId").and_then(Value::as_str).unwrap_or("-").to_owned();
         let config = &self.config;
+        let dtls = DtlsLink::new(config, &self.dtls, options);
         let data = (options.get("enableSctp").and_then(Value::as_bool) == Some(true))
-            .then(|| Box::new(Channels::new(&config.sctp, config.dtls_mtu, conn.clone())));
+            .then(|| Box::new(Channels::new(&config.sctp, config.dtls_mtu, dtls.conn.clone())));
         Ok(WebRtcSession {
-            config: Arc::clone(&self.config),
-            context: Arc::clone(&self.dtls),
-            conn,
+            config: Arc::clone(config),
             candidates,
             ice,
-            local_role: DtlsRole::Auto,
-            handshake: None,
+            dtls,
             data,
-            early: Vec::new(),
-            dtls_path: None,
-            dtls_state: "new",
             ice_deadline: None,
-            dtls_deadline: None,
             closed: false,
             out: VecDeque::from([Output::Event(route)]),
         })
@@ -95,7 +90,7 @@ impl SessionFactory for Factory {
     }
 
     fn dtls(&self, options: &Value) -> Result<Box<dyn Session>, String> {
-        Ok(Box::new(DtlsSession::new(Arc::clone(&self.config), Arc::clone(&self.dtls), options)))
+        Ok(Box::new(DtlsSession::new(&self.config, &self.dtls, options)))
     }
 
     fn route_key<'a>(&self, datagram: &'a [u8]) -> Option<&'a str> {
@@ -123,22 +118,13 @@ fn choose(options: &Value, candidates: &[LocalCandidate]) -> Vec<(LocalCandidate
 /// One remote WebRTC party.
 pub struct WebRtcSession {
     config: Arc<SessionConfig>,
-    context: Arc<DtlsContext>,
-    conn: String,
     /// With their local preferences, best first.
     candidates: Vec<(LocalCandidate, u32)>,
     ice: IceAgent,
-    local_role: DtlsRole,
-    handshake: Option<Handshake>,
+    dtls: DtlsLink,
     /// Data channels, where they were asked for.
     data: Option<Box<Channels>>,
-    /// DTLS datagrams that came before the remote fingerprint.
-    early: Vec<(Path, Vec<u8>)>,
-    /// Where DTLS goes: where it last came from, or the last selected path.
-    dtls_path: Option<Path>,
-    dtls_state: &'static str,
     ice_deadline: Option<Instant>,
-    dtls_deadline: Option<Instant>,
     closed: bool,
     out: VecDeque<Output>,
 }
@@ -197,16 +183,14 @@ impl Session for WebRtcSession {
                 Ending::Timeout,
             );
         }
-        if self.dtls_deadline.is_some_and(|deadline| now >= deadline) {
-            let seconds = self.config.dtls_timeout().as_secs();
-            self.set_dtls_state("failed");
-            return self.close(now, format!("DTLS was not through within {seconds} s"), Ending::Timeout);
+        if let Some(reason) = self.dtls.expired(now, &mut self.out) {
+            return self.close(now, reason, Ending::Timeout);
         }
         self.through_ice(now, |ice, out| ice.handle_timeout(now, out));
         if self.ice.is_dead(now) {
             return self.close(now, "the remote party is gone".to_owned(), Ending::Timeout);
         }
-        if self.handshake.as_ref().and_then(Handshake::poll_timeout).is_some_and(|at| now >= at) {
+        if self.dtls.is_due(now) {
             self.drive(now, |handshake, out| handshake.handle_timeout(now, out));
         }
         if let Some(data) = self.data.as_mut().filter(|data| data.poll_timeout().is_some_and(|at| now >= at))
@@ -224,9 +208,8 @@ impl Session for WebRtcSession {
         if self.closed {
             return None;
         }
-        let dtls = self.handshake.as_ref().and_then(Handshake::poll_timeout);
         let data = self.data.as_ref().and_then(|data| data.poll_timeout());
-        [self.ice_deadline, self.dtls_deadline, self.ice.poll_timeout(), dtls, data]
+        [self.ice_deadline, self.ice.poll_timeout(), self.dtls.poll_timeout(), data]
             .into_iter()
             .flatten()
             .min()
@@ -243,8 +226,8 @@ impl Session for WebRtcSession {
             },
             "iceLocalCandidates": self.dump_candidates(),
             "iceState": self.ice.state().name(),
-            "dtlsLocalParameters": { "role": self.local_role, "fingerprints": self.context.fingerprints() },
-            "dtlsState": self.dtls_state,
+            "dtlsLocalParameters": self.dtls.dump(),
+            "dtlsState": self.dtls.state,
         });
         if let Some(data) = &self.data {
             (dump["sctpState"], dump["sctpParameters"]) = data.dump();
@@ -257,30 +240,21 @@ impl Session for WebRtcSession {
 }
 
 impl WebRtcSession {
-    /// The remote role `auto` makes us the server, which is what an answerer of `actpass` may choose.
     fn set_remote_dtls(
         &mut self,
         now: Instant,
         role: DtlsRole,
         fingerprints: Vec<Fingerprint>,
     ) -> Result<Value, String> {
-        if self.handshake.is_some() {
-            return Err("remote DTLS parameters were already set".to_owned());
-        }
-        if !fingerprints.iter().any(Fingerprint::is_supported) {
-            return Err("no fingerprint of a supported algorithm".to_owned());
-        }
-        let client = role == DtlsRole::Server;
-        let handshake =
-            Handshake::new(&self.context, now, client, fingerprints).map_err(|error| error.to_string())?;
-        self.handshake = Some(handshake);
-        self.local_role = if client { DtlsRole::Client } else { DtlsRole::Server };
+        let early = self.dtls.set_remote(role, fingerprints, |context, client, fingerprints| {
+            Handshake::new(context, now, client, fingerprints)
+        })?;
         self.arm(now);
         self.begin(now);
-        for (path, data) in std::mem::take(&mut self.early) {
+        for (path, data) in early {
             self.handle_dtls(now, path, &data);
         }
-        Ok(json!({ "role": self.local_role }))
+        Ok(json!({ "role": self.dtls.role }))
     }
 
     /// Lets the ICE agent act and follows up what changed.
@@ -289,10 +263,10 @@ impl WebRtcSession {
         action(&mut self.ice, &mut self.out);
         let selected = self.ice.selected();
         if selected != before {
-            self.dtls_path = selected.or(self.dtls_path);
+            self.dtls.path = selected.or(self.dtls.path);
         }
         if state != self.ice.state() {
-            debug!(conn = %self.conn, state = self.ice.state().name(), "ICE");
+            debug!(conn = %self.dtls.conn, state = self.ice.state().name(), "ICE");
         }
         self.arm(now);
         self.begin(now);
@@ -300,45 +274,30 @@ impl WebRtcSession {
 
     /// Sets the deadlines of what is still outstanding.
     fn arm(&mut self, now: Instant) {
-        let Some(handshake) = &self.handshake else { return };
+        let Some(connected) = self.dtls.is_connected() else { return };
         if !self.ice.heard_of_remote() {
             self.ice_deadline.get_or_insert(now + self.config.ice_timeout());
             return;
         }
         self.ice_deadline = None;
-        if handshake.is_connected() {
-            self.dtls_deadline = None;
-        } else {
-            self.dtls_deadline.get_or_insert(now + self.config.dtls_timeout());
+        if !connected {
+            self.dtls.arm(now);
         }
     }
 
     /// As a DTLS client: the first flight, as soon as there is a path for it.
     fn begin(&mut self, now: Instant) {
-        let client = self.handshake.as_ref().is_some_and(Handshake::is_client);
-        if client && self.dtls_state == "new" && self.dtls_path.is_some() {
-            self.set_dtls_state("connecting");
+        if self.dtls.may_begin(&mut self.out) {
             self.drive(now, |handshake, out| handshake.handle_timeout(now, out));
         }
     }
 
     /// A DTLS datagram; over a path that never passed a check it is dropped.
     fn handle_dtls(&mut self, now: Instant, path: Path, data: &[u8]) {
-        if self.closed || !self.ice.knows(&path) || !data.first().is_some_and(|byte| (20..64).contains(byte))
-        {
-            return;
+        let is_dtls = data.first().is_some_and(|byte| (20..64).contains(byte));
+        if !self.closed && is_dtls && self.ice.knows(&path) && self.dtls.takes(path, data, &mut self.out) {
+            self.drive(now, |handshake, out| handshake.handle_packet(now, data, out));
         }
-        if self.handshake.is_none() {
-            if self.early.len() < self.config.max_early_datagrams {
-                self.early.push((path, data.to_vec()));
-            }
-            return;
-        }
-        self.dtls_path = Some(path);
-        if self.dtls_state == "new" {
-            self.set_dtls_state("connecting");
-        }
-        self.drive(now, |handshake, out| handshake.handle_packet(now, data, out));
     }
 
     fn drive(
@@ -346,55 +305,33 @@ impl WebRtcSession {
         now: Instant,
         action: impl FnOnce(&mut Handshake, &mut Vec<DtlsOutput>) -> Result<(), WebRtcError>,
     ) {
-        let Some(handshake) = self.handshake.as_mut() else { return };
-        let mut outputs = Vec::new();
-        let result = action(handshake, &mut outputs);
-        self.take_dtls_outputs(now, outputs);
-        self.flush_data(now);
-        if let Err(error) = result {
-            let connected = self.dtls_state == "connected";
-            self.set_dtls_state(if connected { "closed" } else { "failed" });
-            self.close(now, error.to_string(), Ending::Error);
-        }
-    }
-
-    fn take_dtls_outputs(&mut self, now: Instant, outputs: Vec<DtlsOutput>) {
-        for output in outputs {
-            match output {
-                DtlsOutput::Packet(data) => {
-                    let path = if self.dtls_state == "connected" { self.ice.selected() } else { None };
-                    if let Some(path) = path.or(self.dtls_path) {
-                        self.out.push_back(Output::Datagram { path, data });
-                    }
-                }
-                DtlsOutput::Data(packet) => {
+        let heard = self.dtls.drive(self.ice.selected(), &mut self.out, action);
+        for heard in heard {
+            match heard {
+                Heard::Connected => self.connected(now),
+                Heard::Data(packet) => {
                     if let Some(data) = &mut self.data {
                         data.handle_packet(now, &packet);
                     }
                 }
-                DtlsOutput::Keys(keys) => {
-                    debug!(conn = %self.conn, profile = ?keys.profile, "DTLS is through");
-                    if let Some(path) = self.dtls_path {
-                        self.ice.prove(now, path, &mut self.out);
-                    }
-                    self.dtls_deadline = None;
-                    self.set_dtls_state("connected");
-                    self.out.push_back(Output::Event(Event::SrtpKeys(keys)));
-                    if let Some(data) = &mut self.data {
-                        data.start(now, self.local_role == DtlsRole::Client);
-                    }
-                }
-                DtlsOutput::Closed => {
-                    self.set_dtls_state("closed");
-                    self.close(now, "the remote party closed the connection".to_owned(), Ending::Left);
-                }
+                Heard::Ended(reason, ending) => self.close(now, reason, ending),
             }
+        }
+        self.flush_data(now);
+    }
+
+    fn connected(&mut self, now: Instant) {
+        if let Some(path) = self.dtls.path {
+            self.ice.prove(now, path, &mut self.out);
+        }
+        if let Some(data) = &mut self.data {
+            data.start(now, self.dtls.is_client());
         }
     }
 
     fn data_command(&mut self, now: Instant, command: DataCommand) -> Result<Value, String> {
         let data = self.data.as_mut().ok_or("the transport was made without SCTP")?;
-        let answer = data.command(now, command, self.local_role == DtlsRole::Client);
+        let answer = data.command(now, command, self.dtls.is_client());
         self.flush_data(now);
         answer
     }
@@ -418,23 +355,9 @@ impl WebRtcSession {
             return;
         }
         self.closed = true;
-        let mut outputs = Vec::new();
-        if let Some(handshake) = self.handshake.as_mut() {
-            handshake.close(now, &mut outputs);
-        }
-        self.take_dtls_outputs(now, outputs);
-        if matches!(self.dtls_state, "connecting" | "connected") {
-            self.set_dtls_state("closed");
-        }
-        debug!(conn = %self.conn, reason, "WebRTC session ends");
+        self.dtls.close(now, self.ice.selected(), &mut self.out);
+        debug!(conn = %self.dtls.conn, reason, "WebRTC session ends");
         self.out.push_back(Output::Event(Event::Closed { reason, ending }));
-    }
-
-    fn set_dtls_state(&mut self, state: &'static str) {
-        self.dtls_state = state;
-        let shown = self.handshake.as_ref().and_then(Handshake::remote_certificate);
-        let certificate = shown.filter(|_| state == "connected").map(certificate::to_pem);
-        self.out.push_back(Output::Event(Event::DtlsState { state, certificate }));
     }
 
     fn dump_candidates(&self) -> Vec<Value> {

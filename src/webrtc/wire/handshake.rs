@@ -55,6 +55,13 @@ pub struct ClientHello {
     pub schemes: Option<Vec<u16>>,
     /// SRTP profiles by preference.
     pub srtp: Vec<u16>,
+    /// Extensions that have no values.
+    pub flags: Flags,
+}
+
+/// What both sides say alike, by extensions that say nothing more.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Flags {
     /// RFC 7627.
     pub extended_master_secret: bool,
     /// RFC 5746.
@@ -72,22 +79,18 @@ impl ClientHello {
         rest.vector(1)?;
         let (cookie, suites) = (rest.vector(1)?.to_vec(), rest.words(2)?);
         rest.vector(1)?;
-        let renegotiation_info = suites.contains(&EMPTY_RENEGOTIATION_INFO);
-        let mut hello = ClientHello { random, cookie, suites, renegotiation_info, ..ClientHello::default() };
-        let mut extensions = Bytes(rest.vector(2).unwrap_or_default());
-        while !extensions.0.is_empty() {
-            let (kind, mut value) = (extensions.u16()?, Bytes(extensions.vector(2)?));
+        let mut hello = ClientHello { random, cookie, suites, ..ClientHello::default() };
+        hello.flags.renegotiation_info = hello.suites.contains(&EMPTY_RENEGOTIATION_INFO);
+        hello.flags.read(Bytes(rest.vector(2).unwrap_or_default()), |kind, mut value| {
             match kind {
                 extension::SUPPORTED_GROUPS => hello.groups = Some(value.words(2)?),
                 extension::SIGNATURE_ALGORITHMS => hello.schemes = Some(value.words(2)?),
                 extension::USE_SRTP => hello.srtp = value.words(2)?,
                 extension::SUPPORTED_VERSIONS => hello.versions = Some(words(value.vector(1)?)),
-                extension::EXTENDED_MASTER_SECRET => hello.extended_master_secret = true,
-                extension::RENEGOTIATION_INFO => hello.renegotiation_info = true,
-                extension::POINT_FORMATS => hello.point_formats = true,
                 _ => {}
             }
-        }
+            Some(())
+        })?;
         Some(hello)
     }
 
@@ -108,39 +111,56 @@ impl ClientHello {
                 out.extend(kind.to_be_bytes());
                 put_vector(out, 2, |out| put_words(out, 2, list));
             }
-            put_common(
-                out,
-                &self.srtp,
-                self.extended_master_secret,
-                self.renegotiation_info,
-                self.point_formats,
-            );
+            put_srtp(out, &self.srtp);
+            self.flags.put(out);
         });
         out
     }
 }
 
-fn put_common(out: &mut Vec<u8>, srtp: &[u16], master: bool, renegotiation: bool, formats: bool) {
-    if !srtp.is_empty() {
+fn put_srtp(out: &mut Vec<u8>, profiles: &[u16]) {
+    if !profiles.is_empty() {
         out.extend(extension::USE_SRTP.to_be_bytes());
         put_vector(out, 2, |out| {
-            put_words(out, 2, srtp);
+            put_words(out, 2, profiles);
             // No MKI.
             put_vector(out, 1, |_| {});
         });
     }
-    if master {
-        out.extend(extension::EXTENDED_MASTER_SECRET.to_be_bytes());
-        put_vector(out, 2, |_| {});
+}
+
+impl Flags {
+    /// Reads a list of extensions; those that are none of these are for `other`.
+    fn read(
+        &mut self,
+        mut extensions: Bytes<'_>,
+        mut other: impl FnMut(u16, Bytes<'_>) -> Option<()>,
+    ) -> Option<()> {
+        while !extensions.0.is_empty() {
+            match (extensions.u16()?, Bytes(extensions.vector(2)?)) {
+                (extension::EXTENDED_MASTER_SECRET, _) => self.extended_master_secret = true,
+                (extension::RENEGOTIATION_INFO, _) => self.renegotiation_info = true,
+                (extension::POINT_FORMATS, _) => self.point_formats = true,
+                (kind, value) => other(kind, value)?,
+            }
+        }
+        Some(())
     }
-    if renegotiation {
-        out.extend(extension::RENEGOTIATION_INFO.to_be_bytes());
-        put_vector(out, 2, |out| put_vector(out, 1, |_| {}));
-    }
-    if formats {
-        out.extend(extension::POINT_FORMATS.to_be_bytes());
-        // Uncompressed.
-        put_vector(out, 2, |out| put_vector(out, 1, |out| out.push(0)));
+
+    fn put(self, out: &mut Vec<u8>) {
+        if self.extended_master_secret {
+            out.extend(extension::EXTENDED_MASTER_SECRET.to_be_bytes());
+            put_vector(out, 2, |_| {});
+        }
+        if self.renegotiation_info {
+            out.extend(extension::RENEGOTIATION_INFO.to_be_bytes());
+            put_vector(out, 2, |out| put_vector(out, 1, |_| {}));
+        }
+        if self.point_formats {
+            out.extend(extension::POINT_FORMATS.to_be_bytes());
+            // Uncompressed.
+            put_vector(out, 2, |out| put_vector(out, 1, |out| out.push(0)));
+        }
     }
 }
 
@@ -153,12 +173,8 @@ pub struct ServerHello {
     pub suite: u16,
     /// The SRTP profile taken.
     pub srtp: Option<u16>,
-    /// RFC 7627.
-    pub extended_master_secret: bool,
-    /// RFC 5746.
-    pub renegotiation_info: bool,
-    /// RFC 8422 §5.2.
-    pub point_formats: bool,
+    /// Extensions that have no values.
+    pub flags: Flags,
 }
 
 impl ServerHello {
@@ -171,17 +187,12 @@ impl ServerHello {
         let suite = rest.u16()?;
         rest.u8().filter(|compression| *compression == 0)?;
         let mut hello = ServerHello { random, suite, ..ServerHello::default() };
-        let mut extensions = Bytes(rest.vector(2).unwrap_or_default());
-        while !extensions.0.is_empty() {
-            let (kind, mut value) = (extensions.u16()?, Bytes(extensions.vector(2)?));
-            match kind {
-                extension::USE_SRTP => hello.srtp = value.words(2)?.first().copied(),
-                extension::EXTENDED_MASTER_SECRET => hello.extended_master_secret = true,
-                extension::RENEGOTIATION_INFO => hello.renegotiation_info = true,
-                extension::POINT_FORMATS => hello.point_formats = true,
-                _ => {}
+        hello.flags.read(Bytes(rest.vector(2).unwrap_or_default()), |kind, mut value| {
+            if kind == extension::USE_SRTP {
+                hello.srtp = value.words(2)?.first().copied();
             }
-        }
+            Some(())
+        })?;
         Some(hello)
     }
 
@@ -194,8 +205,8 @@ impl ServerHello {
         out.extend(self.suite.to_be_bytes());
         out.push(0);
         put_vector(&mut out, 2, |out| {
-            let srtp: Vec<u16> = self.srtp.into_iter().collect();
-            put_common(out, &srtp, self.extended_master_secret, self.renegotiation_info, self.point_formats);
+            put_srtp(out, self.srtp.as_slice());
+            self.flags.put(out);
         });
         out
     }
@@ -314,18 +325,14 @@ mod tests {
             groups: Some(vec![29, 23]),
             schemes: Some(vec![0x0403, 0x0401]),
             srtp: vec![8, 7, 1],
-            extended_master_secret: true,
-            renegotiation_info: true,
-            point_formats: true,
+            flags: Flags { extended_master_secret: true, renegotiation_info: true, point_formats: true },
         };
         assert_eq!(ClientHello::parse(&client.to_bytes()).unwrap(), client);
         let server = ServerHello {
             random: vec![9; 32],
             suite: 0xc02b,
             srtp: Some(7),
-            extended_master_secret: true,
-            renegotiation_info: false,
-            point_formats: true,
+            flags: Flags { extended_master_secret: true, renegotiation_info: false, point_formats: true },
         };
         assert_eq!(ServerHello::parse(&server.to_bytes()).unwrap(), server);
         let bare = ClientHello { random: vec![7; 32], suites: vec![1], ..ClientHello::default() };

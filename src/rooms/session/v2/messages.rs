@@ -5,9 +5,8 @@ use serde_json::Value;
 
 use crate::core::capabilities::ortc::Capabilities;
 use crate::core::capabilities::{Kind, RtpParameters};
-use crate::core::message::WebRtcOptions;
+use crate::core::control::{DtlsParameters, WebRtcOptions};
 use crate::core::profile::Profile;
-use crate::core::session::{DtlsRole, Fingerprint};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,14 +33,8 @@ pub(super) struct CreateTransport {
     pub direction: Direction,
     #[serde(default)]
     pub options: Option<WebRtcOptions>,
-    pub dtls_parameters: Option<Dtls>,
+    pub dtls_parameters: Option<DtlsParameters>,
     pub plain_rtp_parameters: Option<Value>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Dtls {
-    pub role: Option<DtlsRole>,
-    pub fingerprints: Vec<Fingerprint>,
 }
 
 /// Whatever is about one entity and says nothing more.
@@ -54,7 +47,7 @@ pub(super) struct Ref {
 #[serde(rename_all = "camelCase")]
 pub(super) struct UpdateTransport {
     pub id: u32,
-    pub dtls_parameters: Option<Dtls>,
+    pub dtls_parameters: Option<DtlsParameters>,
 }
 
 #[derive(Deserialize)]

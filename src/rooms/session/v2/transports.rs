@@ -5,11 +5,10 @@
 use serde_json::{Value, json};
 use tracing::debug;
 
-use super::messages::{CreateTransport, Direction, Dtls, Ref, UpdateTransport};
+use super::messages::{CreateTransport, Direction, Ref, UpdateTransport};
 use super::{Ask, Inside, Link, RequestId, Then, notify, unexpected};
-use crate::core::control::{WebRtcOptions, WebRtcTransport};
+use crate::core::control::{DtlsParameters, WebRtcOptions, WebRtcTransport};
 use crate::core::id::TransportId;
-use crate::core::session::DtlsRole;
 use crate::rooms::error::Refusal;
 use crate::rooms::session::Answered;
 use crate::rooms::session::asks::Answer;
@@ -20,7 +19,7 @@ pub(super) struct Transport {
     /// The core's id, once it stands.
     pub id: Option<TransportId>,
     /// The client's certificate, until the transport stands.
-    dtls: Option<Dtls>,
+    dtls: Option<DtlsParameters>,
 }
 
 impl Inside {
@@ -64,8 +63,8 @@ impl Inside {
         };
         transport.id = Some(made.id);
         match transport.dtls.take() {
-            Some(Dtls { role, fingerprints }) => {
-                let ask = Ask::ConnectTransport(made.id, role.unwrap_or(DtlsRole::Auto), fingerprints);
+            Some(DtlsParameters { role, fingerprints }) => {
+                let ask = Ask::ConnectTransport(made.id, role, fingerprints);
                 link.ask(ask, Then::TransportConnected(request, id, Box::new(made)));
             }
             None => link.respond(request, Ok(describe(&made))),
@@ -108,9 +107,9 @@ impl Inside {
         update: UpdateTransport,
     ) -> Result<(), Refusal> {
         let transport = self.transport(update.id)?;
-        let Dtls { role, fingerprints } =
+        let DtlsParameters { role, fingerprints } =
             update.dtls_parameters.ok_or_else(|| Refusal::bad("dtlsParameters are missing"))?;
-        let ask = Ask::ConnectTransport(transport, role.unwrap_or(DtlsRole::Auto), fingerprints);
+        let ask = Ask::ConnectTransport(transport, role, fingerprints);
         link.ask(ask, Then::TransportUpdated(update.id));
         Ok(())
     }

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::core::capabilities::ortc::Capabilities;
 use crate::core::capabilities::{Kind, RtpParameters};
+use crate::core::control::DtlsParameters;
 use crate::core::data::SctpStreamParameters;
-use crate::core::session::{DtlsRole, Fingerprint};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,17 +31,11 @@ pub(super) struct CreateTransport {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Dtls {
-    pub role: Option<DtlsRole>,
-    pub fingerprints: Vec<Fingerprint>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ConnectTransport {
     #[serde(deserialize_with = "id")]
     pub transport_id: u32,
-    pub dtls_parameters: Dtls,
+    pub dtls_parameters: DtlsParameters,
 }
 
 #[derive(Deserialize)]

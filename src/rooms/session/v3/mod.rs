@@ -29,7 +29,7 @@ use super::asks::{Answer, Ask, Entry};
 use super::view::{Seen, View};
 use super::{Answered, Link as BaseLink, Protocol, RequestId, nothing};
 use crate::core::capabilities::ortc::{Capabilities, Rule};
-use crate::core::control::{PeerEvent, Produce, RoomEvent, WebRtcOptions, WebRtcTransport};
+use crate::core::control::{DtlsParameters, PeerEvent, Produce, RoomEvent, WebRtcOptions, WebRtcTransport};
 use crate::core::id::{ConnId, ConsumerId, DataConsumerId, DataProducerId, ProducerId, TransportId};
 use crate::core::peer::CloseReason;
 use crate::core::session::DtlsRole;
@@ -419,11 +419,8 @@ impl Inside {
         data: messages::ConnectTransport,
     ) -> Result<(), Refusal> {
         let transport = self.transport(data.transport_id)?;
-        let messages::Dtls { role, fingerprints } = data.dtls_parameters;
-        link.ask(
-            Ask::ConnectTransport(transport, role.unwrap_or(DtlsRole::Auto), fingerprints),
-            Then::Respond(id),
-        );
+        let DtlsParameters { role, fingerprints } = data.dtls_parameters;
+        link.ask(Ask::ConnectTransport(transport, role, fingerprints), Then::Respond(id));
         Ok(())
     }
 
@@ -446,10 +443,7 @@ impl Inside {
         if let Ok(Answer::Producer(id)) = &answer {
             self.producers.insert(*id);
         }
-        respond(link, request, answer, |answer| match answer {
-            Answer::Producer(id) => Some(json!({"id": id.to_string()})),
-            _ => None,
-        });
+        respond(link, request, answer, made);
     }
 
     fn produce_data(
@@ -471,10 +465,7 @@ impl Inside {
         if let Ok(Answer::DataProducer(id)) = &answer {
             self.data_producers.insert(*id);
         }
-        respond(link, request, answer, |answer| match answer {
-            Answer::DataProducer(id) => Some(json!({"id": id.to_string()})),
-            _ => None,
-        });
+        respond(link, request, answer, made);
     }
 
     fn about_producer(
@@ -649,6 +640,15 @@ fn respond(
     read: impl FnOnce(Answer) -> Option<Value>,
 ) {
     link.respond(request, answer.and_then(|answer| read(answer).ok_or_else(unexpected)));
+}
+
+/// The id of what was made.
+fn made(answer: Answer) -> Option<Value> {
+    match answer {
+        Answer::Producer(id) => Some(json!({"id": id.to_string()})),
+        Answer::DataProducer(id) => Some(json!({"id": id.to_string()})),
+        _ => None,
+    }
 }
 
 fn unexpected() -> Refusal {

@@ -7,7 +7,7 @@ use super::{
     Awaits, Dtls12, Fault, MALFORMED, NO_COMMON, NO_SRTP, PROFILES, UNEXPECTED, WRONG_SIGNATURE, signature,
 };
 use crate::webrtc::session::dtls::DtlsOutput;
-use crate::webrtc::wire::handshake::{self, ClientHello, ServerHello, kind};
+use crate::webrtc::wire::handshake::{self, ClientHello, Flags, ServerHello, kind};
 use crate::webrtc::wire::record::Message;
 
 /// ECDHE with ECDSA and with RSA, AES-128-GCM before AES-256-GCM.
@@ -23,9 +23,7 @@ impl Dtls12 {
             groups: Some(GROUPS.to_vec()),
             schemes: Some(signature::SCHEMES.to_vec()),
             srtp: PROFILES.iter().map(|row| row.0).collect(),
-            extended_master_secret: true,
-            renegotiation_info: true,
-            point_formats: true,
+            flags: Flags { extended_master_secret: true, renegotiation_info: true, point_formats: true },
         };
         // What went before a cookie does not count.
         self.transcript.clear();
@@ -81,7 +79,7 @@ impl Dtls12 {
         self.suite.ok_or(NO_COMMON)?;
         self.srtp = hello.srtp.filter(|number| PROFILES.iter().any(|row| row.0 == *number));
         self.srtp.ok_or(NO_SRTP)?;
-        self.extended = hello.extended_master_secret;
+        self.extended = hello.flags.extended_master_secret;
         self.randoms.1 = hello.random;
         self.awaits = Awaits::Certificate;
         Ok(())

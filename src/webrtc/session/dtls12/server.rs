@@ -9,7 +9,7 @@ use super::{
 };
 use crate::webrtc::session::dtls::DtlsOutput;
 use crate::webrtc::session::dtls12::flight::Part;
-use crate::webrtc::wire::handshake::{self, ClientHello, ServerHello, Signed, kind};
+use crate::webrtc::wire::handshake::{self, ClientHello, Flags, ServerHello, Signed, kind};
 use crate::webrtc::wire::record::Message;
 
 impl Dtls12 {
@@ -79,7 +79,7 @@ impl Dtls12 {
         if hello.schemes.as_ref().is_some_and(|schemes| !schemes.contains(&scheme)) {
             return Err(NO_COMMON);
         }
-        (self.suite, self.extended) = (suite(number), hello.extended_master_secret);
+        (self.suite, self.extended) = (suite(number), hello.flags.extended_master_secret);
         self.srtp = PROFILES.iter().map(|row| row.0).find(|ours| hello.srtp.contains(ours));
         self.srtp.ok_or(NO_SRTP)?;
         self.randoms.0 = hello.random.clone();
@@ -96,9 +96,7 @@ impl Dtls12 {
             random: self.randoms.1.clone(),
             suite,
             srtp: self.srtp,
-            extended_master_secret: self.extended,
-            renegotiation_info: hello.renegotiation_info,
-            point_formats: hello.point_formats,
+            flags: Flags { extended_master_secret: self.extended, ..hello.flags },
         };
         self.add(kind::SERVER_HELLO, answer.to_bytes());
         self.add(kind::CERTIFICATE, handshake::certificate(&self.identity.certificate));
