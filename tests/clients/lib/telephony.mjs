@@ -50,10 +50,10 @@ export async function gateway(sip, more = {}, options = {}) {
   };
   const server = await Server.start({ ...options, set });
   server.sip = port;
-  server.api = async (method, rest, body) => {
+  server.api = async (method, rest, body, key = server.key) => {
     const response = await fetch(server.url(`api/${rest}`), {
       method,
-      headers: { Authorization: `Bearer ${server.key}`, "Content-Type": "application/json" },
+      headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json" },
       body: body && JSON.stringify(body),
     });
     const text = await response.text();
