@@ -1,4 +1,4 @@
-//! One party of the load: the checks of a controlling ICE agent towards a lite one (RFC 8445 §2.5), the client's
+//! One party of the load: the checks of a controlling ICE agent towards a lite or a full one (RFC 8445), the client's
 //! half of the DTLS handshake (RFC 5764), and the keys. Datagrams and time in, datagrams out.
 
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest;
 use dimpl::{Dtls, DtlsCertificate, Output};
 
-use super::sdp::Answer;
+use super::sdp::{Answer, Local};
 use crate::core::rtp::header::is_rtcp;
 use crate::core::rtp::keys::{KeyingMaterial, SrtpProfile};
 use crate::core::rtp::srtp::{SrtpReceiver, SrtpSender};
@@ -50,13 +50,17 @@ pub enum Media {
 pub struct Client {
     ufrag: String,
     answer: Answer,
+    /// Of the server's password, for our checks; of ours, for its checks.
     key: IntegrityKey,
+    own_key: IntegrityKey,
     dtls: Dtls,
     begun: bool,
     verified: bool,
     /// Sealing for what we send.
     pub sender: Option<SrtpSender>,
     receiver: Option<SrtpReceiver>,
+    /// How packets are protected, once it is known.
+    pub profile: Option<SrtpProfile>,
     reachable: bool,
     next_check: Instant,
     transaction: u64,
@@ -66,19 +70,21 @@ pub struct Client {
 }
 
 impl Client {
-    /// A party that has its answer. `ufrag` is its own.
-    pub fn new(identity: &Identity, ufrag: String, answer: Answer, now: Instant) -> Self {
+    /// The party that made the offer of `local` and has its answer.
+    pub fn new(identity: &Identity, local: &Local<'_>, answer: Answer, now: Instant) -> Self {
         let mut dtls = Dtls::new_12(identity.config.clone(), identity.certificate.clone(), now);
         dtls.set_active(true);
         Client {
             key: IntegrityKey::new(&answer.pwd),
-            ufrag,
+            own_key: IntegrityKey::new(local.pwd),
+            ufrag: local.ufrag.to_owned(),
             answer,
             dtls,
             begun: false,
             verified: false,
             sender: None,
             receiver: None,
+            profile: None,
             reachable: false,
             next_check: now,
             transaction: 0,
@@ -151,6 +157,10 @@ impl Client {
 
     fn checked(&mut self, now: Instant, datagram: &[u8]) -> anyhow::Result<()> {
         let Ok(message) = Message::parse(datagram) else { return Ok(()) };
+        if message.class == Class::Request && message.verify(&self.own_key) {
+            let reply = Writer::new(Class::Success, message.transaction).mapped(self.answer.address);
+            self.out.push_back(reply.finish(Some(&self.own_key)));
+        }
         if message.class == Class::Success && message.verify(&self.key) {
             self.reachable = true;
             if !self.begun {
@@ -175,6 +185,7 @@ impl Client {
                     let (profile, ours, theirs) = split(&material, profile)?;
                     self.sender = Some(SrtpSender::new(profile, &ours)?);
                     self.receiver = Some(SrtpReceiver::new(profile, &theirs, 8)?);
+                    self.profile = Some(profile);
                 }
                 Output::CloseNotify => anyhow::bail!("the server closed the session"),
                 Output::Timeout(_) => return Ok(()),

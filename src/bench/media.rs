@@ -6,8 +6,6 @@ pub const FRAME_RATE: u64 = 30;
 pub const FRAME_PACKETS: usize = 7;
 /// Packets of a keyframe, its parameter sets not counted.
 pub const KEYFRAME_PACKETS: usize = 60;
-/// A keyframe each so many frames.
-pub const KEYFRAME_EVERY: u64 = 120;
 /// Payload of a packet: with 20 bytes of header and 16 of tag a datagram has 1,200 bytes.
 pub const PAYLOAD: usize = 1164;
 
@@ -26,9 +24,17 @@ pub struct Piece {
     pub marker: bool,
 }
 
-/// The packets of frame number `frame`, stamped with `sent` (nanoseconds since 1970).
-pub fn frame(frame: u64, sent: u64) -> Vec<Piece> {
-    let key = frame.is_multiple_of(KEYFRAME_EVERY);
+impl Piece {
+    /// Writes when it is sent, in nanoseconds since 1970; parameter sets have no place for it.
+    pub fn stamp(&mut self, sent: u64) {
+        if self.payload.len() == PAYLOAD {
+            self.payload[STAMP].copy_from_slice(&sent.to_be_bytes());
+        }
+    }
+}
+
+/// The packets of a frame.
+pub fn frame(key: bool) -> Vec<Piece> {
     let count = if key { KEYFRAME_PACKETS } else { FRAME_PACKETS };
     let parameters = key.then(parameter_sets);
     let fragments = (0..count).map(|number| {
@@ -37,7 +43,6 @@ pub fn frame(frame: u64, sent: u64) -> Vec<Piece> {
         let mut payload = vec![0xa5; PAYLOAD];
         payload[0] = NRI | FU_A;
         payload[1] = u8::from(first) << 7 | u8::from(last) << 6 | kind;
-        payload[STAMP].copy_from_slice(&sent.to_be_bytes());
         Piece { payload, marker: last }
     });
     parameters.into_iter().chain(fragments).collect()

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde_json::{Value, json};
+
 /// Delays in microseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Delays(Vec<u32>);
@@ -12,16 +14,22 @@ impl Delays {
         self.0.push(u32::try_from(nanos / 1000).unwrap_or(u32::MAX));
     }
 
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
     /// The delay in milliseconds below which `percent` of 100 lie; `None` without any.
-    pub fn percentile(&mut self, percent: usize) -> Option<f64> {
-        let place = (self.0.len() * percent / 100).min(self.0.len().checked_sub(1)?);
+    pub fn percentile(&mut self, percent: f64) -> Option<f64> {
+        let place = (self.0.len() as f64 * percent / 100.0) as usize;
+        let place = place.min(self.0.len().checked_sub(1)?);
         let (_, value, _) = self.0.select_nth_unstable(place);
         Some(f64::from(*value) / 1000.0)
+    }
+
+    fn json(&mut self) -> Value {
+        json!({
+            "count": self.0.len(),
+            "p50": self.percentile(50.0),
+            "p95": self.percentile(95.0),
+            "p99": self.percentile(99.0),
+            "p99.9": self.percentile(99.9),
+        })
     }
 }
 
@@ -45,7 +53,9 @@ pub struct Usage {
 /// One stage.
 #[derive(Clone, Debug, Default)]
 pub struct Stage {
-    /// Viewers.
+    /// Streams that were published.
+    pub streams: usize,
+    /// Receivers of one of them each.
     pub viewers: usize,
     /// Seconds measured.
     pub seconds: f64,
@@ -61,6 +71,10 @@ pub struct Stage {
     pub delays: Delays,
     /// Delay of keyframes' packets.
     pub key_delays: Delays,
+    /// From asking to watch to the first whole keyframe, of those who joined in this stage.
+    pub first_pictures: Delays,
+    /// Who joined and has had none.
+    pub no_picture: usize,
     /// Resident bytes of the server.
     pub resident: u64,
     /// The same before there were viewers.
@@ -106,42 +120,87 @@ impl Stage {
             _ => "?".to_owned(),
         };
         let delay = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let whole = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.0}"));
         let sent = self.sent();
-        let calls = ratio(self.delta(|usage| usage.calls), sent);
-        let messages = ratio(self.delta(|usage| usage.messages), sent);
-        let (p50, p99) = (self.delays.percentile(50), self.delays.percentile(99));
-        let (key50, key99) = (self.key_delays.percentile(50), self.key_delays.percentile(99));
-        format!(
-            "| {} | {:.0} | {:.0} | {:.1} | {:.0} | {calls} | {messages} | {} | {} | {} | {} | {:.0} | {} | {} |",
-            self.viewers,
-            sent as f64 / self.seconds.max(0.001),
-            self.cpu_per_packet(),
-            100.0 * self.load(),
-            100.0 * self.system(),
-            delay(p50),
-            delay(p99),
-            delay(key50),
-            delay(key99),
-            self.resident_per_viewer(),
-            self.lost,
-            self.refused,
-        )
+        let cells = [
+            self.streams.to_string(),
+            self.viewers.to_string(),
+            format!("{:.0}", sent as f64 / self.seconds.max(0.001)),
+            format!("{:.0}", self.cpu_per_packet()),
+            format!("{:.1}", 100.0 * self.load()),
+            format!("{:.0}", 100.0 * self.system()),
+            ratio(self.delta(|usage| usage.calls), sent),
+            ratio(self.delta(|usage| usage.messages), sent),
+            delay(self.delays.percentile(50.0)),
+            delay(self.delays.percentile(99.0)),
+            delay(self.delays.percentile(99.9)),
+            delay(self.key_delays.percentile(50.0)),
+            delay(self.key_delays.percentile(99.0)),
+            whole(self.first_pictures.percentile(50.0)),
+            whole(self.first_pictures.percentile(95.0)),
+            format!("{:.0}", self.resident_per_viewer()),
+            self.lost.to_string(),
+            self.refused.to_string(),
+        ];
+        format!("| {} |", cells.join(" | "))
+    }
+
+    /// All of it, for programs. Times are in milliseconds if nothing else is said.
+    pub fn json(&mut self) -> Value {
+        let sent = self.sent();
+        json!({
+            "streams": self.streams,
+            "receivers": self.viewers,
+            "seconds": self.seconds,
+            "packetsSent": sent,
+            "packetsReceived": self.received,
+            "packetsLost": self.lost,
+            "packetsRefused": self.refused,
+            "cpuNanosPerPacket": self.cpu_per_packet(),
+            "cpuOfACore": self.load(),
+            "cpuInSystem": self.system(),
+            "sendCalls": self.delta(|usage| usage.calls),
+            "sendRuns": self.delta(|usage| usage.messages),
+            "delay": self.delays.json(),
+            "keyframeDelay": self.key_delays.json(),
+            "firstPicture": self.first_pictures.json(),
+            "withoutPicture": self.no_picture,
+            "residentBytes": self.resident,
+            "residentKiBPerReceiver": self.resident_per_viewer(),
+        })
     }
 }
 
-/// The report: a heading, the machine, a table.
-pub fn report(machine: &str, stages: &mut [Stage]) -> String {
+/// The columns of the table.
+const COLUMNS: [&str; 18] = [
+    "streams",
+    "receivers",
+    "packets/s",
+    "CPU ns/packet",
+    "% of a core",
+    "% system",
+    "packets/call",
+    "packets/run",
+    "delay p50 ms",
+    "p99",
+    "p99.9",
+    "keyframes p50 ms",
+    "p99",
+    "first picture p50 ms",
+    "p95",
+    "KiB/receiver",
+    "lost",
+    "refused",
+];
+
+/// The report: a heading, the circumstances, a table.
+pub fn report(circumstances: &str, stages: &mut [Stage]) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "# viaduct bench\n\n{machine}\n");
-    text.push_str(
-        "| viewers | packets/s | CPU ns/packet | % of a core | % system | packets/call | packets/run \
-         | p50 ms | p99 ms | keyframes p50 | p99 | KiB/viewer | lost | refused |\n",
-    );
-    text.push_str(&"| --- ".repeat(14));
-    text.push_str("|\n");
+    let _ = writeln!(text, "# viaduct bench\n\n{circumstances}\n");
+    let _ = writeln!(text, "| {} |", COLUMNS.join(" | "));
+    let _ = writeln!(text, "{}|", "| --- ".repeat(COLUMNS.len()));
     for stage in stages {
-        text.push_str(&stage.row());
-        text.push('\n');
+        let _ = writeln!(text, "{}", stage.row());
     }
     text
 }

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 pub const PAYLOAD_TYPE: u8 = 96;
 /// Its retransmissions.
 pub const RTX_PAYLOAD_TYPE: u8 = 97;
-/// Id of the transport-wide sequence number's header extension.
-pub const TRANSPORT_CC_ID: u8 = 3;
+/// Id of the transport-wide sequence number's header extension: the one mediasoup knows it by, and any other server
+/// takes.
+pub const TRANSPORT_CC_ID: u8 = 5;
 
 /// What an offer is made of.
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::media::{Stamp, stamp};
-use super::sdp::{RTX_PAYLOAD_TYPE, TRANSPORT_CC_ID};
+use super::media::{KEYFRAME_PACKETS, Stamp, stamp};
+use super::sdp::{PAYLOAD_TYPE, RTX_PAYLOAD_TYPE, TRANSPORT_CC_ID};
 use crate::core::rtp::header::RtpView;
 use crate::core::rtp::receive::{NackGenerator, NackLimits, ReceiveStats, TransportCcRecorder};
 use crate::core::rtp::rtcp::{Compound, Packet, write};
@@ -22,13 +22,20 @@ pub struct Viewer {
     next_report: MediaTime,
     lost: Vec<u16>,
     lost_before: i64,
+    /// When it asked to watch, in nanoseconds since 1970, and the keyframe that is coming in: its timestamp and how
+    /// much of it is there.
+    asked: u64,
+    picture: (u32, usize),
+    /// Nanoseconds from asking to the first whole keyframe.
+    pub first_picture: Option<u64>,
     /// Packets of the stream received since the last [`Viewer::restart`].
     pub packets: u64,
 }
 
 impl Viewer {
-    /// A receiver that reports under `ssrc`; with `transport_cc` it sends transport-wide feedback.
-    pub fn new(ssrc: u32, transport_cc: bool) -> Self {
+    /// A receiver that reports under `ssrc` and asked to watch at `asked` (nanoseconds since 1970); with `transport_cc`
+    /// it sends transport-wide feedback.
+    pub fn new(ssrc: u32, transport_cc: bool, asked: u64) -> Self {
         Viewer {
             ssrc,
             media: 0,
@@ -38,12 +45,16 @@ impl Viewer {
             next_report: MediaTime(0),
             lost: Vec::new(),
             lost_before: 0,
+            asked,
+            picture: (0, 0),
+            first_picture: None,
             packets: 0,
         }
     }
 
-    /// Takes a plain packet; `index` is its extended sequence number. Returns its stamp.
-    pub fn rtp(&mut self, now: MediaTime, packet: &[u8], index: u64) -> Option<Stamp> {
+    /// Takes a plain packet that arrived at `arrived` (nanoseconds since 1970); `index` is its extended sequence
+    /// number. Returns its stamp.
+    pub fn rtp(&mut self, now: MediaTime, packet: &[u8], index: u64, arrived: u64) -> Option<Stamp> {
         let view = RtpView::parse(packet).ok()?;
         let wide = view.extensions().find(|(id, _)| *id == TRANSPORT_CC_ID);
         let wide = wide.and_then(|(_, data)| Some(u16::from_be_bytes(*data.first_chunk()?)));
@@ -55,13 +66,32 @@ impl Viewer {
             let newest = self.stats.newest();
             let step = u16::from_be_bytes(*original).wrapping_sub(newest as u16).cast_signed();
             self.nack.received(now, newest.saturating_add_signed(i64::from(step)));
-            return stamp(payload);
+            let stamp = stamp(payload)?;
+            self.note_picture(stamp, view.timestamp, arrived);
+            return Some(stamp);
+        }
+        // Some servers probe the path with packets of no stream.
+        if view.payload_type != PAYLOAD_TYPE {
+            return None;
         }
         self.media = view.ssrc;
         self.packets += 1;
         self.stats.packet(now, index, view.timestamp, view.payload.len());
         self.nack.received(now, index);
-        stamp(view.payload)
+        let stamp = stamp(view.payload)?;
+        self.note_picture(stamp, view.timestamp, arrived);
+        Some(stamp)
+    }
+
+    fn note_picture(&mut self, stamp: Stamp, timestamp: u32, arrived: u64) {
+        if self.first_picture.is_some() || !stamp.key {
+            return;
+        }
+        let before = if self.picture.0 == timestamp { self.picture.1 } else { 0 };
+        self.picture = (timestamp, before + 1);
+        if self.picture.1 == KEYFRAME_PACKETS {
+            self.first_picture = Some(arrived.saturating_sub(self.asked));
+        }
     }
 
     /// Takes a plain compound.

@@ -1,28 +1,32 @@
 //! Runs the stages: sockets of all parties in one epoll loop on this thread.
 
 mod legs;
+mod party;
 mod process;
+mod progress;
+mod soak;
 mod socket;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
-use super::client::{Client, Identity, Media};
-use super::media::{FRAME_RATE, frame};
+use super::client::Identity;
 use super::result::{Delays, Stage, Usage, report};
+use super::source::{FRAME_INTERVAL, Pattern, Source};
 use super::viewer::Viewer;
-use super::{Options, http, sdp};
+use super::{Options, http, media, sdp};
 use crate::core::io::sys;
-use crate::core::rtp::header::{HeaderFields, write_header};
 use crate::core::time::MediaTime;
+use party::{Party, Role};
 use process::Server;
+use progress::Progress;
 use socket::{Sockets, Token};
 
-const ROOM: &str = "bench";
-const PUBLISHER_SSRC: u32 = 0x0b5e_55ed;
+const FIRST_SSRC: u32 = 0x0b5e_0000;
 /// Each party's timers are looked at this often.
 const TICK: Duration = Duration::from_millis(100);
 /// Parties are looked at in this many groups, one each tenth of [`TICK`].
@@ -38,87 +42,145 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if !options.legs.is_empty() {
         return legs::run(options);
     }
+    anyhow::ensure!(options.room_size > 1, "a room has two members at least");
     let server = Server::find(options)?;
+    let machine = process::machine();
     if let Some(core) = sys::allowed_cores().first() {
         sys::pin_to(*core)?;
     }
-    let mut bench = Bench::new(server)?;
-    bench.publish()?;
-    bench.drive(Instant::now() + Duration::from_secs(2))?;
-    let empty = bench.server.resident()?;
+    let mut bench = Bench::new(server, options)?;
+    if let Some(seconds) = options.soak {
+        return soak::run(&mut bench, Duration::from_secs(seconds));
+    }
+    let empty = bench.begin()?;
     let mut stages = Vec::new();
-    for viewers in &options.viewers {
-        let mut stage = bench.stage(*viewers, options)?;
+    for size in bench.sizes() {
+        let mut stage = bench.stage(size)?;
         stage.resident_empty = empty;
-        eprintln!("{viewers} viewers: {:.0} ns/packet", stage.cpu_per_packet());
+        bench.progress.done(&format!(
+            "{} streams, {} receivers: {:.0} ns/packet",
+            stage.streams,
+            stage.viewers,
+            stage.cpu_per_packet()
+        ));
         stages.push(stage);
     }
-    let text = report(&process::machine(), &mut stages);
+    bench.leave();
+    let circumstances = format!("{machine}; {}", bench.circumstances());
+    let text = report(&circumstances, &mut stages);
     println!("{text}");
     if let Some(file) = &options.output {
-        std::fs::write(file, &text).with_context(|| file.display().to_string())?;
+        write(file, &text)?;
+    }
+    if let Some(file) = &options.json {
+        let stages: Vec<_> = stages.iter_mut().map(Stage::json).collect();
+        let report = serde_json::json!({"circumstances": circumstances, "stages": stages});
+        write(file, &format!("{report:#}\n"))?;
     }
     Ok(())
 }
 
-struct Party {
-    client: Client,
-    /// `None`: the publisher.
-    viewer: Option<Viewer>,
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(file, text).with_context(|| file.display().to_string())
 }
 
-struct Bench {
+struct Bench<'a> {
+    options: &'a Options,
     server: Server,
     identity: Identity,
     sockets: Sockets,
     parties: Vec<Party>,
+    /// How many ever came in.
+    entered: u64,
+    /// Which of them publish.
+    sources: Vec<usize>,
     start: Instant,
-    frame: u64,
-    sequence: u64,
-    next_frame: Instant,
     next_group: Instant,
     group: usize,
     delays: Delays,
     key_delays: Delays,
     measuring: bool,
+    progress: Progress,
+    doing: String,
 }
 
-impl Bench {
-    fn new(server: Server) -> anyhow::Result<Self> {
+impl<'a> Bench<'a> {
+    fn new(server: Server, options: &'a Options) -> anyhow::Result<Self> {
         let now = Instant::now();
         Ok(Bench {
+            options,
             server,
             identity: Identity::generate()?,
             sockets: Sockets::new()?,
             parties: Vec::new(),
+            entered: 0,
+            sources: Vec::new(),
             start: now,
-            frame: 0,
-            sequence: 0,
-            next_frame: now,
             next_group: now,
             group: 0,
             delays: Delays::default(),
             key_delays: Delays::default(),
             measuring: false,
+            progress: Progress::new(),
+            doing: String::new(),
         })
     }
 
-    fn stage(&mut self, viewers: usize, options: &Options) -> anyhow::Result<Stage> {
-        while self.parties.len() <= viewers {
-            self.join(false)?;
+    /// How large the stages are: receivers, or rooms.
+    fn sizes(&self) -> Vec<usize> {
+        let rooms = &self.options.rooms;
+        if rooms.is_empty() { self.options.viewers.clone() } else { rooms.clone() }
+    }
+
+    /// What was sent how.
+    fn circumstances(&self) -> String {
+        let profile = self.parties.iter().find_map(|party| party.client.profile);
+        format!(
+            "{}, frames {}, a keyframe each {} s{}",
+            profile.map_or("no media".to_owned(), |profile| format!("{profile:?}")),
+            if self.options.paced { "paced" } else { "in bursts" },
+            self.options.keyframe_seconds,
+            if self.options.rooms.is_empty() {
+                String::new()
+            } else {
+                format!(", rooms of {}", self.options.room_size)
+            },
+        )
+    }
+
+    /// Publishes the one stream that all receive; answers the memory of the server before anybody does.
+    fn begin(&mut self) -> anyhow::Result<u64> {
+        if self.options.rooms.is_empty() && !self.options.idle {
+            self.join("bench", true)?;
         }
-        self.drive(Instant::now() + Duration::from_secs(options.settle))?;
+        self.doing = "beginning".to_owned();
+        self.drive(Instant::now() + Duration::from_secs(2))?;
+        self.server.resident()
+    }
+
+    fn stage(&mut self, size: usize) -> anyhow::Result<Stage> {
+        let already = self.parties.len();
+        match self.options.rooms.is_empty() {
+            true => self.fill_audience(size)?,
+            false => self.fill_rooms(size)?,
+        }
+        self.doing = "settling".to_owned();
+        self.drive(Instant::now() + Duration::from_secs(self.options.settle))?;
         let before = self.usage()?;
         let refused = self.refused();
-        self.parties.iter_mut().filter_map(|party| party.viewer.as_mut()).for_each(Viewer::restart);
+        self.parties.iter_mut().filter_map(Party::viewer_mut).for_each(Viewer::restart);
+        (self.delays, self.key_delays) = Default::default();
         self.measuring = true;
+        self.doing = format!("measuring for {} s", self.options.seconds);
         let began = Instant::now();
-        self.drive(began + Duration::from_secs(options.seconds))?;
+        self.drive(began + Duration::from_secs(self.options.seconds))?;
         self.measuring = false;
         let after = self.usage()?;
-        let seen = || self.parties.iter().filter_map(|party| party.viewer.as_ref());
+        let (first_pictures, no_picture) = self.first_pictures(already);
+        let seen = || self.parties.iter().filter_map(Party::viewer);
         Ok(Stage {
-            viewers,
+            streams: self.sources.len(),
+            viewers: seen().count(),
             seconds: began.elapsed().as_secs_f64(),
             usage: (before, after),
             received: seen().map(|viewer| viewer.packets).sum(),
@@ -126,9 +188,44 @@ impl Bench {
             refused: self.refused() - refused,
             delays: std::mem::take(&mut self.delays),
             key_delays: std::mem::take(&mut self.key_delays),
+            first_pictures,
+            no_picture,
             resident: self.server.resident()?,
             resident_empty: 0,
         })
+    }
+
+    fn fill_audience(&mut self, receivers: usize) -> anyhow::Result<()> {
+        while self.parties.len() - self.sources.len() < receivers {
+            self.doing = format!("joining, {} of {receivers}", self.parties.len() - self.sources.len());
+            self.join("bench", false)?;
+        }
+        Ok(())
+    }
+
+    fn fill_rooms(&mut self, rooms: usize) -> anyhow::Result<()> {
+        let size = self.options.room_size;
+        for room in self.sources.len() / size..rooms {
+            self.doing = format!("joining, room {room} of {rooms}");
+            let name = |member: usize| format!("bench{room}x{member}");
+            for member in 0..size {
+                self.join(&name(member), true)?;
+            }
+            for (from, to) in (0..size * size).map(|pair| (pair / size, pair % size)) {
+                if from != to {
+                    self.join(&name(from), false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long those took who joined behind the first `already` parties, and how many have had nothing.
+    fn first_pictures(&self, already: usize) -> (Delays, usize) {
+        let mut delays = Delays::default();
+        let joined = || self.parties[already..].iter().filter_map(Party::viewer);
+        joined().filter_map(|viewer| viewer.first_picture).for_each(|nanos| delays.add(nanos));
+        (delays, joined().filter(|viewer| viewer.first_picture.is_none()).count())
     }
 
     fn refused(&self) -> u64 {
@@ -138,9 +235,12 @@ impl Bench {
     fn usage(&self) -> anyhow::Result<Usage> {
         let mut usage = self.server.usage()?;
         let request = http::get(&self.server.host, "/api/workers", Some(&self.server.key));
-        if let Ok((200, body)) = exchange(&self.server.host, &request) {
+        if let Ok(http::Response { status: 200, body, .. }) = exchange(&self.server.host, &request) {
             let workers: Vec<serde_json::Value> = serde_json::from_str(&body).unwrap_or_default();
-            let sum = |name: &str| workers.iter().map(|worker| worker[name].as_u64()).sum();
+            let sum = |name: &str| {
+                let each: Option<Vec<_>> = workers.iter().map(|worker| worker[name].as_u64()).collect();
+                each.filter(|each| !each.is_empty()).map(|each| each.iter().sum())
+            };
             usage.packets = sum("udp_out_packets");
             usage.calls = sum("udp_out_calls");
             usage.messages = sum("udp_out_messages");
@@ -148,39 +248,64 @@ impl Bench {
         Ok(usage)
     }
 
-    fn publish(&mut self) -> anyhow::Result<()> {
-        self.join(true)
-    }
-
     /// One more party, up to the moment that it has its keys.
-    fn join(&mut self, publishes: bool) -> anyhow::Result<()> {
+    fn join(&mut self, room: &str, publishes: bool) -> anyhow::Result<()> {
         let number = self.parties.len();
-        let ufrag = format!("bn{number:04}");
-        let local = sdp::Local {
-            ufrag: &ufrag,
-            pwd: "a-password-of-the-bench-22",
-            fingerprint: &self.identity.fingerprint,
-            ssrc: publishes.then_some(PUBLISHER_SSRC),
-        };
-        let door = if publishes { "whip" } else { "whep" };
-        let token = publishes.then_some(self.server.key.as_str());
-        let offer = sdp::offer(&local);
-        let request = http::post(&self.server.host, &format!("/{ROOM}/{door}"), token, &offer);
-        let (status, body) = exchange(&self.server.host, &request)?;
-        anyhow::ensure!(status == 201, "{door} answered {status}: {body}");
-        let answer =
-            sdp::answer(&body).with_context(|| format!("an answer without what we need:\n{body}"))?;
-        self.sockets.add(answer.address)?;
-        let viewer = (!publishes).then(|| Viewer::new(0xbe00_0000 + number as u32, answer.transport_cc));
-        let client = Client::new(&self.identity, ufrag, answer, Instant::now());
-        self.parties.push(Party { client, viewer });
-        self.tend(number, Instant::now())?;
+        self.enter(number, room, publishes)?;
         let limit = Instant::now() + JOIN_TIMEOUT;
         while !self.parties[number].client.is_ready() {
             anyhow::ensure!(Instant::now() < limit, "party {number} got no connection");
             self.drive(Instant::now() + Duration::from_millis(5))?;
         }
         Ok(())
+    }
+
+    /// The party called `number`, one more or in place of the one that was, says what it wants.
+    fn enter(&mut self, number: usize, room: &str, publishes: bool) -> anyhow::Result<()> {
+        self.entered += 1;
+        let asked = wall()?;
+        let ssrc = FIRST_SSRC + number as u32;
+        let ufrag = format!("bn{:07}", self.entered);
+        let fingerprint = self.identity.fingerprint.clone();
+        let local = sdp::Local {
+            ufrag: &ufrag,
+            pwd: "a-password-of-the-bench-22",
+            fingerprint: &fingerprint,
+            ssrc: publishes.then_some(ssrc),
+        };
+        let door = if publishes { &self.options.whip } else { &self.options.whep };
+        let path = door.replace("{room}", room);
+        let token = Some(self.server.key.as_str()).filter(|key| publishes && !key.is_empty());
+        let request = http::post(&self.server.host, &path, token, &sdp::offer(&local));
+        let http::Response { status, location, body } = exchange(&self.server.host, &request)?;
+        anyhow::ensure!(status == 201, "{path} answered {status}: {body}");
+        let answer =
+            sdp::answer(&body).with_context(|| format!("an answer without what we need:\n{body}"))?;
+        self.sockets.set(number, answer.address)?;
+        let role = match publishes {
+            true => Role::Source(self.source(ssrc)),
+            false => Role::Viewer(Box::new(Viewer::new(ssrc, answer.transport_cc, asked))),
+        };
+        let party = Party::new(&self.identity, &local, answer, role, location);
+        match self.parties.get_mut(number) {
+            Some(old) => *old = party,
+            None => self.parties.push(party),
+        }
+        if publishes {
+            self.sources.push(number);
+        }
+        self.tend(number, Instant::now())
+    }
+
+    /// Frames of many sources do not begin together.
+    fn source(&self, ssrc: u32) -> Source {
+        let pattern = Pattern {
+            keyframe_every: self.options.keyframe_seconds.max(1) * media::FRAME_RATE,
+            paced: self.options.paced,
+            deaf: self.options.deaf,
+        };
+        let step = FRAME_INTERVAL * 7 / 30 * (self.sources.len() as u32 % 30);
+        Source::new(ssrc, pattern, Instant::now() + step)
     }
 
     /// Everybody's work until `end`.
@@ -190,9 +315,7 @@ impl Bench {
             if now >= end {
                 return Ok(());
             }
-            if now >= self.next_frame {
-                self.send_frame()?;
-            }
+            let next_packet = self.send_due(now)?;
             if now >= self.next_group {
                 self.next_group = now + TICK / GROUPS as u32;
                 self.group = (self.group + 1) % GROUPS;
@@ -200,10 +323,30 @@ impl Bench {
                     self.tend(number, now)?;
                 }
             }
-            let until = end.min(self.next_frame).min(self.next_group);
-            std::thread::sleep(until.saturating_duration_since(now).min(NAP));
+            self.progress.say(now, || self.doing.clone());
+            let until = next_packet.map_or(end, |at| end.min(at)).min(self.next_group);
+            std::thread::sleep(until.saturating_duration_since(Instant::now()).min(NAP));
             while self.receive_ready()? {}
         }
+    }
+
+    /// Sends what sources have; answers when the next packet is due.
+    fn send_due(&mut self, now: Instant) -> anyhow::Result<Option<Instant>> {
+        let mut next = None;
+        for &number in &self.sources {
+            let Party { client, role: Role::Source(source), .. } = &mut self.parties[number] else {
+                continue;
+            };
+            let Some(sender) = &mut client.sender else { continue };
+            let mut datagrams = source.poll(now, wall()?, sender)?;
+            // A keyframe's parameter sets are shorter than what follows them.
+            let short = datagrams.iter().take_while(|datagram| datagram.len() < 1000).count();
+            datagrams.drain(..short).for_each(|datagram| self.sockets.send(number, &datagram));
+            self.sockets.send_burst(number, &datagrams)?;
+            let due = source.next_due();
+            next = Some(next.map_or(due, |next: Instant| next.min(due)));
+        }
+        Ok(next)
     }
 
     /// What all sockets have by now; whether there was anything.
@@ -224,13 +367,10 @@ impl Bench {
     /// A party's timers, and what it has to send.
     fn tend(&mut self, number: usize, now: Instant) -> anyhow::Result<()> {
         let time = self.media_time(now);
-        let Party { client, viewer } = &mut self.parties[number];
-        client.handle_timeout(now)?;
-        let report = viewer.as_mut().filter(|_| client.is_ready()).and_then(|viewer| viewer.report(time));
-        if let (Some(report), Some(sender)) = (report, &mut client.sender) {
-            let mut out = vec![0; report.len() + 32];
-            let len = sender.seal_rtcp(&report, &mut out)?;
-            self.sockets.send(number, &out[..len]);
+        let party = &mut self.parties[number];
+        party.client.handle_timeout(now)?;
+        if let Some(report) = party.report(time)? {
+            self.sockets.send(number, &report);
         }
         self.flush(number);
         Ok(())
@@ -246,20 +386,11 @@ impl Bench {
         let now = Instant::now();
         let time = self.media_time(now);
         let (measuring, delays, keys) = (self.measuring, &mut self.delays, &mut self.key_delays);
-        let Party { client, viewer } = &mut self.parties[number];
+        let party = &mut self.parties[number];
         self.sockets.receive(number, |datagram, arrived| {
-            let media = client.handle(now, datagram)?;
-            let Some(viewer) = viewer else { return Ok(()) };
-            match media {
-                Some(Media::Rtp(len, index)) => {
-                    let stamp = viewer.rtp(time, &datagram[..len], index);
-                    if let Some(stamp) = stamp.filter(|_| measuring) {
-                        let into = if stamp.key { &mut *keys } else { &mut *delays };
-                        into.add(arrived.saturating_sub(stamp.sent));
-                    }
-                }
-                Some(Media::Rtcp(len)) => viewer.rtcp(time, &datagram[..len]),
-                None => {}
+            if let Some(stamp) = party.take((now, time), datagram, arrived)?.filter(|_| measuring) {
+                let into = if stamp.key { &mut *keys } else { &mut *delays };
+                into.add(arrived.saturating_sub(stamp.sent));
             }
             Ok(())
         })?;
@@ -267,45 +398,34 @@ impl Bench {
         Ok(())
     }
 
-    fn send_frame(&mut self) -> anyhow::Result<()> {
-        self.next_frame += Duration::from_nanos(1_000_000_000 / FRAME_RATE);
-        let Some(Party { client, .. }) = self.parties.first_mut() else { return Ok(()) };
-        let Some(sender) = &mut client.sender else { return Ok(()) };
-        let sent = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
-        let mut datagrams = Vec::new();
-        for piece in frame(self.frame, sent) {
-            let mut out = vec![0; 1500];
-            let fields = HeaderFields {
-                marker: piece.marker,
-                payload_type: sdp::PAYLOAD_TYPE,
-                sequence: self.sequence as u16,
-                timestamp: (self.frame * 90_000 / FRAME_RATE) as u32,
-                ssrc: PUBLISHER_SSRC,
-                padding: false,
-            };
-            let wide = (self.sequence as u16).to_be_bytes();
-            let header = write_header(&mut out, &fields, &[(sdp::TRANSPORT_CC_ID, &wide)])?;
-            let len = sender.seal_rtp(&mut out, header, self.sequence, PUBLISHER_SSRC, &piece.payload)?;
-            out.truncate(len);
-            datagrams.push(out);
-            self.sequence += 1;
+    /// Ends the sessions at a server that lives on.
+    fn leave(&mut self) {
+        if self.server.is_foreign() {
+            (0..self.parties.len()).rev().for_each(|number| self.exit(number));
         }
-        self.frame += 1;
-        // A keyframe's parameter sets are shorter than what follows them.
-        let short = datagrams.iter().take_while(|datagram| datagram.len() < 1000).count();
-        datagrams.drain(..short).for_each(|datagram| self.sockets.send(0, &datagram));
-        Ok(self.sockets.send_burst(0, &datagrams)?)
+    }
+
+    /// Ends a party's session.
+    fn exit(&self, number: usize) {
+        let Some(location) = &self.parties[number].location else { return };
+        let request = http::delete(&self.server.host, location, Some(&self.server.key));
+        // A server that does not take it will notice by itself that nobody is there any more.
+        let _ = exchange(&self.server.host, &request);
     }
 }
 
+/// Nanoseconds since 1970.
+fn wall() -> anyhow::Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64)
+}
+
 /// One request, one answer, one connection.
-fn exchange(host: &str, request: &str) -> anyhow::Result<(u16, String)> {
+fn exchange(host: &str, request: &str) -> anyhow::Result<http::Response> {
     let address: SocketAddr = host.parse().context("the server's address must be IP:PORT")?;
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let (status, body) = http::answer(&text).context("no HTTP answer")?;
-    Ok((status, body.to_owned()))
+    http::response(&text).context("no HTTP answer")
 }

@@ -27,12 +27,12 @@ pub(super) struct Server {
 impl Server {
     /// The one the options name, or one of our own.
     pub(super) fn find(options: &Options) -> anyhow::Result<Self> {
-        match (&options.url, options.pid, &options.key) {
-            (Some(url), Some(pid), Some(key)) => {
+        match (&options.url, options.pid) {
+            (Some(url), Some(pid)) => {
                 let host = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-                Ok(Server { host, key: key.clone(), pid, own: None })
+                Ok(Server { host, key: options.key.clone().unwrap_or_default(), pid, own: None })
             }
-            _ => Self::start(&[]),
+            _ => Self::start(&[format!("workers.count={}", options.workers)]),
         }
     }
 
@@ -84,6 +84,11 @@ impl Server {
             anyhow::ensure!(Instant::now() < limit, "the server did not come up");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether it outlives the measurement.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.own.is_none()
     }
 
     fn proc(&self, file: &str) -> anyhow::Result<String> {

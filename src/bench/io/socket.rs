@@ -32,19 +32,19 @@ impl Sockets {
         Ok(Sockets { epoll: Epoll::new(256)?, receiver: Receiver::new(4), sockets: Vec::new() })
     }
 
-    /// One more, towards `remote`.
-    pub(super) fn add(&mut self, remote: SocketAddr) -> io::Result<()> {
+    /// The socket called `number`, towards `remote`: one more, or a new one in place of the old.
+    pub(super) fn set(&mut self, number: usize, remote: SocketAddr) -> io::Result<()> {
         let any: IpAddr = Ipv4Addr::UNSPECIFIED.into();
         let socket = UdpSocket::bind((any, 0))?;
         socket.connect(remote)?;
-        self.watch(socket)
+        self.watch(number, socket)
     }
 
     /// One more on the loopback address, towards nobody yet; its address.
     pub(super) fn add_unconnected(&mut self) -> io::Result<SocketAddr> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = socket.local_addr()?;
-        self.watch(socket)?;
+        self.watch(self.sockets.len(), socket)?;
         Ok(address)
     }
 
@@ -53,15 +53,18 @@ impl Sockets {
         self.sockets[number].connect(remote)
     }
 
-    fn watch(&mut self, socket: UdpSocket) -> io::Result<()> {
+    fn watch(&mut self, number: usize, socket: UdpSocket) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let fd = socket.as_fd();
         sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1)?;
         sys::set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
         sys::set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER)
             .or_else(|_| sys::set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, BUFFER))?;
-        self.epoll.add(&socket, self.sockets.len() as u64, Interest::READ)?;
-        self.sockets.push(socket);
+        self.epoll.add(&socket, number as u64, Interest::READ)?;
+        match self.sockets.get_mut(number) {
+            Some(old) => *old = socket,
+            None => self.sockets.push(socket),
+        }
         Ok(())
     }
 

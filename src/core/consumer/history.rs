@@ -25,7 +25,7 @@ pub struct Stamp {
 }
 
 /// One sent packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Sent {
     /// Its index in the store of the producer's stream.
     pub index: u64,
@@ -35,22 +35,37 @@ pub struct Sent {
     pub timestamp: u32,
     /// The rest of its header.
     pub stamp: Stamp,
-    sequence: u16,
-    resent: Option<MediaTime>,
 }
+
+/// The same in half a cache line, for there is a ring of them a receiver.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// The low bits.
+    index: u32,
+    timestamp: u32,
+    /// When it was sent again last: microseconds modulo 2^32, never 0; 0: not yet.
+    resent: u32,
+    sequence: u16,
+    stamp: Stamp,
+    stream: u8,
+}
+
+const _: () = assert!(size_of::<Option<Entry>>() == 32);
 
 /// A ring of the newest sent packets, found by sequence number.
 #[derive(Debug)]
 pub struct History {
-    ring: Vec<Option<Sent>>,
+    ring: Vec<Option<Entry>>,
     capacity: usize,
+    /// Index of the packet noted last.
+    newest: u64,
 }
 
 impl History {
     /// Remembers the newest `capacity` packets (rounded up to a power of two); nothing is allocated
     /// before the first.
     pub fn new(capacity: usize) -> Self {
-        History { ring: Vec::new(), capacity: capacity.next_power_of_two() }
+        History { ring: Vec::new(), capacity: capacity.next_power_of_two(), newest: 0 }
     }
 
     /// Notes a packet.
@@ -58,25 +73,39 @@ impl History {
         if self.ring.is_empty() {
             self.ring = vec![None; self.capacity];
         }
+        self.newest = index;
         let at = usize::from(sequence) & (self.capacity - 1);
-        self.ring[at] = Some(Sent { index, stream, timestamp, stamp, sequence, resent: None });
+        self.ring[at] = Some(Entry { index: index as u32, timestamp, resent: 0, sequence, stamp, stream });
     }
 
     /// The packet sent as `sequence`, unless it is forgotten.
     pub fn get(&self, sequence: u16) -> Option<Sent> {
         let at = usize::from(sequence) & (self.capacity - 1);
-        (*self.ring.get(at)?).filter(|sent| sent.sequence == sequence)
+        let entry = (*self.ring.get(at)?).filter(|entry| entry.sequence == sequence)?;
+        Some(self.sent(&entry))
     }
 
     /// The packet sent as `sequence`, unless it was resent less than `guard` ago or is forgotten.
     pub fn take_for_resend(&mut self, sequence: u16, now: MediaTime, guard: Duration) -> Option<Sent> {
         let at = usize::from(sequence) & (self.capacity - 1);
-        let sent = self.ring.get_mut(at)?.as_mut().filter(|sent| sent.sequence == sequence)?;
-        if sent.resent.is_some_and(|at| now.micros_since(at) < guard.as_micros() as i64) {
+        let entry = self.ring.get_mut(at)?.as_mut().filter(|entry| entry.sequence == sequence)?;
+        let micros = now.as_micros() as u32;
+        if entry.resent != 0 && u128::from(micros.wrapping_sub(entry.resent)) < guard.as_micros() {
             return None;
         }
-        sent.resent = Some(now);
-        Some(*sent)
+        entry.resent = micros.max(1);
+        let entry = *entry;
+        Some(self.sent(&entry))
+    }
+
+    fn sent(&self, entry: &Entry) -> Sent {
+        let step = entry.index.wrapping_sub(self.newest as u32).cast_signed();
+        Sent {
+            index: self.newest.wrapping_add_signed(i64::from(step)),
+            stream: entry.stream,
+            timestamp: entry.timestamp,
+            stamp: entry.stamp,
+        }
     }
 
     /// Forgets everything: the store behind the indexes is another one now.

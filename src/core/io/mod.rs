@@ -19,6 +19,8 @@
 //! | `config`, `stats`, `error` | bounds, counters, what can fail at start |
 
 pub mod addresses;
+#[cfg(test)]
+pub(crate) mod allocations;
 mod channel;
 pub mod clock;
 pub mod config;

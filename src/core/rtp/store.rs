@@ -29,6 +29,8 @@ pub const DISCARDABLE: u8 = 8;
 const MAX_ELEMENTS: usize = 1024;
 /// Padding that is worth a longer run (bytes).
 const MAX_PADDING: u16 = 8;
+/// Segments that were not needed for so long, and for as long as a group may last, are given back.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(10);
 /// How far back the first packet of a keyframe is looked for when a later one shows it to be one.
 const START_SEARCH: u64 = 64;
 
@@ -164,6 +166,7 @@ pub struct PacketStore {
     /// By the low bits of a sequence number, the index of the packet last stored under it.
     places: Box<[u64]>,
     last_push: MediaTime,
+    settled: MediaTime,
 }
 
 impl PacketStore {
@@ -178,6 +181,7 @@ impl PacketStore {
             group: None,
             places: Box::default(),
             last_push: MediaTime(i64::MIN),
+            settled: MediaTime(i64::MIN),
         }
     }
 
@@ -308,6 +312,10 @@ impl PacketStore {
         }
         if older(now, self.last_push, self.limits.history) {
             self.segments.shrink();
+        }
+        if older(now, self.settled, self.limits.group_age + SETTLE_INTERVAL) {
+            self.settled = now;
+            self.segments.settle();
         }
         if self.slots.is_empty() && self.slots.capacity() > 0 {
             self.slots = VecDeque::new();

@@ -19,16 +19,23 @@ pub(super) struct Segments {
     /// Bytes used of the last live segment.
     fill: usize,
     spare: Vec<Box<[u8]>>,
+    /// The fewest there were since the last [`Segments::settle`].
+    unused: usize,
     live_bytes: usize,
 }
-
-/// Spare segments kept while packets flow.
-const MAX_SPARE: usize = 4;
 
 impl Segments {
     pub(super) fn new(size: usize) -> Self {
         let size = size.clamp(1 << 10, 1 << 24);
-        Segments { size, live: VecDeque::new(), first: 0, fill: 0, spare: Vec::new(), live_bytes: 0 }
+        Segments {
+            size,
+            live: VecDeque::new(),
+            first: 0,
+            fill: 0,
+            spare: Vec::new(),
+            unused: 0,
+            live_bytes: 0,
+        }
     }
 
     /// Takes `len` bytes behind those taken last.
@@ -39,6 +46,7 @@ impl Segments {
                 Some(segment) => segment,
                 None => vec![0; self.size.max(len)].into(),
             };
+            self.unused = self.unused.min(self.spare.len());
             self.live_bytes += segment.len();
             self.live.push_back(segment);
             self.fill = 0;
@@ -72,10 +80,18 @@ impl Segments {
             };
             self.first += 1;
             self.live_bytes -= segment.len();
-            if self.spare.len() < MAX_SPARE && segment.len() == self.size {
+            if segment.len() == self.size {
                 self.spare.push(segment);
             }
         }
+    }
+
+    /// Lets go the spare segments that nothing needed since the last call. A group of pictures is released at once and
+    /// the next one grows slowly: the time between two calls should hold several.
+    pub(super) fn settle(&mut self) {
+        let unused = self.unused.min(self.spare.len());
+        self.spare.truncate(self.spare.len() - unused);
+        self.unused = self.spare.len();
     }
 
     /// Lets one spare segment go.
