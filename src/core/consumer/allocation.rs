@@ -70,10 +70,11 @@ fn deal_out(path: u64, wishes: &[Wish<'_>], rungs: &mut Vec<usize>) {
 /// The next rung above `rung` that fits.
 fn better(path: u64, taken: u64, wish: &Wish<'_>, rung: usize) -> Option<usize> {
     let fits = |next: &usize| {
-        let kept = wish.now.is_some_and(|now| *next <= now);
-        let room = match kept {
-            true => path + path * TOLERANCE / 100,
-            false => path - path * HEADROOM / 100,
+        // Going down is of use only where what is left fits for sure.
+        let (kept, room) = match wish.now {
+            Some(now) if *next == now => (true, path + path * TOLERANCE / 100),
+            Some(now) if *next < now => (true, path),
+            _ => (false, path - path * HEADROOM / 100),
         };
         let allowed = kept || wish.now.is_none() || wish.ascent != Ascent::None;
         allowed && taken - rate(wish, rung) + rate(wish, *next) <= room

@@ -196,8 +196,9 @@ impl Consumer {
         if choice.stream == self.stream {
             output.set_target(choice.layer);
         } else if source.rank(choice.stream) < source.rank(self.stream) {
-            // Until the keyframe of the smaller picture is there, the large one takes no more than it must.
-            output.set_target(Layer { temporal: 0, ..output.filter().current() });
+            output.give_way();
+        } else if output.gives_way() {
+            output.set_target(Layer::TOP);
         }
     }
 

@@ -41,6 +41,8 @@ pub struct ReplayLimits {
     pub bitrate: u64,
     /// Shortest time between two replays to one receiver whose decoder lost its picture.
     pub interval: std::time::Duration,
+    /// A picture that has waited for longer for a path that takes no more is left out, and all up to a keyframe.
+    pub max_wait: std::time::Duration,
 }
 
 /// How a consumer's turn ended.
@@ -266,7 +268,7 @@ impl Consumer {
         let mut sink = sink;
         loop {
             let progress = self.read_on(source, now, limits, sink.as_deref_mut());
-            if progress != Progress::Drained || !self.change_stream(source, now) {
+            if progress == Progress::Full || !self.change_stream(source, now) {
                 return progress;
             }
         }

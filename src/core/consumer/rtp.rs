@@ -3,6 +3,7 @@
 
 mod report;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::core::capabilities::{Kind, RtpCodec, RtpParameters};
@@ -149,9 +150,11 @@ pub struct RtpOutput {
     left_out: Option<u64>,
     /// The packet sent last ended its picture.
     ended: bool,
+    /// Its receiver shall get a smaller picture: until that comes, this one takes what is left of the path.
+    yields: bool,
     rtx_sequence: u64,
     history: History,
-    resends: Vec<u16>,
+    resends: VecDeque<u16>,
     round_trip: Option<Duration>,
     sent: Counters,
     report: ReportBlock,
@@ -212,9 +215,10 @@ impl RtpOutput {
             filter: LayerFilter::new(Layer::TOP),
             left_out: None,
             ended: true,
+            yields: false,
             rtx_sequence: (random >> 48) & 0x7fff,
             history: History::new(history),
-            resends: Vec::new(),
+            resends: VecDeque::new(),
             round_trip: None,
             sent: Counters::default(),
             report: ReportBlock::default(),
@@ -275,7 +279,7 @@ impl RtpOutput {
         self.sequence.sync(first.meta.sequence);
         self.pictures.join();
         self.filter = LayerFilter::new(choice.layer);
-        (self.left_out, self.ended) = (None, true);
+        (self.left_out, self.ended, self.yields) = (None, true, false);
         true
     }
 
@@ -288,8 +292,8 @@ impl RtpOutput {
         limits: &ReplayLimits,
         sink: &mut Sink<'_>,
     ) -> Progress {
-        if self.send_resends(source, sink) == Progress::Full {
-            return Progress::Full;
+        if let progress @ (Progress::Full | Progress::Paced(_)) = self.send_resends(source, sink) {
+            return progress;
         }
         let layered = stream.is_layered();
         let head = stream.store.head();
@@ -302,6 +306,15 @@ impl RtpOutput {
             }
             if let Err(at) = cursor.may_read(sink.now, limits.bitrate) {
                 return Progress::Paced(at);
+            }
+            if let Some(at) = self.wait_for_path(sink) {
+                return match self.is_too_late(stream, cursor, limits, sink.now) {
+                    true => {
+                        cursor.restart(head, false);
+                        Progress::Drained
+                    }
+                    false => Progress::Paced(at),
+                };
             }
             let Some(packet) = stream.store.get(cursor.at()) else {
                 cursor.advance(0, head);
@@ -322,6 +335,26 @@ impl RtpOutput {
             cursor.advance(packet.payload.len(), head);
         }
         Progress::Drained
+    }
+
+    /// When the next packet may leave, if not now: pictures wait where the path takes no more.
+    #[inline]
+    fn wait_for_path(&self, sink: &Sink<'_>) -> Option<MediaTime> {
+        if self.yields && !self.ended {
+            return None;
+        }
+        let estimator = sink.estimator.as_ref().filter(|_| self.is_video())?;
+        estimator.wait(sink.now, self.yields)
+    }
+
+    /// Whether what waits at the cursor has waited for so long that the next keyframe is the better picture.
+    fn is_too_late(&self, stream: &Stream, cursor: &Cursor, limits: &ReplayLimits, now: MediaTime) -> bool {
+        let waits = stream.store.meta(cursor.at()).map_or(0, |meta| now.micros_since(meta.arrival));
+        self.ended && !self.yields && !cursor.is_catching_up() && waits > limits.max_wait.as_micros() as i64
+    }
+
+    fn is_video(&self) -> bool {
+        self.current.is_some_and(|current| current.kind.is_video())
     }
 
     fn send_packet(&mut self, packet: &Stored<'_>, sink: &mut Sink<'_>) {
@@ -401,6 +434,18 @@ impl RtpOutput {
     /// What the receiver shall get of a stream with layers.
     pub(super) fn set_target(&mut self, layer: Layer) {
         self.filter.set_target(layer);
+        self.yields = false;
+    }
+
+    /// A smaller picture was chosen: until its keyframe is there, this one takes no more than it must.
+    pub(super) fn give_way(&mut self) {
+        self.filter.set_target(Layer { temporal: 0, ..self.filter.current() });
+        self.yields = true;
+    }
+
+    /// Whether a smaller picture is to take its place.
+    pub(super) fn gives_way(&self) -> bool {
+        self.yields
     }
 
     /// What it gets of a stream with layers.
@@ -504,7 +549,7 @@ impl RtpOutput {
         for sequence in lost {
             asked += 1;
             if self.resends.len() < MAX_RESENDS {
-                self.resends.push(sequence);
+                self.resends.push_back(sequence);
             }
         }
         self.sent.nacks += 1;
@@ -569,15 +614,18 @@ impl RtpOutput {
     }
 
     fn send_resends(&mut self, source: &Producer, sink: &mut Sink<'_>) -> Progress {
-        while let Some(sequence) = self.resends.pop() {
+        while let Some(&sequence) = self.resends.front() {
             if sink.batch.is_full() {
-                self.resends.push(sequence);
                 return Progress::Full;
             }
             if *sink.allowance == Some(0) {
                 self.resends.clear();
                 break;
             }
+            if let Some(at) = self.wait_for_path(sink) {
+                return Progress::Paced(at);
+            }
+            self.resends.pop_front();
             self.resend(sequence, source, sink);
         }
         Progress::Drained
@@ -588,6 +636,11 @@ impl RtpOutput {
         let guard =
             self.round_trip.map_or(RESEND_GUARD, |rtt| rtt.clamp(RESEND_GUARD / 2, RESEND_GUARD * 10));
         let Some(sent) = self.history.take_for_resend(sequence, sink.now, guard) else { return };
+        let left = self.current.is_some_and(|current| current.stream != sent.stream);
+        if left && sink.estimator.as_ref().is_some_and(|estimator| estimator.is_paced()) {
+            // Of a picture that the receiver has no use for once the one that was chosen is there.
+            return;
+        }
         let Some(packet) = stored(source, &sent) else { return };
         let Some(current) = self.current.filter(|current| current.codec == packet.meta.codec) else { return };
         let mut fields = HeaderFields {

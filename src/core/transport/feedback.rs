@@ -51,6 +51,8 @@ pub struct Asked {
     pub keyframes: Vec<usize>,
     /// Consumers with something to resend.
     pub resend: bool,
+    /// The path takes less than was thought.
+    pub narrower: bool,
 }
 
 /// What a packet's source stands for.
@@ -218,7 +220,11 @@ impl Feedback {
                 self.estimator.remb(remb.bitrate);
                 self.heard_bound = Bound { bitrate: remb.bitrate, ssrcs: remb.ssrcs().collect() };
             }
-            Packet::TransportFeedback(feedback) => self.estimator.feedback(now, feedback),
+            Packet::TransportFeedback(feedback) => {
+                let reduced = self.estimator.reduced();
+                self.estimator.feedback(now, feedback);
+                asked.narrower |= self.estimator.reduced() != reduced;
+            }
             Packet::SourceDescription(_) | Packet::Goodbye(_) | Packet::Other { .. } => {}
         }
     }

@@ -101,6 +101,9 @@ pub struct LayersConfig {
     /// How long a layer may take more than the path has before the receiver gets a lower one, in milliseconds.
     /// Default 500.
     pub overload_ms: u64,
+    /// A picture that has waited for so long for a path that takes no more is left out, and all up to the next
+    /// keyframe, in milliseconds. Default 500.
+    pub max_wait_ms: u64,
 }
 
 impl Default for LayersConfig {
@@ -112,6 +115,7 @@ impl Default for LayersConfig {
             settle_ms: 2_000,
             max_settle_ms: 60_000,
             overload_ms: 500,
+            max_wait_ms: 500,
         }
     }
 }
@@ -159,6 +163,7 @@ impl WorkerConfig {
         ReplayLimits {
             bitrate: self.gop.catchup_bitrate,
             interval: Duration::from_millis(self.gop.replay_interval_ms),
+            max_wait: Duration::from_millis(self.layers.max_wait_ms),
         }
     }
 }

@@ -70,6 +70,9 @@ impl Worker {
         if asked.resend {
             self.queue(place);
         }
+        if asked.narrower {
+            self.choose_layers(place, media);
+        }
         for consumer in asked.keyframes {
             self.lost_picture(place.0, (consumer, None), media);
         }

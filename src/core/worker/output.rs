@@ -27,8 +27,9 @@ impl Worker {
         if self.flush_datagrams(batch) || self.flush_transports(now, batch) {
             return true;
         }
-        // Copies of what has just been sealed.
-        !self.mirrors.is_empty() && self.take_mirrored() && self.flush_datagrams(batch)
+        // Copies of what has just been sealed; and whoever cannot go on without a keyframe has asked for it.
+        let copied = !self.mirrors.is_empty() && self.take_mirrored();
+        (copied || !self.datagrams.is_empty()) && self.flush_datagrams(batch)
     }
 
     fn flush_datagrams(&mut self, batch: &mut SendBatch) -> bool {

@@ -6,6 +6,8 @@ mod data;
 mod layers;
 mod levels;
 mod mirroring;
+mod narrow;
+mod simulcast;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

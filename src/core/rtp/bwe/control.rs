@@ -8,10 +8,12 @@ use crate::core::time::MediaTime;
 
 /// What is kept of the arriving rate when the queue grows.
 const BACK_OFF: f64 = 0.85;
+/// What is kept of the rate at which a queue was seen to drain: that is all the path takes.
+const USABLE: f64 = 0.92;
 /// Growth per second while the link's capacity is not known.
 const GROWTH: f64 = 1.08;
 /// The rate grows to this multiple of what arrives, and not further: nothing is known beyond.
-const BEYOND: f64 = 1.5;
+const BEYOND: f64 = 1.25;
 /// Packets that probing for capacity adds per response time.
 const PACKET_BITS: f64 = 1200.0 * 8.0;
 /// How much of the past stays in the capacity.
@@ -76,12 +78,22 @@ impl RateControl {
         }
     }
 
-    /// One report of the receiver.
-    pub fn update(&mut self, now: MediaTime, usage: Usage, arriving: Option<f64>, round_trip: Duration) {
+    /// One report of the receiver; `drained` is what leaves the queue, where that is known.
+    pub fn update(
+        &mut self,
+        now: MediaTime,
+        usage: Usage,
+        drained: Option<f64>,
+        arriving: Option<f64>,
+        round_trip: Duration,
+    ) {
         let passed = self.updated.map_or(0.0, |at| now.micros_since(at) as f64 / 1e6).clamp(0.0, 1.0);
         self.updated = Some(now);
         match usage {
-            Usage::Over => self.back_off(now, arriving, round_trip),
+            Usage::Over => match drained {
+                Some(drained) => self.reduce(now, drained, USABLE),
+                None => self.back_off(now, arriving, round_trip),
+            },
             Usage::Under => self.holding = true,
             Usage::Normal if self.holding => self.holding = false,
             Usage::Normal => self.grow(passed, arriving, round_trip),
@@ -97,14 +109,20 @@ impl RateControl {
         if recent && arriving > self.rate * 0.5 {
             return;
         }
-        if self.capacity.is_some_and(|known| (arriving - known.mean).abs() > 3.0 * known.deviation()) {
+        self.reduce(now, arriving, BACK_OFF);
+    }
+
+    /// The path was seen to take `seen`; the part `kept` of that is used.
+    fn reduce(&mut self, now: MediaTime, seen: f64, kept: f64) {
+        self.holding = true;
+        if self.capacity.is_some_and(|known| (seen - known.mean).abs() > 3.0 * known.deviation()) {
             self.capacity = None;
         }
         match &mut self.capacity {
-            Some(known) => known.add(arriving),
-            None => self.capacity = Some(Capacity { mean: arriving, spread: 400.0 }),
+            Some(known) => known.add(seen),
+            None => self.capacity = Some(Capacity { mean: seen, spread: 400.0 }),
         }
-        self.rate = self.rate.min(BACK_OFF * arriving);
+        self.rate = self.rate.min(kept * seen);
         self.reduced = Some(now);
     }
 

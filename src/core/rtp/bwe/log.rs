@@ -84,6 +84,13 @@ impl SentLog {
         Some(sent)
     }
 
+    /// Bytes that were sent after `at`.
+    pub fn bytes_after(&self, at: MediaTime) -> u64 {
+        let since = self.last.micros_since(at);
+        let after = |entry: &&Entry| i64::from((self.last.as_micros() as u32).wrapping_sub(entry.at)) < since;
+        self.entries.iter().rev().take_while(after).map(|entry| u64::from(entry.bytes)).sum()
+    }
+
     /// How many packets it remembers.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -8,7 +8,9 @@
 mod control;
 mod delay;
 mod log;
+mod pace;
 mod probe;
+mod queue;
 mod rate;
 mod receive;
 
@@ -26,7 +28,9 @@ use crate::core::time::MediaTime;
 use control::{LossBound, RateControl};
 use delay::{DelayTrend, Usage};
 use log::SentLog;
+use pace::Pace;
 use probe::Prober;
+use queue::Queue;
 
 /// Round trip assumed before one is known.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -37,6 +41,12 @@ const LOSS_MICROS: i64 = 500_000;
 const ARRIVAL_WRAP: i64 = (1 << 24) * 64_000;
 /// A queue that grew counts as a sign of trouble for so long.
 const TROUBLE_MICROS: i64 = 20_000_000;
+/// A queue out of which less than this part comes of what goes in grows.
+const UNSATURATED: f64 = 0.9;
+/// The same where the reading is a rough one.
+const FAR_LESS: f64 = 0.5;
+/// A queue out of which packets were lost is full for so long.
+const OVERFLOW_MICROS: i64 = 500_000;
 /// A receiver whose feedback stops is not known any more.
 const SILENCE_MICROS: i64 = 5_000_000;
 
@@ -64,8 +74,13 @@ pub struct Estimator {
     limits: RateLimits,
     log: SentLog,
     trend: DelayTrend,
+    queue: Queue,
     arriving: ArrivalRate,
+    /// What was sent of that which is reported, by when it was sent.
+    departing: ArrivalRate,
     control: RateControl,
+    /// Set while the path shows its bound.
+    pace: Option<Pace>,
     loss: LossBound,
     prober: Prober,
     round_trip: Option<Duration>,
@@ -73,6 +88,8 @@ pub struct Estimator {
     clock: Option<i64>,
     /// Packets that arrived and were lost since the last reading of loss, and when it began.
     window: (u32, u32, MediaTime),
+    /// When the newest loss was heard of.
+    lost: Option<MediaTime>,
     heard: Option<MediaTime>,
     remb: Option<u64>,
 }
@@ -84,13 +101,17 @@ impl Estimator {
             limits,
             log: SentLog::default(),
             trend: DelayTrend::default(),
+            queue: Queue::default(),
             arriving: ArrivalRate::default(),
+            departing: ArrivalRate::default(),
+            pace: None,
             control: RateControl::new(limits.initial_bitrate as f64),
             loss: LossBound::default(),
             prober: Prober::default(),
             round_trip: None,
             clock: None,
             window: (0, 0, MediaTime::default()),
+            lost: None,
             heard: None,
             remb: None,
         }
@@ -105,6 +126,9 @@ impl Estimator {
     pub fn sent(&mut self, now: MediaTime, bytes: usize) {
         let probe = self.prober.sent(now, bytes);
         self.log.push(now, bytes, probe);
+        if let Some(pace) = &mut self.pace {
+            pace.sent(now, bytes);
+        }
     }
 
     /// The round-trip time is known.
@@ -114,29 +138,84 @@ impl Estimator {
 
     /// Transport-wide feedback of the receiver.
     pub fn feedback(&mut self, now: MediaTime, feedback: &TransportFeedback<'_>) {
+        let mut newest = None;
         for arrival in feedback.arrivals() {
             let Some(sent) = self.log.report(arrival.sequence, arrival.time.is_some()) else { continue };
+            self.departing.add(sent.at.as_micros(), sent.bytes);
+            newest = newest.max(Some(sent.at));
             let Some(time) = arrival.time else {
                 self.window.1 += 1;
+                self.lost = Some(now);
                 continue;
             };
             let time = self.unwrap(time);
             self.window.0 += 1;
             self.trend.arrived(sent.at, time);
+            self.queue.arrived(sent.at, time, sent.bytes);
             self.arriving.add(time, sent.bytes);
             if sent.probe != 0 {
                 self.prober.arrived(sent.probe, time, sent.bytes);
             }
         }
         self.heard = Some(now);
-        let usage = self.trend.usage();
-        self.control.update(now, usage, self.arriving.bitrate(), self.round_trip());
+        let usage = self.usage();
+        let drained = self.queue.drained().map(|drained| drained.bitrate);
+        self.control.update(now, usage, drained, self.arriving.bitrate(), self.round_trip());
         if let Some(shown) = self.prober.result(now)
             && usage != Usage::Over
         {
             self.control.raise(shown.min(self.limits.max_bitrate as f64));
         }
         self.read_loss(now);
+        self.set_pace(now, newest.filter(|_| usage == Usage::Over));
+    }
+
+    /// What the queue on the way does: it grows for sure where less leaves it than is sent. Where there is none to
+    /// speak of it does no harm that it grows.
+    fn usage(&self) -> Usage {
+        let sent = self.departing.bitrate().unwrap_or(f64::INFINITY);
+        let overrun = self.queue.drained().is_some_and(|drained| {
+            let part = if drained.sure { UNSATURATED } else { FAR_LESS };
+            drained.bitrate < part * sent
+        });
+        match self.trend.usage() {
+            _ if overrun => Usage::Over,
+            Usage::Over if self.queue.is_short() => Usage::Under,
+            usage => usage,
+        }
+    }
+
+    /// Follows the bound of the path; of what was sent up to `found` is known how much waited in the queue.
+    fn set_pace(&mut self, now: MediaTime, found: Option<MediaTime>) {
+        let Some(bound) = self.troubled(now) else {
+            self.pace = None;
+            return;
+        };
+        let overflows = self.lost.is_some_and(|at| now.micros_since(at) < OVERFLOW_MICROS);
+        let one_way = self.round_trip().as_secs_f64() / 2.0;
+        let pace = self.pace.get_or_insert_with(|| Pace::new(bound, now));
+        pace.set_rate(bound, now);
+        if let Some(found) = found {
+            let waits = self.queue.waits() as f64 / 1e6;
+            let since = now.micros_since(found) as f64 / 1e6 - one_way;
+            let rate = bound as f64 / 8.0;
+            // A queue that overflows holds no more behind that packet than there was before it.
+            let room = if overflows { waits * rate } else { f64::INFINITY };
+            let behind = (self.log.bytes_after(found) as f64).min(room);
+            // Since it left, the queue has drained.
+            pace.set_backlog(behind - (since - waits).max(0.0) * rate, now);
+        }
+    }
+
+    /// Whether the path has shown how much it takes, and gets no more.
+    pub fn is_paced(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// When the next packet of a picture may leave, if not now: on a path that has shown how much it takes what
+    /// waits does so here. With `empty` it waits until nothing else is on its way.
+    pub fn wait(&self, now: MediaTime, empty: bool) -> Option<MediaTime> {
+        self.pace.as_ref()?.wait(now, empty)
     }
 
     /// The fraction (0 to 1) lost of one stream, of a receiver report; counts where there is no transport-wide
@@ -168,8 +247,18 @@ impl Estimator {
     /// The estimate, if the path has shown that it takes no more: the queue grew lately, packets were lost or
     /// the receiver says so. A path that carries all it is given without a sign of trouble has no bound.
     pub fn bound(&self, now: MediaTime) -> Option<u64> {
+        if self.remb.is_some() { self.estimate() } else { self.troubled(now) }
+    }
+
+    /// The estimate, where the path itself has shown that it takes no more.
+    fn troubled(&self, now: MediaTime) -> Option<u64> {
         let grew = self.control.reduced().is_some_and(|at| now.micros_since(at) < TROUBLE_MICROS);
-        (grew || self.loss.is_bound() || self.remb.is_some()).then(|| self.estimate())?
+        (grew || self.loss.is_bound()).then(|| self.estimate())?
+    }
+
+    /// When the queue on the way was last found to grow.
+    pub fn reduced(&self) -> Option<MediaTime> {
+        self.control.reduced()
     }
 
     /// Something better could be sent if the path took `bitrate`: it is probed for now and then.

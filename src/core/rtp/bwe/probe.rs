@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::core::time::MediaTime;
 
-/// How long a probe lasts.
-const LENGTH: Duration = Duration::from_millis(20);
+/// How long a probe lasts: longer than the few packets that even a narrow path takes at once.
+const LENGTH: Duration = Duration::from_millis(40);
 /// A probe is ahead of its rate by one step of the caller's clock, so that the rate is reached.
 const LEAD_MICROS: i64 = 2_000;
 /// Packets that make a reading, however low the rate.

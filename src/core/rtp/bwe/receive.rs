@@ -49,7 +49,7 @@ impl ArrivalEstimator {
         if now >= self.next {
             self.next = now + INTERVAL;
             let round_trip = round_trip.unwrap_or(DEFAULT_ROUND_TRIP);
-            self.control.update(now, self.trend.usage(), self.arriving.bitrate(), round_trip);
+            self.control.update(now, self.trend.usage(), None, self.arriving.bitrate(), round_trip);
         }
     }
 
