@@ -334,7 +334,7 @@ fn a_path_that_is_wide_again_is_found_out() {
     world.run(10.0);
     assert_eq!(world.player.now().0, 1);
     let since = world.lab.now;
-    world.player.network.capacity = 20e6;
+    (world.player.network.capacity, world.player.network.dropped) = (20e6, 0);
     let took = world.until(2, 30.0);
     assert!(took < 20.0, "{took} s");
     world.run(5.0);
