@@ -119,7 +119,7 @@ describe("RTMP", { timeout: 600_000 }, () => {
     const lastOfFirst = report.frames.findLastIndex((frame) => frame.id === 1);
     const firstOfSecond = report.frames.findIndex((frame) => frame.id === 3);
     assert.ok(lastOfFirst < firstOfSecond, "one after the other, never mixed");
-    rising(report.frames);
+    rising(report);
     assert.equal((await server.room("taken")).publishers.length, 1);
     await viewer.page.close();
   });

@@ -9,8 +9,12 @@ export function settled(report, { warmup = 2000, id } = {}) {
   return report.frames.filter((frame) => frame.at >= report.first + warmup && (id === undefined || frame.id === id));
 }
 
-/** Their timestamps strictly rise. */
-export function rising(frames) {
+/**
+ * Its pictures' timestamps strictly rise, from `warmup` ms on: at the join a cached group comes at once, and the
+ * timestamps are the browser's own, of a clock that it learns from when packets come.
+ */
+export function rising(report, which) {
+  const frames = settled(report, which);
   const stuck = frames.flatMap(({ ts }, at) => (at > 0 && ts <= frames[at - 1].ts ? [[at, frames[at - 1].ts, ts]] : []));
   assert.deepEqual(stuck, [], "timestamps strictly rise");
 }
@@ -32,7 +36,7 @@ export function smooth(report, { share = 0.9, seconds = 5, ...which } = {}) {
   const distinct = new Set(numbers).size;
   const sent = numbers.at(-1) - numbers[0] + 1;
   assert.ok(distinct / sent >= share, `${distinct} of ${sent} pictures were seen`);
-  rising(frames);
+  rising(report, which);
   const total = report.frames.length + report.damaged;
   assert.ok(report.damaged <= total * 0.01, `${report.damaged} of ${total} pictures are damaged`);
   return distinct / sent;
