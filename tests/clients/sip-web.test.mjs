@@ -24,12 +24,13 @@ describe("telephones and browsers", { timeout: 600_000 }, () => {
     files = folder();
     server = await gateway({
       realm: REALM,
-      users_file: users(files, binary, REALM, "web"),
+      users_file: users(files, binary, REALM, "web", "desk"),
       trunks: [TRUSTED],
       dispatch: [
         { name: "conference", number: "pin", pins: { 1234: "hall", 77: "vault" }, from: ["local", "phones"] },
         { ...ROOMS, from: ["local", "phones"] },
       ],
+      outbound: [{ number: "*", trunk: "phones", principals: ["publish-key"] }],
     }, { "http.origins": '["*"]', "auth.keys": `[{ name: boss, key: ${BOSS}, actions: [control] }]` });
     browser = await Browser.start();
     web = await WebPhone.start(browser, server, { user: "web", host: REALM, hz: 1300 });
@@ -119,6 +120,35 @@ describe("telephones and browsers", { timeout: 600_000 }, () => {
       await noCalls();
     });
   }
+
+  test("everybody in the room hears it ring, and then who answers", LIMIT, async () => {
+    const how = { outbound: `sip:127.0.0.1:${server.sip}`, password: "secret", register: true };
+    const [alice, desk] = [await Phone.start({ user: "alice", hz: 440 }), await Phone.start({ user: "desk", hz: 1000, ...how })];
+    await until("it is registered", async () => (await server.api("GET", "sip")).body.phones.length === 2);
+    assert.ok(await alice.call(address("room-office")));
+    const carol = await PageParty.start(browser, null, { hertz: 700, id: 3 });
+    await carol.do("join", roomUrl(server, "office", "carol"), "Carol");
+    const dialled = await server.api("POST", "calls", { room: "office", number: "desk" });
+    assert.equal(dialled.status, 201, JSON.stringify(dialled.body));
+    const told = (state) => until(`it is told that the call is ${state}`, async () => {
+      const { events } = await carol.do("report");
+      return events.find(([name, data]) => name === "callState" && data.callId === dialled.body.id && data.state === state)?.[1];
+    });
+    const { peerId, direction, code } = await told("ringing");
+    assert.deepEqual([direction, code], ["out", 180]);
+    await tone(carol, `${peerId}/audio`, 425);
+    await hears("alice hears it ring", () => alice.lately(425), 0.5);
+    assert.ok(await desk.command("accept"));
+    await told("answered");
+    await tone(carol, `${peerId}/audio`, 1000);
+    await hears("alice hears who answered", () => alice.lately(1000), 0.8);
+    await silent("it rings no more", () => alice.lately(425));
+    await desk.stop();
+    await told("ended");
+    await carol.stop();
+    await alice.stop();
+    await noCalls();
+  });
 
   test("phones and a mediasoup-client are moved to another room and back, and hear who is there", LIMIT, async () => {
     const [alice, bob] = [await Phone.start({ user: "alice", hz: 440, mediaenc: "dtls_srtp" }), await Phone.start({ user: "bob", hz: 1000 })];

@@ -241,9 +241,11 @@ impl Peer {
         self.play(consumer, Vec::new(), false).await
     }
 
-    /// Plays `sounds` over the room to all who hear its mix, until it leaves or plays something else; nothing: stops.
-    pub fn play_to_room(&self, sounds: Vec<Sound>) {
-        self.rooms.step(|state| state.play_to_room(self.conn(), sounds));
+    /// Plays `sounds` to the room as a track of this peer, which all hear as they hear voices, in place of what it
+    /// played before: until they end ([`PeerEvent::PlayedToRoom`](crate::core::control::PeerEvent)) or it leaves.
+    /// Nothing: stops. `false`: nothing can be played.
+    pub fn play_to_room(&self, sounds: Vec<Sound>) -> bool {
+        self.rooms.step(|state| state.play_to_room(self.conn(), sounds))
     }
 
     /// What the party should be told in words: why a track of the program is not sent to it.

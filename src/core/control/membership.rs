@@ -193,6 +193,7 @@ impl State {
         entry.shared.end(reason.clone());
         self.dispatcher.drop_load(entry.peer.worker);
         self.close_data_of(conn);
+        self.players.remove(&conn);
         let feeds = std::mem::take(&mut entry.peer.feeds);
         for feed in &feeds {
             self.forget_feed(&entry.room, conn, feed);
@@ -214,7 +215,6 @@ impl State {
             }
             return;
         }
-        self.set_room_sound(&entry.room, conn, Vec::new());
         if entry.peer.publishes {
             self.refresh(&entry.room);
             for track in &tracks {
@@ -290,7 +290,6 @@ impl State {
             self.forget_jobs_of(slate);
         }
         self.unmixed.remove(name);
-        self.room_sounds.remove(name);
         for seat in &room.seats {
             self.let_router_go(seat, &reason.text);
         }

@@ -105,7 +105,7 @@ impl State {
         let speaks = entry.peer.track(Kind::Audio).is_some();
         let others = self.voices_but(room, conn);
         let accepts = feed.accepts.clone();
-        let sounds = feed.playing.is_some() || self.room_sounds.contains_key(&name);
+        let sounds = feed.playing.is_some();
         let needed = sounds
             || match others[..] {
                 // Who speaks to an empty room hears that the line is not dead.
@@ -176,10 +176,30 @@ impl State {
     }
 
     fn start_mix(&mut self, name: &RoomName) -> Result<(), String> {
-        let Some(mixer) = self.mixer.clone() else { return Err("there is no mixer".into()) };
         let Some((router, worker)) = self.rooms.get(name).and_then(Room::home) else {
             return Err("the room is closing".into());
         };
+        let transport = TransportId(self.dispatcher.allocate());
+        let reply = Reply::Mix(name.clone(), transport);
+        let commands = self.open_mix(name, (router, worker, transport), reply)?;
+        self.dispatcher.subscribe(transport.0, worker, Target::Mix(name.clone()));
+        info!(room = %name, "the mix begins");
+        let (voices, outputs) = (BTreeMap::new(), BTreeMap::new());
+        self.mixes.insert(name.clone(), RoomMix { transport, worker, router, commands, voices, outputs });
+        self.bring_voices(name);
+        self.tune(name);
+        Ok(())
+    }
+
+    /// Starts a mix and asks for the Direct transport it is behind; answers where it is told what to do. `Err` is for
+    /// people.
+    pub fn open_mix(
+        &mut self,
+        name: &RoomName,
+        (router, worker, transport): (RouterId, WorkerId, TransportId),
+        reply: Reply,
+    ) -> Result<mpsc::Sender<MixCommand>, String> {
+        let Some(mixer) = self.mixer.clone() else { return Err("there is no mixer".into()) };
         let Some(mailbox) = self.dispatcher.mail(worker).cloned() else {
             return Err("the worker failed".into());
         };
@@ -191,20 +211,9 @@ impl State {
         let attach = self.dispatcher.allocate();
         let mail = Mail::Direct { attach, input: frames_out, output: packets_in };
         mailbox.send(mail).map_err(|_| "the worker is overloaded".to_owned())?;
-        let transport = TransportId(self.dispatcher.allocate());
-        self.dispatcher.subscribe(transport.0, worker, Target::Mix(name.clone()));
-        info!(room = %name, "the mix begins");
         let data = json!({"attach": attach});
-        let reply = Reply::Mix(name.clone(), transport);
         self.ask(worker, Method::XRouterCreateDirectTransport, on_transport(router, transport), data, reply);
-        let (voices, outputs) = (BTreeMap::new(), BTreeMap::new());
-        self.mixes.insert(name.clone(), RoomMix { transport, worker, router, commands, voices, outputs });
-        self.bring_voices(name);
-        if self.room_sounds.contains_key(name) {
-            self.hear_room_sound(name);
-        }
-        self.tune(name);
-        Ok(())
+        Ok(commands)
     }
 
     /// Brings every voice of the room to its mix, if there is one, and takes away those that are gone.
@@ -394,52 +403,12 @@ impl State {
         self.point(conn, consumer);
     }
 
-    /// Plays sounds over the room to all who hear its mix, until `conn` leaves or plays something else; none: stops.
-    /// What is played last is heard; what came before it is heard again when it ends.
-    pub fn play_to_room(&mut self, conn: ConnId, sounds: Vec<Sound>) {
-        if let Some(name) = self.members.get(&conn).map(|entry| entry.room.clone()) {
-            self.set_room_sound(&name, conn, sounds);
-        }
-    }
-
-    /// What somebody plays to a room.
-    pub fn room_sound_of(&self, name: &RoomName, conn: ConnId) -> Vec<Sound> {
-        let mut playing = self.room_sounds.get(name).into_iter().flatten();
-        playing.find(|(of, _)| *of == conn).map(|(_, sounds)| sounds.clone()).unwrap_or_default()
-    }
-
-    /// What somebody plays to a room from now on.
-    pub fn set_room_sound(&mut self, name: &RoomName, conn: ConnId, sounds: Vec<Sound>) {
-        let playing = self.room_sounds.entry(name.clone()).or_default();
-        let before = playing.len();
-        playing.retain(|(of, _)| *of != conn);
-        let was = playing.len() != before;
-        let plays = !sounds.is_empty();
-        if plays {
-            playing.push((conn, sounds));
-        }
-        if playing.is_empty() {
-            self.room_sounds.remove(name);
-        }
-        if was || plays {
-            self.hear_room_sound(name);
-            self.refresh(name);
-        }
-    }
-
     /// Plays sounds once over the room, to those who hear its mix now.
     pub fn play_once(&mut self, name: &RoomName, sounds: Vec<Sound>) {
-        if let Some(mix) = self.mixes.get(name).filter(|_| !self.room_sounds.contains_key(name)) {
+        if let Some(mix) = self.mixes.get(name) {
             let sounds = sounds.into_iter().chain([Sound::Silence(20)]).collect();
             mix.tell(MixCommand::Play { output: None, sounds, over: true, number: 0 });
         }
-    }
-
-    /// Lets the room's mix, if there is one, play what it should now.
-    fn hear_room_sound(&self, name: &RoomName) {
-        let last = self.room_sounds.get(name).and_then(|playing| playing.last());
-        let sounds = last.map(|(_, sounds)| sounds.clone()).unwrap_or_default();
-        self.tell_mix(name, MixCommand::Play { output: None, sounds, over: true, number: 0 });
     }
 
     /// Tells a room's mix something, if there is one.
@@ -450,8 +419,8 @@ impl State {
     }
 }
 
-/// What a voice is turned into that cannot be mixed as it is.
-fn opus() -> RtpCodec {
+/// What a voice is turned into that cannot be mixed as it is, and what everybody takes.
+pub(super) fn opus() -> RtpCodec {
     RtpCodec {
         mime_type: "audio/opus".into(),
         payload_type: 111,

@@ -22,6 +22,7 @@ mod mix;
 mod moderate;
 pub mod netstring;
 mod peer_events;
+mod player;
 mod program;
 mod publish;
 mod queue;

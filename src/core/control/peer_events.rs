@@ -53,6 +53,8 @@ pub enum PeerEvent {
         /// Which.
         consumer: ConsumerId,
     },
+    /// All that [`Peer::play_to_room`] was given has been played, or broke off.
+    PlayedToRoom,
     /// The state of SCTP: `connecting`, `connected`, `failed`, `closed`.
     SctpState {
         /// On this transport.

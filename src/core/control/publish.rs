@@ -138,7 +138,8 @@ impl State {
         }
     }
 
-    fn create_producer(
+    /// Asks for a producer, and makes it a track of its member.
+    pub fn create_producer(
         &mut self,
         conn: ConnId,
         transport: TransportId,

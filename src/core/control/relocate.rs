@@ -48,10 +48,8 @@ impl State {
         info!(%conn, %from, %to, "moves");
         let reason = CloseReason::new("moved", format!("the peer moved to room {to}"));
         let followers = self.detach_followers(from, conn, &reason);
-        let sounds = self.room_sound_of(from, conn);
         let tracks = self.move_out(from, conn, &reason);
         self.move_in(to, conn, place, tracks);
-        self.set_room_sound(to, conn, sounds);
         self.attach_followers(to, followers);
         self.tell_peer(conn, PeerEvent::Moved { room: to.clone() });
         Ok(())
@@ -70,7 +68,6 @@ impl State {
     /// Takes a member and what it has out of its room; answers what it sends.
     fn move_out(&mut self, from: &RoomName, conn: ConnId, reason: &CloseReason) -> Vec<Track> {
         self.move_data_out(conn);
-        self.set_room_sound(from, conn, Vec::new());
         self.detach_feeds(from, conn, reason);
         let Some(entry) = self.members.get_mut(&conn) else { return Vec::new() };
         let (home, hidden, publishes) = (entry.peer.router, entry.peer.is_hidden(), entry.peer.publishes);

@@ -23,8 +23,9 @@ use crate::core::control::handle::Shared;
 use crate::core::control::jobs::Jobs;
 use crate::core::control::mix::RoomMix;
 use crate::core::control::peer_events::PeerEvent;
+use crate::core::control::player::Player;
 use crate::core::control::timers::Timers;
-use crate::core::convert::{Converter, Mixer, Sound};
+use crate::core::convert::{Converter, Mixer};
 use crate::core::id::{
     ConnId, ConsumerId, DataConsumerId, DataProducerId, ProducerId, RouterId, TransportId, WorkerId,
 };
@@ -64,6 +65,8 @@ pub(super) enum Reply {
     Piped(RoomName, RouterId),
     /// A step of a room's mix, by its transport.
     Mix(RoomName, TransportId),
+    /// The transport of what a member plays to its room.
+    Player(ConnId, TransportId),
     /// A request of a controller.
     Controlled(Asked),
     /// A router that a controller left behind is closed.
@@ -105,6 +108,8 @@ pub(super) enum Target {
     Job(u32),
     /// The transport of a room's mix.
     Mix(RoomName),
+    /// The transport of what a member plays to its room.
+    Player(ConnId),
     /// An entity that a controller made.
     Controlled(ControllerId),
 }
@@ -172,8 +177,8 @@ pub(super) struct State {
     pub mixes: HashMap<RoomName, RoomMix>,
     /// Rooms whose mix failed, or found no place, lately.
     pub unmixed: HashMap<RoomName, String>,
-    /// What is played to rooms, and for whom; the last is heard.
-    pub room_sounds: HashMap<RoomName, Vec<(ConnId, Vec<Sound>)>>,
+    /// What members play to their rooms.
+    pub players: HashMap<ConnId, Player>,
     /// How often something was played to one listener; the number of the last.
     pub plays: u32,
     /// Conversions that failed lately, by the track they were of.
@@ -198,7 +203,7 @@ impl State {
             watchers: Watchers::default(),
             mixes: HashMap::new(),
             unmixed: HashMap::new(),
-            room_sounds: HashMap::new(),
+            players: HashMap::new(),
             plays: 0,
             dispatcher: Dispatcher::new(&config),
             config,
@@ -325,6 +330,11 @@ impl State {
                     self.mix_failed(&room, transport, &error.to_string(), false);
                 }
             }
+            Reply::Player(conn, transport) => {
+                if let Err(error) = result {
+                    self.player_failed(conn, transport, &error.to_string());
+                }
+            }
             Reply::Piped(room, router) => {
                 if let Err(error) = result {
                     debug!(%room, %router, %error, "a track was not piped");
@@ -374,6 +384,11 @@ impl State {
                 let reason = CloseEvent::read(data).reason;
                 self.mix_failed(&room, TransportId(target), &reason, true);
             }
+            (Target::Player(conn), "close") => {
+                self.player_failed(conn, TransportId(target), &CloseEvent::read(data).reason);
+            }
+            (Target::Player(conn), "x.playend") => self.player_ended(conn),
+            (Target::Player(conn), _) => debug!(%conn, event, "player"),
             (Target::Mix(room), "x.playend") => self.play_ended(&room, &data),
             (Target::Mix(room), "x.levels") => self.mix_heard(&room, &data),
             (Target::Router(room), "audiolevels") => self.router_heard(&room, &data),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use crate::core::control::calls::CallEvent;
 use crate::core::control::{DataInfo, PeerInfo, RoomEvent, TrackInfo};
 use crate::core::id::{ConnId, DataProducerId, ProducerId};
 use crate::core::peer::PeerKind;
@@ -143,6 +144,18 @@ impl View {
     /// Whose a data channel is.
     pub fn owner_of_channel(&self, producer: DataProducerId) -> Option<&Seen> {
         self.peers.values().find(|seen| seen.channels.iter().any(|channel| channel.id == producer))
+    }
+
+    /// What clients are told of a call; `peer` is what they call the one it is.
+    pub fn call(&self, call: &CallEvent, peer: &str) -> Value {
+        let name = call.conn.and_then(|conn| self.get(conn)).map(|seen| seen.name.as_str());
+        let (id, number, code) = (call.call, &call.number, call.code);
+        let mut told =
+            json!({"callId": id, "direction": call.direction, "number": number, "state": call.state});
+        told["code"] = json!(code);
+        told["text"] = json!(call.text);
+        told[peer] = json!(name);
+        told
     }
 
     /// Somebody who is shown.

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::{debug, info};
 
 use crate::core::auth::{Action, Authority};
@@ -27,6 +29,8 @@ use crate::sip::session::media::{
 const MAX_ASKS: usize = 64;
 /// How often the tone is heard that says that nobody came.
 const FAREWELLS: usize = 4;
+/// How long that may take.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// How long a key is held.
 const KEY_MS: u32 = 120;
 
@@ -125,11 +129,11 @@ impl Leg {
             tokio::select! {
                 ask = asks.recv() => match ask {
                     Some(MediaAsk::Leave { reason, farewell }) => {
-                        if let Some(peer) = &self.peer {
-                            peer.close(CloseReason::new("left", reason)).await;
+                        if let Some(peer) = self.peer.take() {
                             if let Some(sound) = farewell {
-                                self.rooms.play_once(&peer.room(), vec![sound; FAREWELLS]);
+                                self.say_farewell(&peer, sound).await;
                             }
+                            peer.close(CloseReason::new("left", reason)).await;
                         }
                         return;
                     }
@@ -150,6 +154,24 @@ impl Leg {
                     self.tell(MediaEvent::Ended { text: reason.text }).await;
                 }
             }
+        }
+    }
+
+    /// Lets those in the room hear that nothing came of the call.
+    async fn say_farewell(&mut self, peer: &Peer, sound: Sound) {
+        let room = self.rooms.summary(&peer.room());
+        let others = room.is_some_and(|room| room.publishers.len() + room.viewers > 1);
+        let mut sounds = vec![sound; FAREWELLS];
+        // A tone that is the last goes on.
+        sounds.push(Sound::Silence(20));
+        if !others || !peer.play_to_room(sounds) {
+            return;
+        }
+        let told = &mut self.told;
+        let played =
+            async { while next(told).await.is_some_and(|event| event != PeerEvent::PlayedToRoom) {} };
+        if timeout(FAREWELL, played).await.is_err() {
+            debug!(call = %self.call, "the farewell took too long");
         }
     }
 

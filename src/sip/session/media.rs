@@ -51,7 +51,7 @@ pub enum MediaAsk {
     },
     /// The other side asked for a keyframe.
     Keyframe,
-    /// Play to everybody in the room who hears its mix, until it leaves or plays something else; nothing: stop.
+    /// Play to everybody in the room, until it leaves or plays something else; nothing: stop.
     PlayToRoom {
         /// One after the other; a tone or music goes on while it is the last.
         sounds: Vec<Sound>,

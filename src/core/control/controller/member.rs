@@ -372,6 +372,7 @@ impl State {
             PeerEvent::DataChannel { .. }
             | PeerEvent::DataProducerClosed(_)
             | PeerEvent::Moved { .. }
+            | PeerEvent::PlayedToRoom
             | PeerEvent::DataConsumerClosed(_)
             | PeerEvent::DataConsumerPaused(_)
             | PeerEvent::DataConsumerResumed(_)

@@ -944,7 +944,7 @@ fn rights_go_by_rooms() {
         ("news-1", one.conn(), "sport", Err("not_allowed".into())),
         ("sport", other.conn(), "news-1", Err("not_allowed".into())),
         ("news-1", other.conn(), "news-2", Err("unknown_peer".into())),
-        ("news-1", one.conn(), "news-2", Ok(Value::Null)),
+        ("news-1", one.conn(), "news-2", Ok(json!({}))),
     ] {
         let whom = json!({"room": from, "conn": conn, "to": to});
         assert_eq!(desk.ask(&mut remote, "peer.move", json!({}), whom), result, "{from} to {to}");

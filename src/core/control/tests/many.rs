@@ -117,7 +117,7 @@ impl Town {
                 ("owners", state.owners.len()),
                 ("waiting", state.waiting.len()),
                 ("jobs", state.jobs.len()),
-                ("mixes", state.mixes.len() + state.unmixed.len() + state.room_sounds.len()),
+                ("mixes", state.mixes.len() + state.unmixed.len() + state.players.len()),
                 ("failures", state.failures.len() + state.busy.len()),
                 ("subscriptions", state.dispatcher.subscriptions()),
                 ("requests", state.dispatcher.pending()),

@@ -1,7 +1,10 @@
 //! Who hears whom, and whom they see.
 
+use std::task::{Context, Poll, Waker};
+
 use serde_json::json;
 
+use super::events::{drain, room};
 use super::fake::{Net, aac, h264, opus, pcmu, vp8};
 use super::{one_worker, track};
 use crate::core::control::{PeerEvent, WebRtcOptions};
@@ -363,32 +366,47 @@ fn a_publisher_that_comes_back_is_heard_again_by_the_same_listeners() {
 }
 
 #[test]
-fn what_is_played_to_a_room_is_heard_by_its_telephones_until_it_ends() {
-    let played = |told: Vec<MixCommand>| -> Vec<Vec<Sound>> {
-        let sounds = told.into_iter().filter_map(|command| match command {
-            MixCommand::Play { output: None, sounds, .. } => Some(sounds),
-            _ => None,
-        });
-        sounds.collect()
-    };
+fn what_is_played_to_a_room_is_a_track_that_everybody_hears_until_it_ends() {
     let mut net = one_worker();
-    let (a, voice_a, hears_a) = net.call("a", &pcmu());
-    let (b, voice_b, hears_b) = net.call("b", &pcmu());
+    let (a, _, hears_a) = net.call("a", &pcmu());
+    let (b, _, by_b) = net.member("b", &[]);
     net.advance(5_100);
-    assert_eq!((net.mixer.running(), net.source(hears_a)), (0, Some(voice_b)));
-    // Two are called; the one whose tone came last is heard, then the other's again.
-    let (one, _) = net.publish("one", &[]);
-    let (two, _) = net.publish("two", &[]);
-    one.play_to_room(vec![Sound::Ringback]);
-    net.advance(1);
-    assert!(net.source(hears_a) != Some(voice_b) && net.source(hears_b) != Some(voice_a), "through the mix");
-    two.play_to_room(vec![Sound::Hold]);
-    two.play_to_room(Vec::new());
-    assert_eq!(played(net.mixer.told()), [vec![Sound::Ringback], vec![Sound::Hold], vec![Sound::Ringback]]);
-    net.leave(&one);
-    assert_eq!(played(net.mixer.told()), [vec![]]);
-    assert_eq!((net.source(hears_a), net.source(hears_b)), (Some(voice_b), Some(voice_a)));
-    for peer in [&a, &b, &two] {
+    let mut seen = net.rooms.watch(&room());
+    drain(&mut seen);
+    // Somebody is called.
+    let called = net.join_publisher("called");
+    let mut told = called.events();
+    assert!(called.play_to_room(vec![Sound::Ringback]));
+    let commands = net.mixer.told();
+    assert!(matches!(&commands[..], [
+        MixCommand::AddOutput { track: 1, without: None, .. },
+        MixCommand::Play { output: Some(1), sounds, over: false, .. },
+    ] if sounds[..] == [Sound::Ringback]));
+    net.pump();
+    assert_eq!(drain(&mut seen), ["+called", "+audio/opus"]);
+    let [tone] = net.tracks(&called)[..] else { panic!("one track") };
+    let heard = net.take(&b, by_b, tone, &[opus()]).expect("a consumer").consumer;
+    assert_eq!(net.source(heard), Some(tone), "by itself");
+    assert!(net.source(hears_a).is_some_and(|source| source != tone), "converted, or by the mix");
+    // Something else in its place; then it has been played.
+    assert!(called.play_to_room(vec![Sound::Busy]));
+    assert_eq!(net.tracks(&called), [tone]);
+    net.mix_says(DirectIn::Event { name: "x.playend", data: json!({"track": 1, "number": 0}) });
+    assert_eq!(drain(&mut seen), ["-track"]);
+    let played = PeerEvent::PlayedToRoom;
+    assert_eq!(told.poll_next(&mut Context::from_waker(Waker::noop())), Poll::Ready(Some(played)));
+    assert!(!net.workers[0].consumers.contains_key(&heard.0), "who heard it by itself does no more");
+    assert!(net.closed(&called).is_none(), "it stays");
+
+    // What breaks off ends the track alone, and what cannot be played is said.
+    assert!(called.play_to_room(vec![Sound::Hold]));
+    net.pump();
+    assert_eq!(net.tracks(&called).len(), 1);
+    net.mix_says(DirectIn::Failed("broke".into()));
+    assert!(net.tracks(&called).is_empty() && net.closed(&called).is_none());
+    *net.mixer.full.lock().expect("a lock") = true;
+    assert!(!called.play_to_room(vec![Sound::Hold]));
+    for peer in [&a, &b, &called] {
         net.leave(peer);
     }
     net.assert_clean();

@@ -415,6 +415,7 @@ impl Inside {
                 self.view.track_gone(conn, producer);
                 self.track_gone(link, producer);
             }
+            RoomEvent::Call(call) if told => link.notify("call-state", self.view.call(&call, "peerName")),
             RoomEvent::ActiveSpeaker(speaker) if told => {
                 // Of itself a client is told, too: by its own name.
                 let name = speaker.and_then(|(conn, _)| match self.view.get(conn) {

@@ -554,6 +554,7 @@ impl Inside {
                 let name = speaker.and_then(|(conn, _)| self.view.get(conn)).map(|seen| seen.name.clone());
                 link.notify("activeSpeaker", json!({ "peerId": name }));
             }
+            RoomEvent::Call(call) if told => link.notify("callState", self.view.call(&call, "peerId")),
             other => {
                 match &other {
                     RoomEvent::TrackRemoved { producer, .. } => self.consumers.track_gone(*producer),
