@@ -5,7 +5,7 @@ CONFIG ?= config/viaduct.yml
 # Seconds each fuzz target runs.
 FUZZ_SECONDS ?= 60
 
-.PHONY: run build test test-rust test-clients check bench fuzz clean tools
+.PHONY: run build test test-rust test-clients check bench bench-phones fuzz clean tools
 
 # Builds the release binary and starts it.
 run: build
@@ -34,6 +34,15 @@ check: tools
 # What a packet costs: one stream to 1, 100 and 500 viewers. BENCH takes more flags, such as --output FILE.
 bench: build
 	target/release/viaduct bench $(BENCH)
+	$(MAKE) --no-print-directory bench-phones
+
+# What telephones cost: legs in mixed rooms, calls set up, by us and by SIPp, and how late voices come out.
+bench-phones: build
+	target/release/viaduct bench --legs 100,500,1000
+	target/release/viaduct bench --legs 100,250 --codec opus
+	target/release/viaduct bench --calls 6000 --cps 200
+	benches/sipp.sh
+	target/release/viaduct bench --ear 5 --seconds 30
 
 fuzz:
 	fuzz/run.sh $(FUZZ_SECONDS)

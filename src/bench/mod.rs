@@ -12,12 +12,16 @@
 //! | `sdp`, `http` | what is said at the door |
 //! | `media` | the frames |
 //! | `source` | one publisher: what it sends when |
+//! | `call` | calls set up and ended one after the other, for `--calls` |
+//! | `ear` | tones timed from mouth to ear, for `--ear` |
 //! | `viewer` | one receiver: counting, reports, feedback |
 //! | `phone` | a telephone, for `--legs`: its call, its note, what it hears |
 //! | `result` | figures and how they are shown |
 //! | `io` | sockets, processes, the clock |
 
+pub mod call;
 pub mod client;
+pub mod ear;
 pub mod http;
 pub mod io;
 pub mod media;
@@ -97,6 +101,9 @@ pub struct Options {
     /// Where it is watched.
     #[arg(long, value_name = "PATH", default_value = "/{room}/whep")]
     pub whep: String,
+    /// Calls instead.
+    #[command(flatten)]
+    pub calls: call::CallOptions,
     /// Write the report into this file as well.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -143,6 +143,20 @@ impl Phone {
         Some(self.head("ACK", contact, &format!(";tag={tag}"), at, 1) + "Content-Length: 0\r\n\r\n")
     }
 
+    /// The ACK of a refusal, which is of the INVITE's own transaction (RFC 3261 §17.1.1.3).
+    pub fn ack_refusal(
+        &self,
+        room: &str,
+        server: SocketAddr,
+        at: SocketAddr,
+        answer: &Answer<'_>,
+    ) -> Option<String> {
+        let tag = answer.header("To")?.split_once(";tag=").map_or("", |(_, tag)| tag);
+        let uri = format!("sip:{room}@{server}");
+        let ack = self.head("ACK", &uri, &format!(";tag={tag}"), at, 1);
+        Some(ack.replacen("-ACK-1;rport", "-INVITE-1;rport", 1) + "Content-Length: 0\r\n\r\n")
+    }
+
     /// The BYE.
     pub fn bye(&self, at: SocketAddr) -> Option<String> {
         let (tag, contact) = self.dialog.as_ref()?;
@@ -302,7 +316,7 @@ pub fn agree(text: &str) -> Option<String> {
 }
 
 /// G.711 µ-law (ITU-T G.711), by its segments.
-fn to_ulaw(sample: i16) -> u8 {
+pub fn to_ulaw(sample: i16) -> u8 {
     let sign = if sample < 0 { 0x80 } else { 0 };
     let magnitude = i32::from(sample).abs().min(32_635) + 0x84;
     let exponent = (31 - magnitude.leading_zeros() as i32) - 7;
@@ -310,7 +324,8 @@ fn to_ulaw(sample: i16) -> u8 {
     !(sign | ((exponent as u8) << 4) | mantissa as u8)
 }
 
-fn from_ulaw(byte: u8) -> i16 {
+/// The sample that a byte of it stands for.
+pub fn from_ulaw(byte: u8) -> i16 {
     let byte = !byte;
     let magnitude = ((i32::from(byte & 0x0f) << 3) + 0x84) << ((byte >> 4) & 7);
     let sample = (magnitude - 0x84) as i16;

@@ -153,18 +153,29 @@ impl Transport {
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// Twilio Elastic SIP Trunking: inbound by its published signalling addresses, outbound by credentials
-    /// to `NAME.pstn.twilio.com`, which `host` must name. No REGISTER. Numbers in E.164 with `+`.
+    /// to `NAME.pstn.twilio.com`, which `host` must name. No REGISTER. Numbers in E.164 with `+`. G.711.
     Twilio,
-    /// Telnyx: REGISTER to `sip.telnyx.com`, inbound by its published signalling addresses.
+    /// Telnyx: REGISTER to `sip.telnyx.com`, inbound by its published signalling addresses. Numbers in E.164 with `+`.
+    /// G.722 and G.711.
     Telnyx,
-    /// An Asterisk (chan_pjsip) that we register with.
+    /// An Asterisk (chan_pjsip) that we register with and ask every minute whether it is there. G.722 and G.711.
     Asterisk,
-    /// A FreeSWITCH that we register with.
+    /// A FreeSWITCH that we register with and ask every minute whether it is there.
     Freeswitch,
     /// Any server that takes a REGISTER.
     Registrar,
-    /// Any server that knows us by our address.
+    /// Any server that knows us by our address; asked every minute whether it is there.
     Peer,
+}
+
+/// How numbers are written in calls out.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum NumberFormat {
+    /// As they were dialled.
+    AsDialled,
+    /// `+` and digits, where it is a number of the world's plan.
+    E164,
 }
 
 /// Whether media is protected.
@@ -235,7 +246,7 @@ pub struct TrunkConfig {
     pub from_domain: Option<String>,
     /// Caller's number in calls out, where the caller names none. Default `username`.
     pub caller_id: Option<String>,
-    /// Codecs by preference. Default that of `calls`.
+    /// Codecs by preference. Default by preset, else those of `calls`.
     pub codecs: Option<Vec<String>>,
     /// Whether media is protected. Default `accept`.
     pub srtp: Option<Srtp>,
@@ -251,6 +262,8 @@ pub struct TrunkConfig {
     pub max_calls: Option<usize>,
     /// Calls out in a minute. Default 60.
     pub max_calls_per_minute: Option<u32>,
+    /// How numbers called and callers' numbers are written: `as-dialled`, `e164`. Default by preset.
+    pub number_format: Option<NumberFormat>,
     /// Beginnings of numbers that may be called over it. Default: any that a rule allows.
     pub prefixes: Option<Vec<String>>,
     /// Follow a 302: each number it points to is asked of the outbound rules as if it had been dialled. Default false.

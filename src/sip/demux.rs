@@ -195,6 +195,7 @@ impl Switchboard {
             self.free_lines(lost);
         }
         let over = call.is_gone();
+        let replaced = call.since.and_then(|_| call.replaces.take());
         self.sleep(Sleeper::Call(id), call.poll_timeout().filter(|_| !over));
         if over {
             self.forget(call);
@@ -203,6 +204,9 @@ impl Switchboard {
         }
         for action in out {
             self.pass_on(id, action, now);
+        }
+        if let Some(replaced) = replaced {
+            self.with_call(now, replaced, |call, ctx| call.hang_up(ctx, "another call took its place", None));
         }
     }
 

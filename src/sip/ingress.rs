@@ -88,6 +88,31 @@ pub fn dispatch(config: &SipConfig, call: &Arrival<'_>, random: &str) -> Result<
     Err(walk)
 }
 
+/// Whether every rule can be followed: its rooms name nothing that a call does not have.
+pub fn check(config: &SipConfig) -> Result<(), String> {
+    for (at, rule) in config.dispatch.iter().enumerate() {
+        let stars = rule.number.as_deref().unwrap_or_default().matches('*').count();
+        let known = |name: &str| {
+            let star = name.parse().is_ok_and(|number: usize| (1..=stars).contains(&number));
+            star || matches!(name, "number" | "caller" | "user")
+        };
+        for room in rule.pins.values().chain(&rule.room) {
+            if let Some(name) = placeholders(room).find(|name| !known(name)) {
+                let rule = rule_name(rule.name.as_deref(), at);
+                return Err(format!(
+                    "dispatch rule {rule}: room {room:?} names {{{name}}}, which its number has not"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What stands in a template's brackets.
+fn placeholders(template: &str) -> impl Iterator<Item = &str> {
+    template.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+}
+
 /// Rooms of callers who have yet to enter a PIN begin so.
 pub const LOBBY: &str = "lobby-";
 

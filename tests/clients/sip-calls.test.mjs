@@ -131,6 +131,12 @@ describe("calls out and in", { timeout: 300_000 }, () => {
     await leaves.passed();
   });
 
+  test("two hundred calls a second are set up and ended, none of them failed", LIMIT, async () => {
+    const sipp = await Sipp.start("brief-uac", { to: `127.0.0.1:${server.sip}`, user: "room-many", calls: 1000, keys: { from: "sipp" }, more: ["-r", "200", "-l", "80"] });
+    await sipp.passed();
+    await until("every call is forgotten", async () => (await server.calls()).every((call) => !call.room.startsWith("many-")));
+  });
+
   test("a call without an offer that wants reliable ringing", LIMIT, async () => {
     await (await call("delayed-uac", "late")).passed();
   });

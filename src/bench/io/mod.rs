@@ -1,5 +1,7 @@
 //! Runs the stages: sockets of all parties in one epoll loop on this thread.
 
+mod calls;
+mod ear;
 mod legs;
 mod party;
 mod process;
@@ -39,6 +41,12 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Measures and prints. Workers take the last cores; we keep to the first, out of their way.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if options.calls.calls.is_some() {
+        return calls::run(options);
+    }
+    if let Some(rooms) = options.calls.ear {
+        return ear::run(options, rooms);
+    }
     if !options.legs.is_empty() {
         return legs::run(options);
     }
@@ -68,14 +76,31 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     bench.leave();
     let circumstances = format!("{machine}; {}", bench.circumstances());
     let text = report(&circumstances, &mut stages);
+    let stages: Vec<_> = stages.iter_mut().map(Stage::json).collect();
+    deliver(options, &text, &serde_json::json!({"circumstances": circumstances, "stages": stages}))
+}
+
+/// Starts a server that has one core for all of its threads, and takes another one for us.
+fn pin_beside(start: impl FnOnce() -> anyhow::Result<Server>) -> anyhow::Result<Server> {
+    let cores = sys::allowed_cores();
+    if let Some(core) = cores.last() {
+        sys::pin_to(*core)?;
+    }
+    let server = start()?;
+    if let Some(core) = cores.first() {
+        sys::pin_to(*core)?;
+    }
+    Ok(server)
+}
+
+/// Prints a report and writes it where the options say.
+fn deliver(options: &Options, text: &str, told: &serde_json::Value) -> anyhow::Result<()> {
     println!("{text}");
     if let Some(file) = &options.output {
-        write(file, &text)?;
+        write(file, text)?;
     }
     if let Some(file) = &options.json {
-        let stages: Vec<_> = stages.iter_mut().map(Stage::json).collect();
-        let report = serde_json::json!({"circumstances": circumstances, "stages": stages});
-        write(file, &format!("{report:#}\n"))?;
+        write(file, &format!("{told:#}\n"))?;
     }
     Ok(())
 }

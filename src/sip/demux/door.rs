@@ -12,11 +12,22 @@ use crate::sip::session::call::{Call, CallSettings, warning};
 use crate::sip::session::digest::Verdict;
 use crate::sip::session::media::Enter;
 use crate::sip::session::pin::Pin;
-use crate::sip::session::{ServerTx, Source, token};
+use crate::sip::session::refer::{Replaced, replaced};
+use crate::sip::session::{ServerTx, SessionId, Source, token};
 use crate::sip::wire::{Method, NameAddr, Request, Response, Uri};
 
 /// Extensions we can be required to support.
 const KNOWN: &[&str] = &["timer", "100rel", "replaces", "norefersub", "path", "outbound"];
+
+/// A caller who may come in.
+struct Guest {
+    settings: Arc<CallSettings>,
+    enter: Enter,
+    number: String,
+    shown: String,
+    pin: Option<Pin>,
+    replaces: Option<SessionId>,
+}
 
 /// Why a request cannot be served, whoever sent it (RFC 3261 §8.2).
 pub(super) fn objection(request: &Request) -> Option<Response> {
@@ -218,6 +229,14 @@ impl Switchboard {
         }
         let Some(caller) = self.identify(now, tx, source, &request) else { return };
         let (from, to) = self.numbers(&caller, &request);
+        match replaced(&request) {
+            Ok(None) => {}
+            Ok(Some(which)) => return self.take_place(now, tx, source, request, (caller, from), &which),
+            Err(error) => {
+                let response = request.response(400, &error.to_string(), &token());
+                return self.answer(tx, response);
+            }
+        }
         let arrival = Arrival { caller: &caller, from: &from, to: &to };
         match dispatch(&self.config, &arrival, &short_token()) {
             Ok(found) => self.let_in(now, tx, source, request, (caller, from), found),
@@ -269,6 +288,47 @@ impl Switchboard {
             return;
         }
         let Some(settings) = self.settings_for(&caller, &found.rule) else { return };
+        let hide = found.hide_number;
+        let enter = self.entrance(&caller, &number, source, room, hide);
+        let shown = if hide { masked(&number) } else { number.clone() };
+        let guest = Guest { settings, enter, number, shown, pin: Pin::new(pins), replaces: None };
+        self.take_in(now, tx, source, request, guest);
+    }
+
+    /// An INVITE that is to take the place of a call there is: what the other end of an attended transfer sends (RFC 3891).
+    /// It goes into the same room by the other call's right, and so it must come from where that one came from.
+    fn take_place(
+        &mut self,
+        now: Instant,
+        tx: ServerTx,
+        source: Source,
+        request: Request,
+        (caller, number): (Caller, String),
+        which: &Replaced,
+    ) {
+        let old = self.dialogs.get(&which.dialog).and_then(|id| self.calls.get(id));
+        let refusal = match old {
+            None => Some(481),
+            Some(old) if old.since.is_none() || old.pin.is_some() => Some(481),
+            Some(_) if which.early_only => Some(486),
+            Some(old) if old.settings.trunk != caller.origin() || caller == Caller::Anyone => Some(403),
+            Some(_) => None,
+        };
+        let (Some(old), None) = (old, refusal) else {
+            info!(from = caller.origin(), "refused a call that was to take another's place");
+            self.answer(tx, request.response(refusal.unwrap_or(481), "", &token()));
+            return;
+        };
+        let (replaces, room, rule) = (old.id, old.enter.room.clone(), old.settings.rule.clone());
+        let Some(settings) = self.settings_for(&caller, &rule) else { return };
+        let enter = Enter { asks: false, ..self.entrance(&caller, &number, source, room, true) };
+        let shown = masked(&number);
+        let guest = Guest { settings, enter, number, shown, pin: None, replaces: Some(replaces) };
+        self.take_in(now, tx, source, request, guest);
+    }
+
+    fn take_in(&mut self, now: Instant, tx: ServerTx, source: Source, request: Request, guest: Guest) {
+        let Guest { settings, enter, number, shown, pin, replaces } = guest;
         if let Some(trunk) = self.trunks.iter_mut().find(|trunk| trunk.name == settings.trunk) {
             if trunk.calls >= trunk.max_calls {
                 info!(trunk = trunk.name, "refused a call: the trunk has all the calls it may have");
@@ -279,21 +339,17 @@ impl Switchboard {
             }
             trunk.calls += 1;
         }
-        let trunk = settings.trunk.clone();
-        let hide = found.hide_number;
-        let enter = self.entrance(&caller, &number, source, room, hide);
+        let (trunk, rule) = (settings.trunk.clone(), settings.rule.clone());
         let mut out = std::collections::VecDeque::new();
         let world = (&self.config, self.addresses.as_ref());
         let mut ctx = Self::ctx(world, (&mut out, &mut self.last_tx), now);
         match Call::take(&mut ctx, tx, source, request, settings, enter) {
             Some(mut call) => {
-                call.shown = if hide { masked(&number) } else { number.clone() };
-                call.number = number;
-                call.lines.push(trunk);
-                call.pin = Pin::new(pins);
+                (call.shown, call.number, call.pin, call.replaces) = (shown, number, pin, replaces);
+                call.lines.push(trunk.clone());
                 call.tell(&mut ctx, CallState::Ringing, None, "calls in");
                 self.server.insert(tx, call.id);
-                info!(call = %call.id, from = caller.origin(), rule = found.rule, room = call.enter.room, "a call comes in");
+                info!(call = %call.id, from = trunk, rule, room = call.enter.room, "a call comes in");
                 self.note(call, None, out, now);
             }
             None => {

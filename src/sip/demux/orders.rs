@@ -11,13 +11,14 @@ use tracing::info;
 use super::{Switchboard, short_token};
 use crate::core::auth::Principal;
 use crate::core::control::calls::{CallError, Dial, masked};
+use crate::sip::config::Transport;
 use crate::sip::egress::{Permit, Wish, permit};
 use crate::sip::session::branch::Target;
 use crate::sip::session::call::{Call, CallSettings};
 use crate::sip::session::media::Enter;
 use crate::sip::session::outbound::Wanted;
 use crate::sip::session::refer::{ReferTo, Referral, replaces};
-use crate::sip::session::{ServerTx, SessionId};
+use crate::sip::session::{Destination, ServerTx, SessionId};
 use crate::sip::wire::{NameAddr, Request, Uri};
 
 /// Numbers that one call may ring at once.
@@ -76,10 +77,6 @@ impl Switchboard {
         // A number that may not be called takes the others with it only if there are none.
         if let (Some(error), true) = (refusal, targets.is_empty()) {
             return Err(error);
-        }
-        if !alike(&targets) {
-            let text = "numbers whose trunks protect media differently cannot be called at once";
-            return Err(CallError::Bad(text.into()));
         }
         self.take_lines(&lines);
         if let Some(seconds) = dial.ring_s {
@@ -161,8 +158,15 @@ impl Switchboard {
         }
         let shown = permit.caller_id.as_deref().or(caller.caller_id).unwrap_or(caller.room);
         let from = NameAddr::new(Uri::sip(Some(shown), &self.config.realm, None)).named(caller.room);
-        let settings = ruled(&self.phones, permit);
-        let target = |(uri, to)| Target { uri, to, from: from.clone(), settings: settings.clone() };
+        let desk = ruled(&self.phones, permit);
+        let browser =
+            Arc::new(CallSettings { policy: desk.policy.for_browsers(), ..CallSettings::clone(&desk) });
+        let target = |(uri, to): (Uri, Destination)| {
+            let of_web = matches!(to.transport, Transport::Ws | Transport::Wss);
+            let settings = if of_web { browser.clone() } else { desk.clone() };
+            let ipv6 = to.ip().is_some_and(|ip| ip.is_ipv6());
+            Target { uri, to, from: from.clone(), settings, ipv6 }
+        };
         Ok(places.into_iter().map(target).collect())
     }
 
@@ -181,13 +185,15 @@ impl Switchboard {
         // Only to the trunk itself: a URI of somebody else's host would go around the rules.
         let uri = match Uri::parse(number) {
             Ok(uri) if uri.is_sip() => trunk.uri(uri.user.as_deref()),
-            _ => trunk.uri(Some(number)),
+            _ => trunk.uri(Some(&trunk.number_format.write(number))),
         };
         let shown = permit.caller_id.as_deref().or(trunk.caller_id.as_deref()).or(caller.caller_id);
-        let from = NameAddr::new(Uri::sip(Some(shown.unwrap_or("viaduct")), &trunk.domain(), None));
+        let shown = trunk.number_format.write(shown.unwrap_or("viaduct"));
+        let from = NameAddr::new(Uri::sip(Some(&shown), &trunk.domain(), None));
         let settings = ruled(&trunk.settings, permit);
         let uri = uri.ok_or_else(|| unavailable("the trunk has no host to call"))?;
-        Ok(vec![Target { uri, to, from, settings }])
+        let ipv6 = to.ip().or(trunk.resolved.first().copied()).is_some_and(|ip| ip.is_ipv6());
+        Ok(vec![Target { uri, to, from, settings, ipv6 }])
     }
 
     fn take_lines(&mut self, names: &[String]) {
@@ -212,7 +218,7 @@ impl Switchboard {
     /// that the rules give its number.
     pub(super) fn redirect(&mut self, now: Instant, id: SessionId, from: &str, contacts: &[Vec<Uri>]) {
         let Some(call) = self.calls.get(&id) else { return };
-        let (room, srtp) = (call.enter.room.clone(), call.settings.policy.srtp);
+        let room = call.enter.room.clone();
         let Some(wanted) = call.outbound().map(|outbound| outbound.wanted().clone()) else { return };
         let caller =
             Caller { principal: &wanted.principal, room: &room, caller_id: None, transfer: wanted.transfer };
@@ -222,9 +228,6 @@ impl Switchboard {
             for uri in group {
                 let trunk = self.trunk_at(uri, from);
                 match self.toward(now, &uri.number(), trunk.as_deref(), caller) {
-                    Ok(more) if more.iter().any(|target| target.settings.policy.srtp != srtp) => {
-                        refusal = Some("redirected to a trunk that protects media differently".into());
-                    }
                     Ok(more) => {
                         lines.extend(more.first().map(|target| target.settings.trunk.clone()));
                         targets.extend(more);
@@ -337,7 +340,7 @@ impl Switchboard {
             Some((target, replaces)) => Uri { headers: Some(format!("Replaces={replaces}")), ..target },
             None => {
                 let trunk = self.trunks.iter().find(|trunk| trunk.name == permit.trunk);
-                let at_trunk = trunk.and_then(|trunk| trunk.uri(Some(&number)));
+                let at_trunk = trunk.and_then(|trunk| trunk.uri(Some(&trunk.number_format.write(&number))));
                 at_trunk.unwrap_or_else(|| Uri::sip(Some(&number), &self.config.realm, None))
             }
         };
@@ -370,12 +373,6 @@ impl Switchboard {
     pub fn is_quiet(&self) -> bool {
         self.calls.is_empty() && self.client.values().all(|owner| matches!(owner, super::Owner::Options(_)))
     }
-}
-
-/// Whether one offer fits all: each says how media is protected, and there is only one.
-fn alike(targets: &[Target]) -> bool {
-    let srtp = |target: &Target| target.settings.policy.srtp;
-    targets.windows(2).all(|pair| matches!(pair, [a, b] if srtp(a) == srtp(b)))
 }
 
 /// A trunk's settings under the name of the rule that led there.

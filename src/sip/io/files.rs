@@ -13,6 +13,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::sip::config::SipConfig;
 use crate::sip::error::SipError;
+use crate::sip::ingress;
 use crate::sip::session::digest::Ha1s;
 use crate::sip::session::registrar::read_users;
 use crate::sip::session::trunk::Trunk;
@@ -42,6 +43,7 @@ fn private(path: &Path, key: &str) -> Result<String, SipError> {
 
 /// The trunks, with the passwords that stand in files.
 pub(super) fn trunks(config: &SipConfig) -> Result<Vec<Trunk>, SipError> {
+    ingress::check(config).map_err(SipError::Config)?;
     let mut trunks: Vec<Trunk> = Vec::new();
     for section in &config.trunks {
         let named = !section.name.is_empty()

@@ -17,6 +17,8 @@ pub struct Target {
     pub from: NameAddr,
     /// How the call is treated once it is theirs.
     pub settings: std::sync::Arc<CallSettings>,
+    /// It has an IPv6 address.
+    pub ipv6: bool,
 }
 
 /// One INVITE and what came of it.
@@ -34,6 +36,8 @@ pub struct Branch {
     pub early: Vec<(Dialog, u32)>,
     /// PRACKs without an answer.
     pub pracks: Vec<ClientTx>,
+    /// Which of the call's offers it made.
+    pub offer: usize,
     contact: Uri,
     /// A provisional response came: it can be cancelled.
     heard: bool,
@@ -53,6 +57,8 @@ enum Cancel {
 pub struct Invitation<'a> {
     /// The offer.
     pub sdp: &'a str,
+    /// Which of the call's offers that is.
+    pub offer: usize,
     /// Seconds of the session timer; 0: none is asked for.
     pub session_expires_s: u32,
     /// `Replaces`.
@@ -62,8 +68,7 @@ pub struct Invitation<'a> {
 impl Branch {
     /// Sends a first INVITE to a target.
     pub fn invite(ctx: &mut Ctx<'_>, target: Target, what: Invitation<'_>) -> Self {
-        let remote = target.to.addr.map(|addr| addr.ip()).or(target.to.uri.ip());
-        let contact = ctx.contact("viaduct", remote, target.to.transport);
+        let contact = ctx.contact("viaduct", target.to.ip(), target.to.transport);
         let uri = Uri { headers: None, ..target.uri.clone() };
         let mut request = Request::new(Method::Invite, uri.to_string());
         let headers = &mut request.headers;
@@ -95,6 +100,7 @@ impl Branch {
             answerer: Answerer::default(),
             early: Vec::new(),
             pracks: Vec::new(),
+            offer: what.offer,
             contact,
             heard: false,
             cancel: Cancel::No,

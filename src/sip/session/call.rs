@@ -114,6 +114,8 @@ pub struct Call {
     pub since: Option<Instant>,
     /// The PIN that is still to be entered.
     pub pin: Option<Pin>,
+    /// The call that ends once this one is answered.
+    pub replaces: Option<SessionId>,
     /// Deadlines.
     alarms: Vec<(Instant, Alarm)>,
     media_open: bool,
@@ -146,6 +148,7 @@ impl Call {
             serial: 0,
             since: None,
             pin: None,
+            replaces: None,
             alarms: Vec::new(),
             media_open: false,
             farewell: None,

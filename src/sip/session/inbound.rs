@@ -135,7 +135,10 @@ impl Call {
                     return false;
                 }
             },
-            None => self.media.make_offer(),
+            None => {
+                let at = inbound.dialog.source().addr.ip().to_canonical();
+                self.media.make_offer(at.is_ipv6())
+            }
         };
         if inbound.offer.is_some() && inbound.invite.headers.lists("Require", "100rel") {
             self.ring_reliably(ctx, &mut inbound, None);

@@ -14,8 +14,10 @@ pub mod inbound;
 pub mod locate;
 pub mod media;
 pub mod offer;
+pub mod offers;
 pub mod outbound;
 pub mod pin;
+pub mod preset;
 pub mod refer;
 pub mod register;
 pub mod registrar;
@@ -96,6 +98,13 @@ pub struct Destination {
     pub any: bool,
     /// Proxies that a request outside of any dialog goes through, as `Route` lines.
     pub routes: Vec<String>,
+}
+
+impl Destination {
+    /// The address of the next hop, where it is known without a name server.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.addr.map(|addr| addr.ip()).or(self.uri.ip()).map(|ip| ip.to_canonical())
+    }
 }
 
 /// Why a transaction of ours has no answer.

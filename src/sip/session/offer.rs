@@ -19,7 +19,7 @@ use crate::sip::session::random;
 use crate::sip::wire::sdp::{Codec, Crypto, Description, Direction, Media, Setup};
 
 /// What this call may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
     /// Audio codecs by preference, in lower case.
     pub codecs: Vec<String>,
@@ -39,6 +39,16 @@ pub struct Policy {
     pub rtcp_mux: bool,
     /// Take what is sent during a hold.
     pub hold_music: bool,
+}
+
+impl Policy {
+    /// The same for phones in web pages, which have nothing but DTLS behind ICE. Where that is not allowed, they are
+    /// offered what is, and refuse it in words.
+    pub fn for_browsers(&self) -> Self {
+        let allowed = matches!(self.srtp, Srtp::Accept | Srtp::Dtls);
+        let srtp = if allowed { Srtp::Dtls } else { self.srtp };
+        Policy { srtp, offer_ice: allowed, ..self.clone() }
+    }
 }
 
 /// Why nothing of an offer or answer can be taken: 488, with a `Warning` that says this.
@@ -63,6 +73,8 @@ const EVENTS_48: u8 = 110;
 const VP8: u8 = 96;
 const H264: u8 = 97;
 const H264_SINGLE: u8 = 98;
+/// Places of ends that one offer of ours takes up: sound and a picture.
+pub const SECTIONS: usize = 2;
 const SUITES: &[(&str, SrtpProfile)] = &[
     ("AES_CM_128_HMAC_SHA1_80", SrtpProfile::Aes128CmSha1_80),
     ("AES_CM_128_HMAC_SHA1_32", SrtpProfile::Aes128CmSha1_32),
@@ -111,6 +123,8 @@ struct Live {
 #[derive(Clone, Debug)]
 pub struct MediaSession {
     policy: Policy,
+    /// Place of its first end among those of the call, where several offers lie beside each other.
+    base: usize,
     id: u64,
     version: u64,
     last: String,
@@ -122,9 +136,15 @@ pub struct MediaSession {
 impl MediaSession {
     /// Nothing agreed on yet.
     pub fn new(policy: Policy) -> Self {
+        Self::beside(policy, 0)
+    }
+
+    /// The same, for one of several offers of a call; its ends lie from place `base` on.
+    pub fn beside(policy: Policy, base: usize) -> Self {
         let id = u64::from(u32::from_be_bytes(random()));
         MediaSession {
             policy,
+            base,
             id,
             version: 0,
             last: String::new(),
@@ -149,6 +169,11 @@ impl MediaSession {
         self.lives().any(|live| live.kind == Kind::Audio && !live.offered.receive)
     }
 
+    /// Whether keys come of a handshake.
+    pub fn shakes_hands(&self) -> bool {
+        self.lives().any(|live| !matches!(live.how, How::Plain { .. }))
+    }
+
     /// Name of the codec of the sound.
     pub fn audio_codec(&self) -> Option<&str> {
         let audio = self.lives().find(|live| live.kind == Kind::Audio)?;
@@ -165,6 +190,12 @@ impl MediaSession {
         self.streams.iter().filter_map(|stream| stream.live.as_ref())
     }
 
+    /// The places of its ends.
+    pub fn places(&self) -> Vec<usize> {
+        let live = self.streams.iter().enumerate().filter(|(_, stream)| stream.live.is_some());
+        live.map(|(index, _)| self.base + index).collect()
+    }
+
     /// Takes an offer; answers which of our ends must be made for it, and which are to be closed.
     pub fn receive_offer(&mut self, offer: &Description) -> Result<(Vec<OpenStream>, Vec<usize>), Refused> {
         let mut open = Vec::new();
@@ -178,7 +209,7 @@ impl MediaSession {
                 seen.push(live.kind);
                 if live.local.is_none() {
                     let ipv6 = media.ip.is_some_and(|ip| ip.is_ipv6());
-                    open.push(OpenStream { index, kind: live.kind, how: live.how, ipv6 });
+                    open.push(OpenStream { index: self.base + index, kind: live.kind, how: live.how, ipv6 });
                 }
             }
             streams.push(Stream {
@@ -197,7 +228,8 @@ impl MediaSession {
         let gone = |(index, old): &(usize, &Stream)| {
             old.live.is_some() && streams.get(*index).is_none_or(|new: &Stream| new.live.is_none())
         };
-        let close = self.streams.iter().enumerate().filter(gone).map(|(index, _)| index).collect();
+        let close =
+            self.streams.iter().enumerate().filter(gone).map(|(index, _)| self.base + index).collect();
         self.streams = streams;
         self.remote_version = Some(offer.version.clone());
         Ok((open, close))
@@ -296,8 +328,9 @@ impl MediaSession {
 
     /// Our ends as they came to be.
     pub fn opened(&mut self, locals: Vec<(usize, Local)>) {
-        for (index, local) in locals {
-            if let Some(live) = self.streams.get_mut(index).and_then(|stream| stream.live.as_mut()) {
+        for (place, local) in locals {
+            let stream = place.checked_sub(self.base).and_then(|index| self.streams.get_mut(index));
+            if let Some(live) = stream.and_then(|stream| stream.live.as_mut()) {
                 live.local = Some(local);
             }
         }
@@ -314,8 +347,8 @@ impl MediaSession {
         (text, connect)
     }
 
-    /// Makes a first offer; answers which of our ends must be made.
-    pub fn make_offer(&mut self) -> Vec<OpenStream> {
+    /// Makes a first offer to a party at an address of either family; answers which of our ends must be made.
+    pub fn make_offer(&mut self, ipv6: bool) -> Vec<OpenStream> {
         let (proto, how) = match self.policy.srtp {
             Srtp::Dtls if self.policy.offer_ice => ("UDP/TLS/RTP/SAVPF", How::Ice),
             Srtp::Dtls => ("UDP/TLS/RTP/SAVP", How::Dtls),
@@ -324,17 +357,19 @@ impl MediaSession {
         };
         let mut kinds = vec![Kind::Audio];
         kinds.extend((self.policy.offer_video && self.policy.video).then_some(Kind::Video));
-        self.streams = kinds
-            .iter()
-            .map(|kind| Stream {
-                media: if *kind == Kind::Audio { "audio".into() } else { "video".into() },
-                proto: proto.into(),
-                formats: String::new(),
-                mid: None,
-                live: Some(self.offered_live(*kind, how)),
-            })
-            .collect();
-        let open = |(index, kind): (usize, &Kind)| OpenStream { index, kind: *kind, how, ipv6: false };
+        let stream = |(index, kind): (usize, &Kind)| Stream {
+            media: if *kind == Kind::Audio { "audio".into() } else { "video".into() },
+            proto: proto.into(),
+            formats: String::new(),
+            // Browsers name the sections of a description (RFC 8843); desk phones need no names.
+            mid: (how == How::Ice).then(|| index.to_string()),
+            live: Some(self.offered_live(*kind, how)),
+        };
+        self.streams = kinds.iter().enumerate().map(stream).collect();
+        let open = |(index, kind): (usize, &Kind)| {
+            let index = self.base + index;
+            OpenStream { index, kind: *kind, how, ipv6 }
+        };
         kinds.iter().enumerate().map(open).collect()
     }
 
@@ -479,7 +514,7 @@ impl MediaSession {
                 None => {
                     stream.live = None;
                     stream.formats = "0".into();
-                    close.push(index);
+                    close.push(self.base + index);
                 }
             }
         }
@@ -527,6 +562,7 @@ impl MediaSession {
         let holding = !media.direction.receive && !self.policy.hold_music;
         let (kind, give) = (live.kind, direction.send);
         let (take, hold) = (direction.receive && !holding, self.held && kind == Kind::Audio);
+        let index = self.base + index;
         Some(ConnectStream { index, kind, remote, produce, consume, take, give, hold })
     }
 

@@ -15,6 +15,7 @@ use crate::sip::session::established::Established;
 use crate::sip::session::inbound::description;
 use crate::sip::session::media::{Enter, MediaAsk, MediaEvent};
 use crate::sip::session::offer::MediaSession;
+use crate::sip::session::offers::Offers;
 use crate::sip::session::timer::{SessionTimer, min_se};
 use crate::sip::session::{Action, ClientTx, Ctx, ServerTx, Source, TxFailure, new_session};
 use crate::sip::wire::sdp::Description;
@@ -42,11 +43,15 @@ pub struct Wanted {
 /// A call that was asked for and is not answered.
 #[derive(Debug)]
 pub struct Outbound {
-    /// Who is called next, all of a group at once.
-    waiting: VecDeque<Vec<Target>>,
+    /// Who is called next, all of a group at once, and with which offer.
+    waiting: VecDeque<Vec<(Target, usize)>>,
     branches: Vec<Branch>,
     wanted: Wanted,
-    sdp: String,
+    offers: Offers,
+    /// Asks for ends of ours that are not open yet.
+    opening: usize,
+    /// The room knows of it.
+    begun: bool,
     asked: u32,
     redirects: u32,
     /// Redirections on which nobody has decided yet.
@@ -111,10 +116,12 @@ impl Call {
         let settings = targets.first()?.settings.clone();
         let ring = Duration::from_secs(u64::from(settings.calls.ring_s));
         let outbound = Outbound {
-            waiting: VecDeque::from([targets]),
+            waiting: VecDeque::new(),
             branches: Vec::new(),
             wanted,
-            sdp: String::new(),
+            offers: Offers::default(),
+            opening: 0,
+            begun: false,
             asked: settings.calls.session_expires_s,
             redirects: 0,
             undecided: 0,
@@ -127,10 +134,38 @@ impl Call {
         let mut call = Call::new(new_session(), Direction::Out, settings, enter, phase);
         call.enter_room(ctx);
         call.set(Alarm::Ring, ctx.now + ring);
-        let streams = call.media.make_offer();
-        let serial = call.next_serial();
-        ctx.media(call.id, MediaAsk::Open { serial, streams });
+        call.prepare(ctx, vec![targets]);
         Some(call)
+    }
+
+    /// Lets groups of targets wait for their turn and for the ends of ours that their offers need.
+    fn prepare(&mut self, ctx: &mut Ctx<'_>, groups: Vec<Vec<Target>>) {
+        let Some(outbound) = self.calling() else { return };
+        let mut streams = Vec::new();
+        for group in groups.into_iter().rev() {
+            let mut fitted = Vec::new();
+            for target in group {
+                match outbound.offers.fit(&target) {
+                    Some((offer, open)) => {
+                        streams.extend(open);
+                        fitted.push((target, offer));
+                    }
+                    None => {
+                        outbound.worse(480, "its parties want more kinds of media than one call has".into())
+                    }
+                }
+            }
+            if !fitted.is_empty() {
+                outbound.waiting.push_front(fitted);
+            }
+        }
+        if streams.is_empty() {
+            self.settle(ctx);
+            return;
+        }
+        outbound.opening += 1;
+        let serial = self.next_serial();
+        ctx.media(self.id, MediaAsk::Open { serial, streams });
     }
 
     fn calling(&mut self) -> Option<&mut Outbound> {
@@ -143,13 +178,14 @@ impl Call {
     pub(super) fn outbound_media(&mut self, ctx: &mut Ctx<'_>, event: MediaEvent) {
         match event {
             MediaEvent::Opened { locals, .. } => {
-                self.media.opened(locals);
-                let sdp = self.media.write();
                 let Some(outbound) = self.calling() else { return };
-                outbound.sdp = sdp;
-                self.tell(ctx, CallState::Calling, None, "is being called");
-                self.entertain(ctx, false);
-                self.call_next(ctx);
+                outbound.offers.opened(&locals);
+                outbound.opening = outbound.opening.saturating_sub(1);
+                if !std::mem::replace(&mut outbound.begun, true) {
+                    self.tell(ctx, CallState::Calling, None, "is being called");
+                    self.entertain(ctx, false);
+                }
+                self.settle(ctx);
             }
             MediaEvent::Connected { serial } => self.early_updated(ctx, serial),
             MediaEvent::Failed { status, text } => {
@@ -188,9 +224,10 @@ impl Call {
     fn call_next(&mut self, ctx: &mut Ctx<'_>) {
         let Some(outbound) = self.calling() else { return };
         let Some(group) = outbound.waiting.pop_front() else { return };
-        for target in group {
+        for (target, offer) in group {
             let what = Invitation {
-                sdp: &outbound.sdp,
+                sdp: outbound.offers.sdp(offer),
+                offer,
                 session_expires_s: outbound.asked,
                 replaces: outbound.wanted.replaces.as_deref(),
             };
@@ -229,12 +266,12 @@ impl Call {
     fn progress(&mut self, ctx: &mut Ctx<'_>, at: usize, source: Source, response: &Response) {
         let Some(outbound) = self.calling() else { return };
         let branch = &mut outbound.branches[at];
-        let tx = branch.tx;
+        let (tx, offer) = (branch.tx, branch.offer);
         let Some(Progress { tag, reliable }) = branch.progress(ctx, source, response) else { return };
         let free = outbound.early.as_ref().is_none_or(|early| early.tx == tx && early.tag == tag);
         let answer = description(&response.headers, &response.body).ok().flatten();
         if let (true, Some(answer)) = (free, answer) {
-            self.hear_early(ctx, (tx, tag, reliable), &answer);
+            self.hear_early(ctx, (tx, offer), (tag, reliable), &answer);
         }
         let early = self.calling().is_some_and(|outbound| outbound.early.is_some());
         debug!(call = %self.id, status = response.status, early, "progress");
@@ -247,10 +284,17 @@ impl Call {
     fn hear_early(
         &mut self,
         ctx: &mut Ctx<'_>,
-        (tx, tag, reliable): (ClientTx, String, bool),
+        (tx, offer): (ClientTx, usize),
+        (tag, reliable): (String, bool),
         answer: &Description,
     ) {
-        let mut media = self.media.clone();
+        let Some(outbound) = self.calling() else { return };
+        let Some(mut media) = outbound.offers.media(offer).cloned() else { return };
+        // A handshake binds an end to one party for good; another one may answer yet.
+        let shared = outbound.branches.iter().filter(|branch| branch.offer == offer).count() > 1;
+        if shared && media.shakes_hands() {
+            return;
+        }
         let Ok((streams, _)) = media.receive_answer(answer) else { return };
         self.hush(ctx);
         let serial = self.next_serial();
@@ -278,6 +322,12 @@ impl Call {
             return;
         };
         let seq = branch.seq();
+        for index in outbound.offers.beside(branch.offer) {
+            ctx.media(self.id, MediaAsk::Close { index });
+        }
+        if let Some(media) = outbound.offers.media(branch.offer) {
+            self.media = media.clone();
+        }
         if let Some((early, _)) = branch.early.iter().find(|(early, _)| early.id == dialog.id) {
             dialog.follow(early);
         }
@@ -383,10 +433,7 @@ impl Call {
         if let Some(text) = refusal {
             outbound.worse(403, text);
         }
-        for group in groups.into_iter().rev() {
-            outbound.waiting.push_front(group);
-        }
-        self.settle(ctx);
+        self.prepare(ctx, groups);
     }
 
     pub(super) fn outbound_failure(&mut self, ctx: &mut Ctx<'_>, tx: ClientTx, failure: TxFailure) {
@@ -403,7 +450,7 @@ impl Call {
     /// Calls the next group when no branch is left, and ends the call when there is none.
     fn settle(&mut self, ctx: &mut Ctx<'_>) {
         let Some(outbound) = self.calling() else { return };
-        if !outbound.branches.is_empty() || outbound.undecided > 0 {
+        if !outbound.branches.is_empty() || outbound.undecided > 0 || outbound.opening > 0 && !outbound.over {
             return;
         }
         if outbound.over {

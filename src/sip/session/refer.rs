@@ -8,11 +8,12 @@ use std::time::Duration;
 use tracing::info;
 
 use crate::core::control::calls::CallState;
+use crate::sip::error::WireError;
 use crate::sip::session::call::{Alarm, Call, Phase};
 use crate::sip::session::dialog::{Dialog, DialogId};
 use crate::sip::session::{Action, ClientTx, Ctx, ServerTx, SessionId};
 use crate::sip::wire::message::reason_phrase;
-use crate::sip::wire::{Method, NameAddr, Request, Response, Uri};
+use crate::sip::wire::{Method, NameAddr, Request, Response, Uri, value};
 
 /// How long a transfer may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -79,6 +80,30 @@ pub fn refer_to(request: &Request) -> Option<ReferTo> {
 pub fn replaces(dialog: &Dialog) -> String {
     let DialogId { call_id, local, remote } = &dialog.id;
     escape(&format!("{call_id};to-tag={remote};from-tag={local}"))
+}
+
+/// The call that an INVITE is to take the place of (RFC 3891 §3).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Replaced {
+    /// Its dialog, as we know it.
+    pub dialog: DialogId,
+    /// Only if it is not answered yet.
+    pub early_only: bool,
+}
+
+/// Reads `Replaces`; an error where it cannot be read or stands there twice.
+pub fn replaced(request: &Request) -> Result<Option<Replaced>, WireError> {
+    const FAULT: WireError = WireError::Missing("Replaces");
+    let mut lines = request.headers.lines("Replaces");
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(FAULT);
+    }
+    let call_id = line.split(';').next().unwrap_or_default().trim().to_owned();
+    let (local, remote) = (value::param(line, "to-tag"), value::param(line, "from-tag"));
+    let (Some(local), Some(remote)) = (local, remote) else { return Err(FAULT) };
+    let early_only = line.split(';').any(|part| part.trim().eq_ignore_ascii_case("early-only"));
+    Ok(Some(Replaced { dialog: DialogId { call_id, local, remote }, early_only }))
 }
 
 fn escape(text: &str) -> String {
@@ -190,7 +215,7 @@ impl Call {
         let Phase::Established(call) = &mut self.phase else { return };
         let ours = match &call.transfer {
             Some(Transfer::Asked { seq, .. }) => {
-                let id = crate::sip::wire::value::param(&event, "id");
+                let id = value::param(&event, "id");
                 event.starts_with("refer") && id.is_none_or(|id| id == seq.to_string())
             }
             _ => false,

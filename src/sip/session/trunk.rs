@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::auth::Secret;
-use crate::sip::config::{Dtmf, Preset, SipConfig, Srtp, Transport, TrunkConfig};
+use crate::sip::config::{Dtmf, NumberFormat, Preset, SipConfig, Srtp, Transport, TrunkConfig};
 use crate::sip::session::call::CallSettings;
 use crate::sip::session::digest::{Account, Ha1s};
 use crate::sip::session::offer::Policy;
+use crate::sip::session::preset::Usual;
 use crate::sip::session::{Destination, register::Registration};
 use crate::sip::wire::uri::host_port;
 use crate::sip::wire::{NameAddr, Uri};
@@ -47,28 +48,6 @@ impl Net {
     }
 }
 
-/// Signalling addresses that providers publish; `peers` in the file overrides them.
-const TWILIO: &[&str] = &[
-    "54.172.60.0/30",
-    "54.244.51.0/30",
-    "54.171.127.192/30",
-    "35.156.191.128/30",
-    "54.65.63.192/30",
-    "54.169.127.128/30",
-    "54.252.254.64/30",
-    "177.71.206.192/30",
-];
-const TELNYX: &[&str] = &[
-    "192.76.120.10",
-    "64.16.250.10",
-    "185.246.41.140",
-    "185.246.41.141",
-    "103.115.244.145",
-    "103.115.244.146",
-    "192.76.120.31",
-    "64.16.250.13",
-];
-
 /// A trunk.
 #[derive(Debug)]
 pub struct Trunk {
@@ -98,6 +77,8 @@ pub struct Trunk {
     pub caller_id: Option<String>,
     /// Beginnings of numbers.
     pub prefixes: Option<Vec<String>>,
+    /// How numbers are written.
+    pub number_format: NumberFormat,
     /// How calls over it are treated.
     pub settings: Arc<CallSettings>,
     /// Our registration there.
@@ -117,44 +98,17 @@ pub struct Trunk {
 impl Trunk {
     /// Fills a trunk's configuration in; `password` is what a `password_file` held.
     pub fn new(config: &TrunkConfig, sip: &SipConfig, password: Option<String>) -> Result<Self, String> {
-        let preset = config.preset.unwrap_or(Preset::Peer);
-        let registers =
-            matches!(preset, Preset::Telnyx | Preset::Asterisk | Preset::Freeswitch | Preset::Registrar);
-        let named = config.host.clone().or((preset == Preset::Telnyx).then(|| "sip.telnyx.com".to_owned()));
-        let host = match &named {
-            Some(text) => {
-                Some(host_port(text).ok_or_else(|| config.fault("host is none that can be called"))?)
-            }
-            None => None,
-        };
-        let proxy = match &config.proxy {
-            Some(text) => Some(host_port(text).ok_or_else(|| config.fault("proxy is no host"))?),
-            None => None,
-        };
+        let usual = Usual::of(config.preset.unwrap_or(Preset::Peer));
+        let place = |text: &str, fault: &str| host_port(text).ok_or_else(|| config.fault(fault));
+        let named = config.host.as_deref().or(usual.host);
+        let host = named.map(|text| place(text, "host is none that can be called")).transpose()?;
+        let proxy = config.proxy.as_deref().map(|text| place(text, "proxy is no host")).transpose()?;
         if matches!(config.transport, Some(Transport::Ws | Transport::Wss)) {
             return Err(config.fault("a WebSocket is opened by the phone, never by us"));
         }
-        let secret = config.password.as_ref().map(Secret::reveal).map(str::to_owned).or(password);
-        let account = match (&config.username, secret) {
-            (Some(username), Some(password)) => {
-                let username = config.auth_username.clone().unwrap_or_else(|| username.clone());
-                Some(Account { username, password })
-            }
-            (None, Some(_)) => return Err(config.fault("a password without a username")),
-            _ => None,
-        };
-        let (peers, names) = peers(config, preset, host.as_ref(), proxy.as_ref())?;
-        let inbound = match (&config.inbound_username, &config.inbound_password) {
-            (Some(user), Some(password)) => {
-                Some((user.clone(), Ha1s::of(user, &sip.realm, password.reveal())))
-            }
-            (None, None) => None,
-            _ => return Err(config.fault("inbound_username and inbound_password go together")),
-        };
-        let register = config.register.unwrap_or(registers);
-        if register && (host.is_none() || config.username.is_none()) {
-            return Err(config.fault("registering needs host and username"));
-        }
+        let account = config.account(password)?;
+        let (peers, names) = peers(config, &usual, host.as_ref(), proxy.as_ref())?;
+        let inbound = config.inbound(&sip.realm)?;
         let settings = Arc::new(settings(config, sip, account.clone()));
         let mut trunk = Trunk {
             name: config.name.clone(),
@@ -170,22 +124,31 @@ impl Trunk {
             from_domain: config.from_domain.clone(),
             caller_id: config.caller_id.clone().or_else(|| config.username.clone()),
             prefixes: config.prefixes.clone(),
+            number_format: config.number_format.unwrap_or(usual.number_format),
             settings,
             registration: None,
-            options_every: options(config, preset),
+            options_every: None,
             alive: None,
             max_calls: config.max_calls.unwrap_or(100),
             calls: 0,
             max_per_minute: config.max_calls_per_minute.unwrap_or(60),
             dialled: VecDeque::new(),
         };
-        let way = trunk.uri(None).zip(trunk.destination());
-        if let (true, Some(way), Some(user)) = (register, way, &config.username) {
-            let domain = trunk.domain();
-            let seconds = config.register_s.unwrap_or(600);
-            trunk.registration = Some(Registration::new((user, &domain), way, account, seconds));
+        let seconds = config.options_s.unwrap_or(usual.options_s);
+        let asks = seconds > 0 && trunk.host.is_some();
+        trunk.options_every = asks.then(|| Duration::from_secs(u64::from(seconds)));
+        if config.register.unwrap_or(usual.register) {
+            trunk.registration = Some(trunk.registers(config, account)?);
         }
         Ok(trunk)
+    }
+
+    fn registers(&self, config: &TrunkConfig, account: Option<Account>) -> Result<Registration, String> {
+        let way = self.uri(None).zip(self.destination());
+        let (Some(way), Some(user)) = (way, &config.username) else {
+            return Err(config.fault("registering needs host and username"));
+        };
+        Ok(Registration::new((user, &self.domain()), way, account, config.register_s.unwrap_or(600)))
     }
 
     /// Where requests to it go: to its proxy, if it has one, else to itself.
@@ -286,6 +249,30 @@ impl Trunk {
 }
 
 impl TrunkConfig {
+    /// What we authenticate with.
+    fn account(&self, password: Option<String>) -> Result<Option<Account>, String> {
+        let secret = self.password.as_ref().map(Secret::reveal).map(str::to_owned).or(password);
+        match (&self.username, secret) {
+            (Some(username), Some(password)) => {
+                let username = self.auth_username.clone().unwrap_or_else(|| username.clone());
+                Ok(Some(Account { username, password }))
+            }
+            (None, Some(_)) => Err(self.fault("a password without a username")),
+            _ => Ok(None),
+        }
+    }
+
+    /// What it authenticates with.
+    fn inbound(&self, realm: &str) -> Result<Option<(String, Ha1s)>, String> {
+        match (&self.inbound_username, &self.inbound_password) {
+            (Some(user), Some(password)) => {
+                Ok(Some((user.clone(), Ha1s::of(user, realm, password.reveal()))))
+            }
+            (None, None) => Ok(None),
+            _ => Err(self.fault("inbound_username and inbound_password go together")),
+        }
+    }
+
     fn fault(&self, text: &str) -> String {
         format!("trunk {:?}: {text}", self.name)
     }
@@ -294,7 +281,9 @@ impl TrunkConfig {
 /// How calls are treated that belong to no trunk, or to one.
 pub fn settings(config: &TrunkConfig, sip: &SipConfig, account: Option<Account>) -> CallSettings {
     let calls = sip.calls.clone();
-    let codecs = config.codecs.clone().unwrap_or_else(|| calls.codecs.clone());
+    let usual = config.preset.map(|preset| Usual::of(preset).codecs).filter(|usual| !usual.is_empty());
+    let usual = usual.map(|usual| usual.iter().map(|name| (*name).to_owned()).collect());
+    let codecs = config.codecs.clone().or(usual).unwrap_or_else(|| calls.codecs.clone());
     CallSettings {
         policy: Policy {
             codecs: codecs.iter().map(|name| name.to_ascii_lowercase()).collect(),
@@ -316,27 +305,16 @@ pub fn settings(config: &TrunkConfig, sip: &SipConfig, account: Option<Account>)
     }
 }
 
-fn options(config: &TrunkConfig, preset: Preset) -> Option<Duration> {
-    let usual = if matches!(preset, Preset::Peer) && config.host.is_some() { 60 } else { 0 };
-    let seconds = config.options_s.unwrap_or(usual);
-    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
-}
-
 fn peers(
     config: &TrunkConfig,
-    preset: Preset,
+    usual: &Usual,
     host: Option<&(String, Option<u16>)>,
     proxy: Option<&(String, Option<u16>)>,
 ) -> Result<(Vec<Net>, Vec<String>), String> {
-    let published: &[&str] = match preset {
-        Preset::Twilio => TWILIO,
-        Preset::Telnyx => TELNYX,
-        _ => &[],
-    };
     let mut names: Vec<String> = Vec::new();
     let mut nets = Vec::new();
     let written =
-        config.peers.clone().unwrap_or_else(|| published.iter().map(|text| (*text).to_owned()).collect());
+        config.peers.clone().unwrap_or_else(|| usual.peers.iter().map(|text| (*text).to_owned()).collect());
     let own = host.filter(|_| config.peers.is_none()).map(|(host, _)| host.clone());
     let proxy = proxy.filter(|_| config.peers.is_none()).map(|(host, _)| host.clone());
     for text in written.into_iter().chain(own).chain(proxy) {

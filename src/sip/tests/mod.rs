@@ -1,9 +1,12 @@
 //! The switchboard with a hand-moved clock: both the network below it and media beside it are played here.
 
+mod browsers;
 mod inbound;
 mod offers;
 mod outbound;
+mod presets;
 mod registering;
+mod replacing;
 mod ringing;
 mod torture;
 
@@ -61,6 +64,8 @@ pub struct Bench {
     pub opened: Vec<OpenStream>,
     pub connected: Vec<ConnectStream>,
     pub left: Vec<String>,
+    /// Places of ends that were closed while the call went on.
+    pub closed: Vec<usize>,
     pub keyframes: usize,
     pub played: Vec<&'static str>,
     /// Media does at once what it is asked.
@@ -96,6 +101,7 @@ impl Bench {
             opened: Vec::new(),
             connected: Vec::new(),
             left: Vec::new(),
+            closed: Vec::new(),
             keyframes: 0,
             played: Vec::new(),
             media_works: true,
@@ -185,7 +191,11 @@ impl Bench {
                 self.played.extend(prompts);
                 return;
             }
-            MediaAsk::Close { .. } | MediaAsk::Dtmf { .. } => return,
+            MediaAsk::Close { index } => {
+                self.closed.push(index);
+                return;
+            }
+            MediaAsk::Dtmf { .. } => return,
         };
         if self.media_works {
             self.board.handle_media(self.now, call, event);
@@ -237,9 +247,13 @@ impl Bench {
 
     /// A request comes in; answers its transaction.
     pub fn request(&mut self, from: &str, request: Request) -> ServerTx {
+        self.request_by(source(from), request)
+    }
+
+    pub fn request_by(&mut self, source: Source, request: Request) -> ServerTx {
         self.last_tx += 1;
         let tx = ServerTx(self.last_tx);
-        self.incoming(Incoming::Request { tx, source: source(from), request: round_trip(request) });
+        self.incoming(Incoming::Request { tx, source, request: round_trip(request) });
         tx
     }
 

@@ -16,13 +16,17 @@ fn bare(user: &str, contact: &str, seconds: u32, seq: u32) -> Request {
 }
 
 pub fn register(bench: &mut Bench, user: &str, contact: &str, seconds: u32) {
-    let tx = bench.request(ELSEWHERE, bare(user, contact, seconds, 1));
+    register_by(bench, source(ELSEWHERE), user, contact, seconds);
+}
+
+pub fn register_by(bench: &mut Bench, by: Source, user: &str, contact: &str, seconds: u32) {
+    let tx = bench.request_by(by, bare(user, contact, seconds, 1));
     assert_eq!(bench.status(tx), 401);
     let mut answerer = Answerer::default();
     assert!(answerer.challenged(bench.answer(tx)));
     let mut request = bare(user, contact, seconds, 2);
     answerer.sign(&mut request, &Account { username: user.into(), password: user.into() });
-    let tx = bench.request(ELSEWHERE, request);
+    let tx = bench.request_by(by, request);
     assert_eq!(bench.status(tx), 200, "{:?}", bench.answer(tx));
 }
 
