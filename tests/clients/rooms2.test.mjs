@@ -105,6 +105,16 @@ describe("mediasoup-client 2.4.12 in a room", { timeout: 600_000 }, () => {
     await pictures(alice, "bob/video", 2, 20);
   });
 
+  test("who speaks is told", LIMIT, async () => {
+    const says = (name) => until(`${name} speaks`, () => bob.seat.heard.filter(([method]) => method === "active-speaker").at(-1)?.[1].peerName === name);
+    await bob.do("act", ["producer", "audio"], "pause");
+    await says("alice");
+    await bob.do("act", ["producer", "audio"], "resume");
+    await alice.do("act", ["producer", "audio"], "pause");
+    await says("bob");
+    await alice.do("act", ["producer", "audio"], "resume");
+  });
+
   test("a spy receives and is never announced", LIMIT, async (t) => {
     const spy = await NodeParty.start(sit(roomUrl(server, "call", "spy")));
     t.after(() => spy.stop());

@@ -64,7 +64,7 @@ pub enum RoomEvent {
     },
     /// Who speaks now, or nobody.
     ActiveSpeaker(Option<(ConnId, ProducerId)>),
-    /// How loud the tracks of sound are, in dBov, the loudest first.
+    /// How loud the tracks of sound are, in dBov, the loudest first; only for those who oversee the room.
     AudioLevels(Vec<(ConnId, ProducerId, i8)>),
     /// A member says something to the others.
     Message {
@@ -220,7 +220,7 @@ pub(super) struct Watcher {
     events: Writer<Arc<RoomEvent>>,
     /// The member it is for: it watches the room that one is in.
     of: Option<ConnId>,
-    /// Spies are shown to it.
+    /// Spies and levels are shown to it.
     oversees: bool,
 }
 
@@ -281,7 +281,7 @@ impl Rooms {
         self.step(|state| state.watch(room, false, None))
     }
 
-    /// The same for somebody with rights over the room, who is shown spies too.
+    /// The same for somebody with rights over the room, who is shown spies and levels too.
     pub fn oversee(&self, room: &RoomName) -> RoomEvents {
         self.step(|state| state.watch(room, true, None))
     }
@@ -404,7 +404,7 @@ impl State {
         }
     }
 
-    /// Tells something about a peer, which members do not learn of somebody hidden.
+    /// Tells something; if it is `hidden`, only those who oversee the room.
     pub fn emit_of(&mut self, room: &RoomName, hidden: bool, event: impl FnOnce() -> RoomEvent) {
         if self.watchers.is_watched(room) {
             self.watchers.tell(room, event(), hidden);

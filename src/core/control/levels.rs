@@ -101,7 +101,8 @@ impl State {
         let changed = room.observer.report(&reported, span_ms, config);
         let silent = std::mem::replace(&mut room.silent, levels.is_empty());
         if !(silent && levels.is_empty()) {
-            self.emit(name, || RoomEvent::AudioLevels(levels));
+            // Twice a second, to as many as a room has members, is more than any of them asks for.
+            self.emit_of(name, true, || RoomEvent::AudioLevels(levels));
         }
         if changed {
             self.speaker_changed(name);

@@ -403,6 +403,16 @@ fn subscriptions_have_a_bound() {
 }
 
 #[test]
+fn who_comes_later_is_told_who_speaks() {
+    let mut there = alice();
+    there.push(RoomEvent::ActiveSpeaker(Some((conn(2), ProducerId(21)))));
+    let mut lab = Lab::joined(there);
+    let note = lab.sent.pop_front().expect("told");
+    assert_eq!((&note["method"], &note["data"]), (&json!("active-speaker"), &json!({"peerName": "alice"})));
+    lab.quiet();
+}
+
+#[test]
 fn who_speaks_and_who_is_called_what_is_told() {
     let mut lab = Lab::joined(alice());
     let speaks = |number| RoomEvent::ActiveSpeaker(Some((conn(number), ProducerId(21))));

@@ -16,8 +16,10 @@ fn watchers_hear_how_loud_tracks_are_and_who_speaks_for_as_long_as_they_watch() 
     let (alice, hers, _) = net.member("alice", &[opus(), vp8()]);
     let (bob, his, _) = net.member("bob", &[opus()]);
     assert_eq!(net.workers[0].count(Method::RouterSetAudioLevelsEvent), 0, "nobody wants to know");
-    let mut watcher = net.rooms.watch(&room());
+    let mut member = net.rooms.watch(&room());
+    let mut watcher = net.rooms.oversee(&room());
     net.pump();
+    drain(&mut member);
     assert_eq!((ears(&net), net.workers[0].levels.len()), (Ears::Router, 1));
     drain(&mut watcher);
     let (a, b) = ((alice.conn(), hers[0]), (bob.conn(), his[0]));
@@ -25,6 +27,8 @@ fn watchers_hear_how_loud_tracks_are_and_who_speaks_for_as_long_as_they_watch() 
     let loud = |one: (_, _, i8), other: (_, _, i8)| format!("AudioLevels({:?})", [one, other]);
     net.hears(&[(hers[0], -30), (his[0], -60)]);
     assert_eq!(drain(&mut watcher), [loud((a.0, a.1, -30), (b.0, b.1, -60)), speaks(a)]);
+    assert_eq!(drain(&mut member), [speaks(a)], "members are told who speaks, not how loud");
+    drop(member);
     net.hears(&[(hers[0], -60), (his[0], -30)]);
     assert_eq!(drain(&mut watcher), [loud((b.0, b.1, -30), (a.0, a.1, -60))], "not at once");
     net.hears(&[(hers[0], -60), (his[0], -30)]);

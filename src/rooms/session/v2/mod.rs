@@ -92,6 +92,8 @@ struct Inside {
     publishes: bool,
     takes: Capabilities,
     view: View,
+    /// Who speaks.
+    speaker: Option<ConnId>,
     transports: HashMap<u32, Transport>,
     producers: HashMap<u32, Producer>,
     consumers: HashMap<u32, Consumer>,
@@ -130,6 +132,7 @@ impl V2 {
             publishes,
             takes,
             view: View::default(),
+            speaker: None,
             transports: HashMap::new(),
             producers: HashMap::new(),
             consumers: HashMap::new(),
@@ -150,6 +153,9 @@ impl V2 {
                 inside.view.left(conn);
                 let peers = inside.introduce(link);
                 link.respond(request, Ok(json!({"peers": peers})));
+                if inside.speaker.is_some() {
+                    inside.tell_speaker(link);
+                }
                 if inside.leaving {
                     self.leave(link);
                 }
@@ -416,16 +422,23 @@ impl Inside {
                 self.track_gone(link, producer);
             }
             RoomEvent::Call(call) if told => link.notify("call-state", self.view.call(&call, "peerName")),
-            RoomEvent::ActiveSpeaker(speaker) if told => {
-                // Of itself a client is told, too: by its own name.
-                let name = speaker.and_then(|(conn, _)| match self.view.get(conn) {
-                    Some(seen) => Some(seen.name.clone()),
-                    None => (self.conn == Some(conn)).then(|| self.name.clone()),
-                });
-                link.notify("active-speaker", json!({"peerName": name}));
+            RoomEvent::ActiveSpeaker(speaker) => {
+                self.speaker = speaker.map(|(conn, _)| conn);
+                if told {
+                    self.tell_speaker(link);
+                }
             }
             _ => {}
         }
+    }
+
+    /// Of itself a client is told, too: by its own name.
+    fn tell_speaker(&self, link: &mut Link) {
+        let name = self.speaker.and_then(|conn| match self.view.get(conn) {
+            Some(seen) => Some(seen.name.as_str()),
+            None => (self.conn == Some(conn)).then_some(self.name.as_str()),
+        });
+        link.notify("active-speaker", json!({"peerName": name}));
     }
 
     fn own_event(&mut self, link: &mut Link, event: PeerEvent) {
