@@ -312,9 +312,10 @@ impl Producer {
         self.streams.iter().filter_map(|stream| stream.reception.as_deref())
     }
 
-    /// When a request for a keyframe of any of its streams may go out next.
+    /// When a request for a keyframe of any of its streams may go out next; not of one that nobody can name yet.
     pub fn keyframes_due(&self) -> Option<MediaTime> {
-        self.streams.iter().filter_map(|stream| stream.keyframes.due()).min()
+        let named = |stream: &&Stream| stream.reception.as_ref().is_none_or(|it| it.ssrc.is_some());
+        self.streams.iter().filter(named).filter_map(|stream| stream.keyframes.due()).min()
     }
 }
 

@@ -113,7 +113,14 @@ impl Transport {
 
     /// When something is due of what the transport does by itself (the session's timeout not included).
     pub fn next_due(&self, router: &Router) -> Option<MediaTime> {
-        let keyframes = self.producers.iter().filter_map(|key| router.producers.get(*key)?.keyframes_due());
+        // What cannot be asked for now is, once there is a way to ask.
+        let asks = match &self.kind {
+            TransportKind::WebRtc(webrtc) => webrtc.can_report(),
+            TransportKind::Plain(plain) => plain.can_report(),
+            _ => true,
+        };
+        let producers = self.producers.iter().filter(|_| asks);
+        let keyframes = producers.filter_map(|key| router.producers.get(*key)?.keyframes_due());
         let own = match &self.kind {
             TransportKind::WebRtc(webrtc) => webrtc.next_due(&self.producers, router),
             TransportKind::Plain(plain) => plain.next_due(&self.producers, router),

@@ -298,7 +298,7 @@ impl WebRtcTransport {
 
     /// When the transport itself has something to say.
     pub fn next_due(&self, producers: &[usize], router: &Router) -> Option<MediaTime> {
-        if !self.can_send() || self.allowance == Some(0) {
+        if !self.can_report() {
             return None;
         }
         self.feedback.next_due(producers, router)
@@ -347,6 +347,11 @@ impl WebRtcTransport {
     /// Whether media may flow out.
     pub fn can_send(&self) -> bool {
         self.keys.is_some() && self.path.is_some()
+    }
+
+    /// Whether RTCP can go out now.
+    pub fn can_report(&self) -> bool {
+        self.can_send() && self.allowance != Some(0)
     }
 
     /// Lets each consumer send what waits. `Full`: come back with an empty batch.

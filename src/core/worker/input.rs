@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::core::capabilities::Kind;
 use crate::core::consumer::Output;
 use crate::core::convert::DirectIn;
 use crate::core::id::StreamId;
@@ -97,7 +98,9 @@ impl Worker {
         let Some(target) = router.consumers.get(consumer) else { return };
         let Some(key) = target.producer else { return };
         let at = stream.unwrap_or_else(|| target.stream());
-        let Some(source) = router.producers.get_mut(key) else { return };
+        let Some(source) = router.producers.get_mut(key).filter(|source| source.kind == Kind::Video) else {
+            return;
+        };
         let Some(stream) = source.streams.get_mut(at) else { return };
         let deaf = match &source.input {
             ProducerInput::Rtp(_) => stream.keyframes.is_deaf(),

@@ -639,6 +639,34 @@ fn a_program_consumer_switches_sources_without_a_seam() {
 
 /// A WebRTC publisher in the place of the stream.
 #[test]
+fn a_keyframe_that_cannot_be_asked_for_yet_keeps_nobody_busy() {
+    let mut lab = Lab::new();
+    lab.ok("worker.createRouter", [0; 3], json!({}));
+    lab.ok("router.createWebRtcTransport", [10, 0, 0], json!({"name": b'p'}));
+    let opus = json!({"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000, "channels": 2});
+    let tracks = [
+        (20, "video", json!({"codecs": [h264(96)], "encodings": [{"ssrc": 500}]})),
+        (21, "video", json!({"muxId": "1", "codecs": [h264(96)], "encodings": [{"encodingId": "q"}]})),
+        (22, "audio", json!({"codecs": [opus], "encodings": [{"ssrc": 502}]})),
+    ];
+    for (id, kind, parameters) in tracks {
+        lab.ok("router.createProducer", [10, id, 0], json!({"kind": kind, "rtpParameters": parameters}));
+        lab.ok("router.createConsumer", [0, id, id + 10], json!({"kind": kind}));
+        lab.ok("consumer.requestKeyFrame", [0, 0, id + 10], json!({}));
+    }
+    let idle = |lab: &mut Lab| {
+        lab.run(Duration::from_secs(1));
+        lab.worker.handle_timeout(lab.now);
+        lab.worker.poll_timeout().is_none_or(|at| at > lab.now)
+    };
+    assert!(idle(&mut lab), "nobody is connected");
+    lab.worker.handle_datagram(lab.now, path(b'p'), &mut [1, b'p']);
+    assert!(idle(&mut lab), "one stream can be asked, the other has not come");
+    let asked = lab.sent.iter().filter(|(_, _, data)| matches!(data.get(1), Some(206))).count();
+    assert!(asked > 0, "who connects is asked");
+}
+
+#[test]
 fn a_publisher_is_asked_for_what_is_missing() {
     let mut lab = Lab::new();
     lab.ok("worker.createRouter", [0; 3], json!({}));

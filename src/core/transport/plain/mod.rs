@@ -455,9 +455,13 @@ impl PlainTransport {
 
     /// When the leg itself has something to do.
     pub fn next_due(&self, producers: &[usize], router: &Router) -> Option<MediaTime> {
-        self.remote.as_ref()?;
-        let reports = self.feedback.next_due(producers, router);
+        let reports = self.can_report().then(|| self.feedback.next_due(producers, router))?;
         reports.into_iter().chain(self.watch.due()).min()
+    }
+
+    /// Whether RTCP can go out now.
+    pub fn can_report(&self) -> bool {
+        self.remote.is_some()
     }
 
     /// What is wrong with it, since the last call.
@@ -479,7 +483,7 @@ impl PlainTransport {
         limit: u64,
         (out, events): (&mut impl FnMut(Path, Vec<u8>), &mut Vec<LegEvent>),
     ) {
-        if self.remote.is_none() {
+        if !self.can_report() {
             return;
         }
         let mut requests = Vec::new();
