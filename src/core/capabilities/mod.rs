@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `room` | what a room offers to clients that negotiate by capabilities: codecs, payload types, extensions |
 //! | `ortc` | what a client and a room have in common; the parameters of a track in and out of it |
+//! | `sent` | whether what is said of a track into a router can be true |
 //! | `h264` | profiles behind `profile-level-id` |
 //! | `wire` | the JSON of the v2 and v3 clients |
 
@@ -14,6 +15,7 @@ mod h264;
 mod mapping;
 pub mod ortc;
 pub mod room;
+mod sent;
 mod wire;
 
 pub use direction::Direction;
