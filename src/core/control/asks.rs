@@ -1,5 +1,7 @@
 //! What a door may ask of its peer's own transports, tracks and consumers while they live.
 
+use std::num::NonZeroU8;
+
 use futures_channel::oneshot;
 use serde_json::{Value, json};
 
@@ -118,6 +120,13 @@ impl Peer {
             map.insert("temporalLayer".into(), temporal.into());
         }
         self.ask_consumer(consumer, Method::XConsumerSetPreferredLayers, data).await.map(drop)
+    }
+
+    /// How much a consumer counts where the party's path does not take all.
+    pub async fn set_priority(&self, consumer: ConsumerId, priority: NonZeroU8) -> Result<(), ControlError> {
+        self.ask_consumer(consumer, Method::XConsumerSetPriority, json!({"priority": priority}))
+            .await
+            .map(drop)
     }
 
     /// A consumer's statistics, as the worker tells them.

@@ -69,6 +69,7 @@ pub(super) async fn perform(peer: Peer, ask: Ask) -> Answered {
         Ask::PreferLayers(consumer, spatial, temporal) => {
             peer.set_preferred_layers(consumer, spatial, temporal).await.map(done)
         }
+        Ask::SetPriority(consumer, priority) => peer.set_priority(consumer, priority).await.map(done),
         Ask::RequestKeyframe(consumer) => peer.request_keyframe(consumer).await.map(done),
         Ask::ConsumerStats(consumer) => peer.consumer_stats(consumer).await.map(Answer::Value),
         Ask::Announce(name, app_data) => peer.announce(name, app_data).map(done),

@@ -1,5 +1,7 @@
 //! What a session asks of the room, and what comes back: values, so that a session is tested without one.
 
+use std::num::NonZeroU8;
+
 use serde_json::Value;
 
 use crate::core::capabilities::RtpParameters;
@@ -76,6 +78,8 @@ pub enum Ask {
     PreferProfile(ConsumerId, Profile),
     /// [`Answer::Done`]: spatial, temporal.
     PreferLayers(ConsumerId, u8, Option<u8>),
+    /// [`Answer::Done`]: how much it counts where the client's path does not take all.
+    SetPriority(ConsumerId, NonZeroU8),
     /// [`Answer::Done`].
     RequestKeyframe(ConsumerId),
     /// [`Answer::Value`].

@@ -14,6 +14,8 @@ use crate::core::peer::PeerKind;
 #[derive(Debug, Default)]
 pub struct View {
     peers: HashMap<ConnId, Seen>,
+    /// Who speaks.
+    speaker: Option<ConnId>,
     /// How many were shown so far.
     count: u64,
 }
@@ -94,6 +96,20 @@ impl View {
         self.peers.remove(&conn)
     }
 
+    /// Whether anybody speaks.
+    pub fn has_speaker(&self) -> bool {
+        self.speaker.is_some()
+    }
+
+    /// By what name whoever speaks is shown to the client, which is told of itself by its own.
+    pub fn speaker<'a>(&'a self, (own, name): (Option<ConnId>, &'a str)) -> Option<&'a str> {
+        let speaker = self.speaker?;
+        match self.get(speaker) {
+            Some(seen) => Some(&seen.name),
+            None => (own == Some(speaker)).then_some(name),
+        }
+    }
+
     /// A track is there, or is another; answers whose.
     pub fn track(&mut self, track: TrackInfo) -> Option<&Seen> {
         let seen = self.peers.get_mut(&track.conn)?;
@@ -114,6 +130,7 @@ impl View {
     /// Whatever happened, for those who look later.
     pub fn take(&mut self, event: RoomEvent) {
         match event {
+            RoomEvent::ActiveSpeaker(speaker) => self.speaker = speaker.map(|(conn, _)| conn),
             RoomEvent::PeerJoined(info) => drop(self.joined(info)),
             RoomEvent::PeerChanged(info) => drop(self.changed(info)),
             RoomEvent::PeerLeft { conn, .. } => drop(self.left(conn)),

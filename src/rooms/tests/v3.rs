@@ -208,6 +208,44 @@ fn a_client_that_does_not_take_a_consumer_or_pauses_it_gets_nothing_of_it() {
 }
 
 #[test]
+fn who_speaks_is_told_to_who_comes_later_and_of_the_client_itself() {
+    let mut there = vec![RoomEvent::PeerJoined(peer(2, "alice", PeerKind::Room))];
+    there.push(RoomEvent::ActiveSpeaker(Some((conn(2), ProducerId(21)))));
+    let mut lab = joined(there);
+    let speaks = |name: Value| ("activeSpeaker".to_owned(), json!({ "peerId": name }));
+    assert_eq!(lab.note(), speaks(json!("alice")));
+    lab.event(RoomEvent::ActiveSpeaker(Some((conn(1), ProducerId(11)))));
+    assert_eq!(lab.note(), speaks(json!("bob")));
+    lab.event(RoomEvent::ActiveSpeaker(None));
+    assert_eq!(lab.note(), speaks(Value::Null));
+    lab.quiet();
+}
+
+#[test]
+fn what_counts_more_and_how_well_it_gets_through() {
+    let mut lab = joined(alice());
+    let (first, _) = consume(&mut lab, 31);
+    consume(&mut lab, 32);
+    lab.accept(first);
+    lab.asked.clear();
+    let prefer = lab.raw_request("setConsumerPriority", json!({"consumerId": "32", "priority": 255}));
+    let set = lab.done();
+    assert!(matches!(set, Ask::SetPriority(ConsumerId(32), priority) if priority.get() == 255), "{set:?}");
+    lab.response(prefer).expect("set");
+    for (data, code) in [
+        (json!({"consumerId": "32", "priority": 0}), 400),
+        (json!({"consumerId": "32", "priority": 256}), 400),
+        (json!({"consumerId": "9", "priority": 1}), 404),
+    ] {
+        assert_eq!(lab.query("setConsumerPriority", data.clone()).expect_err("refused").code, code, "{data}");
+    }
+    let scores = json!([{"encodingIdx": 0, "ssrc": 5, "score": 7}]);
+    lab.own(PeerEvent::ProducerScore { producer: ProducerId(11), score: json!({ "scores": scores }) });
+    assert_eq!(lab.note(), ("producerScore".into(), json!({"producerId": "11", "score": scores})));
+    lab.quiet();
+}
+
+#[test]
 fn channels_of_data_go_both_ways() {
     let mut lab = joined(vec![
         RoomEvent::PeerJoined(peer(2, "alice", PeerKind::Room)),

@@ -92,8 +92,6 @@ struct Inside {
     publishes: bool,
     takes: Capabilities,
     view: View,
-    /// Who speaks.
-    speaker: Option<ConnId>,
     transports: HashMap<u32, Transport>,
     producers: HashMap<u32, Producer>,
     consumers: HashMap<u32, Consumer>,
@@ -132,7 +130,6 @@ impl V2 {
             publishes,
             takes,
             view: View::default(),
-            speaker: None,
             transports: HashMap::new(),
             producers: HashMap::new(),
             consumers: HashMap::new(),
@@ -153,7 +150,7 @@ impl V2 {
                 inside.view.left(conn);
                 let peers = inside.introduce(link);
                 link.respond(request, Ok(json!({"peers": peers})));
-                if inside.speaker.is_some() {
+                if inside.view.has_speaker() {
                     inside.tell_speaker(link);
                 }
                 if inside.leaving {
@@ -422,8 +419,8 @@ impl Inside {
                 self.track_gone(link, producer);
             }
             RoomEvent::Call(call) if told => link.notify("call-state", self.view.call(&call, "peerName")),
-            RoomEvent::ActiveSpeaker(speaker) => {
-                self.speaker = speaker.map(|(conn, _)| conn);
+            speaks @ RoomEvent::ActiveSpeaker(_) => {
+                self.view.take(speaks);
                 if told {
                     self.tell_speaker(link);
                 }
@@ -432,12 +429,8 @@ impl Inside {
         }
     }
 
-    /// Of itself a client is told, too: by its own name.
     fn tell_speaker(&self, link: &mut Link) {
-        let name = self.speaker.and_then(|conn| match self.view.get(conn) {
-            Some(seen) => Some(seen.name.as_str()),
-            None => (self.conn == Some(conn)).then_some(self.name.as_str()),
-        });
+        let name = self.view.speaker((self.conn, &self.name));
         link.notify("active-speaker", json!({"peerName": name}));
     }
 

@@ -1,5 +1,6 @@
 //! The fields of the v3 messages that clients send. Ids travel as strings.
 
+use std::num::NonZeroU8;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
@@ -93,6 +94,14 @@ pub(super) struct Layers {
     pub consumer_id: u32,
     pub spatial_layer: u8,
     pub temporal_layer: Option<u8>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Priority {
+    #[serde(deserialize_with = "id")]
+    pub consumer_id: u32,
+    pub priority: NonZeroU8,
 }
 
 #[derive(Deserialize)]

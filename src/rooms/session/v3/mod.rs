@@ -6,7 +6,7 @@
 //! | `getRouterRtpCapabilities`, `join`, `changeDisplayName` | | `newPeer`, `peerClosed`, `peerDisplayNameChanged`, `activeSpeaker` |
 //! | `createWebRtcTransport`, `connectWebRtcTransport`, `restartIce` | | `transportClosed` |
 //! | `produce`, `closeProducer`, `pauseProducer`, `resumeProducer` | | `producerScore`, `producerClosed`, `producerPaused`, `producerResumed` |
-//! | `pauseConsumer`, `resumeConsumer`, `setConsumerPreferredLayers`, `requestConsumerKeyFrame` | `newConsumer` | `consumerClosed`, `consumerPaused`, `consumerResumed`, `consumerLayersChanged`, `consumerScore` |
+//! | `pauseConsumer`, `resumeConsumer`, `setConsumerPreferredLayers`, `setConsumerPriority`, `requestConsumerKeyFrame` | `newConsumer` | `consumerClosed`, `consumerPaused`, `consumerResumed`, `consumerLayersChanged`, `consumerScore` |
 //! | `produceData`, `closeDataProducer` | `newDataConsumer` | `dataProducerClosed`, `dataConsumerClosed` |
 //! | `getTransportStats`, `getProducerStats`, `getConsumerStats`, `getDataProducerStats`, `getDataConsumerStats` | | |
 //!
@@ -93,6 +93,7 @@ enum Place {
 /// A client that has its place in the room.
 struct Inside {
     conn: ConnId,
+    name: String,
     view: View,
     /// What it takes, once it has joined.
     joined: Option<Joined>,
@@ -146,7 +147,7 @@ impl V3 {
         match answer {
             Ok(Answer::Joined(conn)) => {
                 view.left(conn);
-                self.place = Place::Inside(Box::new(Inside::new(conn, view)));
+                self.place = Place::Inside(Box::new(Inside::new(conn, self.peer.clone(), view)));
                 for (id, method, data) in waiting {
                     self.request(link, id, &method, data);
                 }
@@ -211,6 +212,12 @@ impl V3 {
                     Ask::PreferLayers(consumer, wanted.spatial_layer, wanted.temporal_layer),
                     Then::Respond(id),
                 );
+                Ok(())
+            }
+            "setConsumerPriority" => {
+                let wanted: messages::Priority = read(data)?;
+                let consumer = inside.consumers.known(wanted.consumer_id)?;
+                link.ask(Ask::SetPriority(consumer, wanted.priority), Then::Respond(id));
                 Ok(())
             }
             "produceData" => inside.produce_data(link, id, read(data)?),
@@ -337,9 +344,10 @@ impl Protocol for V3 {
 }
 
 impl Inside {
-    fn new(conn: ConnId, view: View) -> Self {
+    fn new(conn: ConnId, name: String, view: View) -> Self {
         Inside {
             conn,
+            name,
             view,
             joined: None,
             receives: None,
@@ -381,6 +389,9 @@ impl Inside {
         }
         let peers: Vec<Value> = self.view.peers().into_iter().map(peer).collect();
         link.respond(request, Ok(json!({ "peers": peers })));
+        if self.view.has_speaker() {
+            self.tell_speaker(link);
+        }
         self.consume_all(link);
     }
 
@@ -550,9 +561,11 @@ impl Inside {
                     link.notify("peerClosed", json!({"peerId": seen.name}));
                 }
             }
-            RoomEvent::ActiveSpeaker(speaker) if told => {
-                let name = speaker.and_then(|(conn, _)| self.view.get(conn)).map(|seen| seen.name.clone());
-                link.notify("activeSpeaker", json!({ "peerId": name }));
+            speaks @ RoomEvent::ActiveSpeaker(_) => {
+                self.view.take(speaks);
+                if told {
+                    self.tell_speaker(link);
+                }
             }
             RoomEvent::Call(call) if told => link.notify("callState", self.view.call(&call, "peerId")),
             other => {
@@ -567,6 +580,11 @@ impl Inside {
                 self.consume_all(link);
             }
         }
+    }
+
+    fn tell_speaker(&self, link: &mut Link) {
+        let name = self.view.speaker((Some(self.conn), &self.name));
+        link.notify("activeSpeaker", json!({ "peerId": name }));
     }
 
     fn own_event(&mut self, link: &mut Link, event: PeerEvent) {
@@ -590,7 +608,8 @@ impl Inside {
             }
             PeerEvent::Moved { room } => link.notify("moved", json!({"roomId": room})),
             PeerEvent::ProducerScore { producer, score } => {
-                link.notify("producerScore", json!({"producerId": producer.to_string(), "score": score}));
+                let data = json!({"producerId": producer.to_string(), "score": score["scores"]});
+                link.notify("producerScore", data);
             }
             PeerEvent::DataProducerClosed(producer) if self.data_producers.remove(&producer) => {
                 link.notify("dataProducerClosed", json!({"dataProducerId": producer.to_string()}));
