@@ -8,6 +8,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `control` | controllers, for `--control`: what they ask, what they make of the answers |
 //! | `client` | one party: checks, handshake, keys |
 //! | `sdp`, `http` | what is said at the door |
 //! | `media` | the frames |
@@ -21,6 +22,7 @@
 
 pub mod call;
 pub mod client;
+pub mod control;
 pub mod ear;
 pub mod http;
 pub mod io;
@@ -51,6 +53,9 @@ pub struct Options {
     /// Measure telephones in mixed rooms instead, this many, one stage each; ascending.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["viewers", "url"])]
     pub legs: Vec<usize>,
+    /// Controllers instead.
+    #[command(flatten)]
+    pub control: control::ControlOptions,
     /// Telephones, or members, in one room.
     #[arg(long, default_value_t = 10)]
     pub room_size: usize,

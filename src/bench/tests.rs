@@ -2,10 +2,13 @@
 
 mod forwarding;
 
+use super::control::{Forwarded, Line, Memory, Percentiles, Report, Said, furnish, routine};
 use super::media::{self, FRAME_PACKETS, KEYFRAME_PACKETS, PAYLOAD};
 use super::result::{Delays, Stage, Usage};
 use super::viewer::Viewer;
 use super::{http, sdp};
+use crate::core::control::netstring::Reader;
+use crate::core::message::Request;
 use crate::core::rtp::header::{HeaderFields, write_header};
 use crate::core::time::MediaTime;
 
@@ -171,4 +174,43 @@ fn http_answers() {
         http::post("h", "/r/whip", Some("t"), "v=0")
             .ends_with("Content-Length: 3\r\nConnection: close\r\n\r\nv=0")
     );
+}
+
+#[test]
+fn controllers_ask_in_netstrings_and_read_what_comes_in_pieces() {
+    let mut line = Line::default();
+    assert_eq!(furnish(&mut line), 5);
+    let mut reader = Reader::new(1 << 20);
+    reader.feed(line.out());
+    let mut methods = Vec::new();
+    while let Ok(Some(payload)) = reader.next_payload() {
+        methods.push(Request::parse(payload).expect("a request").method().expect("a known one"));
+    }
+    assert_eq!(methods.len(), 5);
+    let made = |line: &mut Line, turn| {
+        line.out().clear();
+        routine(line, turn);
+        String::from_utf8(std::mem::take(line.out())).expect("text")
+    };
+    let (first, second) = (made(&mut line, 3), made(&mut line, 11));
+    assert!(first.contains("router.createConsumer") && first.contains("1000"), "{first}");
+    assert!(second.contains("1001") && made(&mut line, 13).contains("1001"), "what came goes: {second}");
+    let said = br#"24:{"id":7,"accepted":true},{"#;
+    for byte in &said[..said.len() - 1] {
+        line.feed(&[*byte]);
+    }
+    assert!(matches!(line.hear(), Ok(Some(Said::Answer(7, Ok(_))))));
+    assert!(matches!(line.hear(), Ok(None)));
+}
+
+#[test]
+fn what_is_left_of_memory_is_told_of_both_ends() {
+    let memory = Memory { before: 1_000, after_first: 2_000, after_last: 1_040, ..Memory::default() };
+    assert!((memory.left_percent() - 4.0).abs() < 1e-9 && (memory.grown_percent() + 48.0).abs() < 1e-9);
+    let quiet = Percentiles { p50: 1.0, p99: 2.0, max: 3.0 };
+    let busy = Percentiles { p99: 2.5, ..quiet };
+    let forwarded = Some(Forwarded { viewers: 9, quiet, busy, lost: (0, 1) });
+    let report = Report { forwarded, memory: Some(memory), ..Report::default() };
+    let text = report.text();
+    assert!(text.contains("moved by | 0.00 | 0.50 |") && text.contains("+4.0 % of before"), "{text}");
 }

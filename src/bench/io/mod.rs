@@ -1,11 +1,13 @@
 //! Runs the stages: sockets of all parties in one epoll loop on this thread.
 
 mod calls;
+mod control;
 mod ear;
 mod legs;
 mod party;
 mod process;
 mod progress;
+mod rooms;
 mod soak;
 mod socket;
 
@@ -41,6 +43,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Measures and prints. Workers take the last cores; we keep to the first, out of their way.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if options.control.control {
+        return control::run(options);
+    }
     if options.calls.calls.is_some() {
         return calls::run(options);
     }

@@ -13,6 +13,14 @@ use crate::bench::result::Usage;
 
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Processor time of a server's threads, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    pub all: u64,
+    pub main: u64,
+    pub workers: u64,
+}
+
 /// A server to measure.
 pub(super) struct Server {
     /// IP and port of its pages.
@@ -103,12 +111,25 @@ impl Server {
         // The name, which may hold anything, ends with the last bracket; user and system are fields 14 and 15.
         let fields: Vec<_> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
         let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let mut cpu = 0;
+        Ok(Usage { cpu: self.shares()?.all, user: ticks(14), system: ticks(15), ..Default::default() })
+    }
+
+    /// What its threads have used so far, in nanoseconds.
+    pub(super) fn shares(&self) -> anyhow::Result<Share> {
+        let mut share = Share::default();
         for thread in fs::read_dir(format!("/proc/{}/task", self.pid))? {
-            let schedstat = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-            cpu += schedstat.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+            let thread = thread?;
+            let read = |file: &str| fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+            let used =
+                read("schedstat").split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+            share.all += used;
+            if thread.file_name().to_str() == Some(&self.pid.to_string()) {
+                share.main += used;
+            } else if read("comm").starts_with("viaduct-worker") {
+                share.workers += used;
+            }
         }
-        Ok(Usage { cpu, user: ticks(14), system: ticks(15), ..Default::default() })
+        Ok(share)
     }
 
     /// Resident bytes.
