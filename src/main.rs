@@ -32,7 +32,7 @@ enum Command {
     /// Be a worker of a mediasoup 2 server, as a link called mediasoup-worker to this program is.
     Worker(WorkerArguments),
     /// Measure what a packet costs, with WHEP viewers against a server in a process of its own.
-    Bench(viaduct::bench::Options),
+    Bench(Box<viaduct::bench::Options>),
 }
 
 fn main() -> ExitCode {

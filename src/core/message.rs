@@ -156,6 +156,42 @@ methods! {
     XDataConsumerSetBufferedAmountLowThreshold = "x.dataConsumer.setBufferedAmountLowThreshold";
 }
 
+impl Method {
+    /// Whether it is about data channels.
+    pub fn is_of_data_channels(self) -> bool {
+        use Method::*;
+        self.is_of_data_consumers()
+            || matches!(
+                self,
+                XTransportProduceData
+                    | XRouterProduceData
+                    | XDataProducerClose
+                    | XDataProducerDump
+                    | XDataProducerGetStats
+                    | XDataProducerPause
+                    | XDataProducerResume
+                    | XDataProducerSend
+            )
+    }
+
+    /// Whether it is about data consumers.
+    pub fn is_of_data_consumers(self) -> bool {
+        use Method::*;
+        matches!(
+            self,
+            XTransportConsumeData
+                | XRouterConsumeData
+                | XDataConsumerClose
+                | XDataConsumerDump
+                | XDataConsumerGetStats
+                | XDataConsumerPause
+                | XDataConsumerResume
+                | XDataConsumerSend
+                | XDataConsumerSetBufferedAmountLowThreshold
+        )
+    }
+}
+
 /// The ids a request concerns.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
-use super::{Bench, write};
 use super::process::{Server, Share, machine};
 use super::rooms::live_and_die;
+use super::{Bench, write};
 use crate::bench::Options;
 use crate::bench::control::{Asked, Forwarded, Line, Percentiles, Report, Said, Tally, furnish, routine};
 use crate::core::io::sys;

@@ -48,7 +48,7 @@ pub use data::{DataConsumed, DataInfo};
 pub use error::{ControlError, JoinError, MoveError};
 pub use events::{AllEvents, PeerInfo, RoomEvent, RoomEvents, TrackInfo};
 pub use handle::{Peer, Produce};
-pub use moderate::{ConsumerInfo, PeerDetail};
+pub use moderate::{ConsumerInfo, DataConsumerInfo, PeerDetail};
 pub use peer_events::{PeerEvent, PeerEvents};
 pub use queue::End;
 pub use rooms::{Join, Rooms};

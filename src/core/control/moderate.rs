@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::core::capabilities::Kind;
 use crate::core::control::asks::done;
+use crate::core::control::data::{Channels, DataInfo};
 use crate::core::control::error::{ControlError, JoinError};
 use crate::core::control::events::{PeerInfo, RoomEvent, TrackInfo};
 use crate::core::control::handle::{Peer, answer};
@@ -13,7 +14,7 @@ use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::publish::Pending;
 use crate::core::control::rooms::Rooms;
 use crate::core::control::state::State;
-use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
+use crate::core::id::{ConnId, ConsumerId, DataConsumerId, DataProducerId, ProducerId, TransportId};
 use crate::core::peer::{CloseReason, Feed, Follows, Member};
 use crate::core::room::RoomName;
 
@@ -30,6 +31,20 @@ pub struct PeerDetail {
     pub tracks: Vec<TrackInfo>,
     /// What it is sent.
     pub consumers: Vec<ConsumerInfo>,
+    /// The data channels it sends on.
+    pub data_tracks: Vec<DataInfo>,
+    /// The data channels it is sent.
+    pub data_consumers: Vec<DataConsumerInfo>,
+}
+
+/// A data consumer of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataConsumerInfo {
+    /// The data consumer.
+    pub data_consumer: DataConsumerId,
+    /// The data channel it is for.
+    pub data_track: DataProducerId,
 }
 
 /// A consumer of a member.
@@ -53,13 +68,17 @@ pub struct ConsumerInfo {
 }
 
 impl PeerDetail {
-    pub(super) fn of(peer: &Member) -> Self {
+    pub(super) fn of(peer: &Member, channels: &Channels) -> Self {
+        let taken = channels.taken_by(peer.conn);
+        let taken = taken.map(|(data_consumer, data_track)| DataConsumerInfo { data_consumer, data_track });
         let tracks = peer.tracks.iter().filter(|track| track.ready);
         PeerDetail {
             info: PeerInfo::of(peer),
             transports: peer.transports.iter().map(|path| path.id).collect(),
             tracks: tracks.map(|track| TrackInfo::of(peer.conn, track)).collect(),
             consumers: peer.feeds.iter().map(ConsumerInfo::of).collect(),
+            data_tracks: channels.of(peer.conn).cloned().collect(),
+            data_consumers: taken.collect(),
         }
     }
 }
@@ -116,7 +135,7 @@ impl Rooms {
     pub fn peers(&self, room: &RoomName) -> Option<Vec<PeerDetail>> {
         self.step(|state| {
             let entries = state.rooms.get(room)?.everybody().filter_map(|conn| state.members.get(&conn));
-            Some(entries.map(|entry| PeerDetail::of(&entry.peer)).collect())
+            Some(entries.map(|entry| PeerDetail::of(&entry.peer, &state.data)).collect())
         })
     }
 

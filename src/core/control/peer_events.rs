@@ -90,7 +90,12 @@ pub enum PeerEvent {
         message: DataMessage,
     },
     /// No more waits for a receiver than [`Peer::set_buffered_amount_low_threshold`] named.
-    BufferedAmountLow(DataConsumerId),
+    BufferedAmountLow {
+        /// The data consumer.
+        consumer: DataConsumerId,
+        /// Bytes that wait.
+        buffered: u64,
+    },
     /// The state of ICE: `connected`, `completed`, `disconnected`, ...
     IceState {
         /// On this transport.

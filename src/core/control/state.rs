@@ -240,6 +240,16 @@ impl State {
         }
     }
 
+    /// Asks by `ask`, with somebody who waits for the answer.
+    pub fn pending(
+        &mut self,
+        ask: impl FnOnce(&mut State, Waiter) -> Result<(), ControlError>,
+    ) -> Result<oneshot::Receiver<Answer>, ControlError> {
+        let (waiter, pending) = oneshot::channel();
+        ask(self, waiter)?;
+        Ok(pending)
+    }
+
     /// Asks for something that cannot reasonably fail.
     pub fn tell(&mut self, worker: WorkerId, method: Method, internal: Internal, data: Value) {
         self.ask(worker, method, internal, data, Reply::Quiet(method));

@@ -82,7 +82,7 @@ impl DataConsumer {
             Outlet::Direct => ("direct", None),
         };
         json!({
-            "id": self.id,
+            "dataConsumerId": self.id,
             "type": kind,
             "dataProducerId": producer.map(|producer| producer.id),
             "sctpStreamParameters": parameters,

@@ -80,7 +80,7 @@ impl DataProducer {
             Inlet::Direct => ("direct", None),
         };
         json!({
-            "id": self.id,
+            "dataProducerId": self.id,
             "type": kind,
             "sctpStreamParameters": parameters,
             "label": self.label,

@@ -41,6 +41,7 @@ impl Worker {
                 Ok(()) => return,
                 Err(reason) => Err(reason),
             },
+            Some(method) if method.is_of_data_channels() => self.data_request(now, method, &request),
             Some(method) => self.carry_out(now, method, &request),
             None => Err(format!("unknown method \"{}\"", request.method)),
         };
@@ -130,26 +131,7 @@ impl Worker {
                 self.lost_picture(place.0, (place.1, None), self.epoch.media_time(now));
                 Ok(json!({}))
             }
-            Method::XTransportProduceData
-            | Method::XTransportConsumeData
-            | Method::XRouterProduceData
-            | Method::XRouterConsumeData
-            | Method::XDataProducerClose
-            | Method::XDataProducerDump
-            | Method::XDataProducerGetStats
-            | Method::XDataProducerPause
-            | Method::XDataProducerResume
-            | Method::XDataProducerSend
-            | Method::XDataConsumerClose
-            | Method::XDataConsumerDump
-            | Method::XDataConsumerGetStats
-            | Method::XDataConsumerPause
-            | Method::XDataConsumerResume
-            | Method::XDataConsumerSend
-            | Method::XDataConsumerSetBufferedAmountLowThreshold => self.data_request(now, method, request),
-            Method::RouterCreatePlainRtpTransport | Method::TransportStartMirroring => {
-                Err(format!("method \"{}\" is not supported by this version", request.method))
-            }
+            _ => Err(format!("method \"{}\" is not supported by this version", request.method)),
         }
     }
 
@@ -291,12 +273,19 @@ impl Worker {
             None => RtpMapping::default(),
         };
         let track = request.data.get("x.track").and_then(Value::as_u64).map(|track| track as u32);
+        parameters.check_sent(kind)?;
         let codec = parameters.codecs.iter().find(|codec| !codec.is_feature());
         let codec = codec.ok_or("rtpParameters.codecs holds no media codec")?.clone();
         let limits = self.config.store(kind == Kind::Video);
         let media = self.epoch.media_time(now);
         let space = self.spaces.get_mut(place.0).ok_or("Router does not exist")?;
         let transport = space.transports.get_mut(place.1).ok_or("Transport does not exist")?;
+        if matches!(transport.kind, TransportKind::WebRtc(_) | TransportKind::Plain(_)) {
+            let others = transport.producers.iter().filter_map(|key| space.router.producers.get(*key));
+            for other in others {
+                parameters.check_beside(&other.parameters)?;
+            }
+        }
         let input = match &transport.kind {
             TransportKind::WebRtc(_) => Input::Rtp(Box::new(RtpInput::new(&parameters))),
             TransportKind::Plain(_) => {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use serde_json::{Value, json};
 
 use crate::core::capabilities::{Kind as Media, RtpParameters};
+use crate::core::control::controller::channels::{self, Channelled, OnChannel};
 use crate::core::control::controller::code::{Code, Fault};
 use crate::core::control::controller::scope::{Entity, Kind, Owner};
 use crate::core::control::controller::wire::Ask;
@@ -36,6 +37,8 @@ pub(super) struct Unbound {
 /// A request that waits for a worker's answer to the peer.
 pub(in crate::core::control) struct Waiting {
     controller: ControllerId,
+    /// The attached router, by the controller's id.
+    router: u32,
     request: u32,
     method: Method,
     then: Then,
@@ -43,7 +46,7 @@ pub(in crate::core::control) struct Waiting {
 }
 
 /// What an answer means.
-enum Then {
+pub(super) enum Then {
     Pass,
     Made(u32),
     Ended(u32),
@@ -53,9 +56,9 @@ enum Then {
 impl Waiting {
     /// Waits for the answer and hands it on.
     pub async fn finish(self, rooms: Rooms) {
-        let Waiting { controller, request, method, then, pending } = self;
+        let Waiting { controller, router, request, method, then, pending } = self;
         let answer = answer(pending).await;
-        rooms.step(|state| state.member_answered((controller, request), method, then, answer));
+        rooms.step(|state| state.member_answered((controller, request), (method, router), then, answer));
     }
 }
 
@@ -198,10 +201,27 @@ impl State {
             | Method::XConsumerSendDtmf => {
                 return self.member_consumer(
                     id,
-                    (conn, name(Kind::Consumer)),
+                    (conn, router, name(Kind::Consumer)),
                     method,
                     (ask.id, internal, data),
                 );
+            }
+            _ if method.is_of_data_channels() => {
+                let on = OnChannel {
+                    conn,
+                    router,
+                    internal: &internal,
+                    name: match method.is_of_data_consumers() {
+                        true => name(Kind::DataConsumer),
+                        false => name(Kind::DataProducer),
+                    },
+                    transport: id_of(&ask.internal, Kind::Transport.key()),
+                    data,
+                };
+                match self.member_channel(id, method, on)? {
+                    Channelled::Done => return Ok(Rest::Now(Value::Null)),
+                    Channelled::Later(then, pending) => (then, pending),
+                }
             }
             _ => {
                 return Err(Fault::new(
@@ -210,7 +230,7 @@ impl State {
                 ));
             }
         };
-        Ok(Rest::Member(Waiting { controller: id, request: ask.id, method, then, pending }))
+        Ok(Rest::Member(Waiting { controller: id, router, request: ask.id, method, then, pending }))
     }
 
     fn member_transport(&mut self, conn: ConnId, method: Method, data: Value) -> Result<Pending, Fault> {
@@ -223,7 +243,11 @@ impl State {
             udp: flag("udp", true),
             tcp: flag("tcp", true),
             prefer_tcp: flag("preferTcp", false),
-            ..WebRtcOptions::default()
+            prefer_udp: flag("preferUdp", false),
+            prefer_ipv4: flag("preferIPv4", false),
+            prefer_ipv6: flag("preferIPv6", false),
+            enable_sctp: flag("enableSctp", false),
+            receives: false,
         };
         Ok(self.create_webrtc(conn, options)?)
     }
@@ -232,7 +256,7 @@ impl State {
     fn member_consumer(
         &mut self,
         id: ControllerId,
-        (conn, name): (ConnId, u32),
+        (conn, router, name): (ConnId, u32, u32),
         method: Method,
         (request, internal, data): (u32, Internal, Value),
     ) -> Result<Rest, Fault> {
@@ -253,7 +277,7 @@ impl State {
             return Ok(Rest::Now(Value::Null));
         }
         let pending = self.ask_feed(conn, consumer, method, data)?;
-        Ok(Rest::Member(Waiting { controller: id, request, method, then: Then::Pass, pending }))
+        Ok(Rest::Member(Waiting { controller: id, router, request, method, then: Then::Pass, pending }))
     }
 
     /// Puts a consumer on a transport: of the program, or of a track, converted where need be.
@@ -289,7 +313,7 @@ impl State {
         Ok((answer, pending))
     }
 
-    fn enter_member(
+    pub(super) fn enter_member(
         &mut self,
         id: ControllerId,
         name: u32,
@@ -305,7 +329,7 @@ impl State {
     fn member_answered(
         &mut self,
         (id, request): (ControllerId, u32),
-        method: Method,
+        (method, router): (Method, u32),
         then: Then,
         answer: Answer,
     ) {
@@ -321,7 +345,7 @@ impl State {
                 Ok(data)
             }
             (Then::Pass | Then::Made(_), Ok(mut data)) => {
-                self.translate(id, (method, None), &mut data);
+                self.translate(id, (method, Some(router)), &mut data);
                 Ok(data)
             }
         };
@@ -368,16 +392,10 @@ impl State {
             PeerEvent::ProducerResumed { producer } => {
                 (producer.0, "x.pausechange", json!({"paused": false}))
             }
-            // Data channels of rooms are not handed to controllers.
-            PeerEvent::DataChannel { .. }
-            | PeerEvent::DataProducerClosed(_)
-            | PeerEvent::Moved { .. }
-            | PeerEvent::PlayedToRoom
-            | PeerEvent::DataConsumerClosed(_)
-            | PeerEvent::DataConsumerPaused(_)
-            | PeerEvent::DataConsumerResumed(_)
-            | PeerEvent::DataMessage { .. }
-            | PeerEvent::BufferedAmountLow(_) => return,
+            channels => match channels::told(channels) {
+                Some(told) => told,
+                None => return,
+            },
         };
         self.controlled_event(id, ours, event, data);
     }
@@ -394,17 +412,30 @@ impl State {
                 self.tell_track(id, (router, name), "trackadded", &track);
             }
             RoomEvent::TrackChanged(track) if track.conn != own => {
-                let found = self.controllers.list.get(&id);
-                let name = found.and_then(|controller| controller.scope.theirs(track.producer.0));
-                if let Some((name, _)) = name {
+                if let Some(name) = self.seen(id, router, track.producer.0) {
                     self.tell_track(id, (router, name), "trackchanged", &track);
                 }
             }
             RoomEvent::TrackRemoved { conn, producer } if conn != own => {
-                let data = json!({"code": "track_ended", "reason": "its peer sends it no more"});
-                self.controlled_event(id, producer.0, "close", data);
+                self.unseen(id, router, producer.0, "its peer sends it no more");
+            }
+            RoomEvent::DataAdded(info) if info.conn != own => self.channel_seen(id, (router, own), &info),
+            RoomEvent::DataRemoved { conn, data_producer } if conn != own => {
+                self.unseen(id, router, data_producer.0, "its peer closed the data channel");
             }
             _ => {}
+        }
+    }
+
+    /// By what id a controller knows something of somebody else's in a room that it is in.
+    fn seen(&self, id: ControllerId, router: u32, ours: u32) -> Option<u32> {
+        self.controllers.list.get(&id)?.scope.seen(router, ours)
+    }
+
+    /// Something of somebody else's is gone.
+    fn unseen(&mut self, id: ControllerId, router: u32, ours: u32, why: &str) {
+        if let Some(name) = self.seen(id, router, ours) {
+            self.closed(id, name, &json!({"code": "track_ended", "reason": why}));
         }
     }
 
@@ -422,12 +453,12 @@ fn track(data: &Value) -> Result<Produce, Fault> {
     Ok(Produce { kind: read(data, "kind")?, rtp: read(data, "rtpParameters")?, paused, app_data })
 }
 
-fn asked_for() -> Value {
+pub(super) fn asked_for() -> Value {
     json!({"code": "closed", "reason": "closed as it was asked"})
 }
 
 /// A field of the data.
-fn read<T: serde::de::DeserializeOwned>(data: &Value, name: &str) -> Result<T, Fault> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(data: &Value, name: &str) -> Result<T, Fault> {
     T::deserialize(data.get(name).unwrap_or(&Value::Null))
         .map_err(|error| bad(&format!("data.{name}"), &error))
 }

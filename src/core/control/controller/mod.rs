@@ -15,13 +15,17 @@
 //! | `rooms`, `calls` | requests about the gateway's rooms, their peers, calls |
 //! | `watch` | what happens in rooms, as events |
 //! | `member` | a controller in a room, which is a router to it |
+//! | `channels` | data channels of such a room |
+//! | `ready` | polling only what was woken |
 //! | `guard` | who guesses passwords too often |
 
 mod calls;
+mod channels;
 pub mod code;
 mod config;
 mod guard;
 mod member;
+mod ready;
 mod rooms;
 mod scope;
 mod session;

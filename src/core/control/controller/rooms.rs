@@ -24,7 +24,7 @@ use crate::core::control::state::{State, Timer};
 use crate::core::convert::Sound;
 use crate::core::id::{ConnId, ProducerId, RouterId};
 use crate::core::peer::{CloseReason, PeerKind};
-use crate::core::room::RoomName;
+use crate::core::room::{RoomName, Seat};
 
 /// Rooms in one answer.
 const MOST_ROOMS: usize = 1_000;
@@ -352,17 +352,29 @@ impl State {
         Ok(())
     }
 
+    /// The rooms of a worker that a controller may control, and what of them is there.
+    pub(super) fn rooms_on(&self, id: ControllerId, worker: Option<u64>) -> Value {
+        let seats =
+            self.rooms.iter().flat_map(|(name, room)| room.seats.iter().map(move |seat| (name, seat)));
+        let here = seats.filter(|(_, seat)| worker == Some(u64::from(seat.worker.0)));
+        let shown = here.filter(|(name, _)| self.controllers.may_control(id, name.as_str()).is_ok());
+        let seat = |(name, seat): (&RoomName, &Seat)| json!({"room": name, "receivers": seat.receivers, "consumers": seat.consumers, "home": seat.pipe.is_none()});
+        shown.map(seat).collect()
+    }
+
     fn dump_room(&self, name: &RoomName) -> Option<Value> {
         let room = self.rooms.get(name)?;
         let workers: Vec<Value> = room
             .seats
             .iter()
             .map(|seat| {
-                json!({"workerId": seat.worker, "receivers": seat.receivers, "home": seat.pipe.is_none()})
+                let piped = seat.pipe.as_ref().map_or(0, |pipe| pipe.tracks.len());
+                json!({"workerId": seat.worker, "receivers": seat.receivers, "home": seat.pipe.is_none(), "piped": piped})
             })
             .collect();
         let entries = room.everybody().filter_map(|conn| self.members.get(&conn));
-        let peers: Vec<Value> = entries.map(|entry| of_peer(&PeerDetail::of(&entry.peer))).collect();
+        let peers: Vec<Value> =
+            entries.map(|entry| of_peer(&PeerDetail::of(&entry.peer, &self.data))).collect();
         let live = room.publishers.iter().filter_map(|conn| self.members.get(conn));
         Some(json!({
             "room": name,
@@ -380,6 +392,7 @@ impl State {
 fn of_peer(peer: &PeerDetail) -> Value {
     let mut value = json!(peer);
     value["tracks"] = peer.tracks.iter().map(super::watch::of_track).collect();
+    value["dataTracks"] = peer.data_tracks.iter().map(super::watch::of_channel).collect();
     value
 }
 

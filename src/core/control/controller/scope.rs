@@ -95,6 +95,9 @@ impl Entity {
 pub(super) struct Scope {
     entities: HashMap<u32, Entity>,
     by_ours: HashMap<u32, u32>,
+    /// The same of what is somebody else's in a room, by the attached router as well: a controller may be in one room
+    /// more than once.
+    seen: HashMap<(u32, u32), u32>,
     /// What is on each router.
     routers: HashMap<u32, BTreeSet<u32>>,
     given: u32,
@@ -132,6 +135,11 @@ impl Scope {
         Some((id, *self.entities.get(&id)?))
     }
 
+    /// The controller's id of what is somebody else's in a room, as it is seen from an attached router.
+    pub fn seen(&self, router: u32, ours: u32) -> Option<u32> {
+        self.seen.get(&(router, ours)).copied()
+    }
+
     /// Whether the controller may use an id for something new.
     pub fn check_new(&self, id: u32) -> Result<(), Fault> {
         if id == 0 || id >= FIRST_GIVEN {
@@ -161,7 +169,10 @@ impl Scope {
     /// Enters an entity.
     pub fn insert(&mut self, id: u32, entity: Entity) {
         self.entities.insert(id, entity);
-        self.by_ours.insert(entity.ours, id);
+        match entity.owner {
+            Owner::Room(_) => self.seen.insert((entity.router, entity.ours), id),
+            _ => self.by_ours.insert(entity.ours, id),
+        };
         match entity.kind {
             Kind::Router => drop(self.routers.entry(id).or_default()),
             Kind::Watch => {}
@@ -213,7 +224,10 @@ impl Scope {
 
     fn take(&mut self, id: u32) -> Option<(u32, Entity)> {
         let entity = self.entities.remove(&id)?;
-        self.by_ours.remove(&entity.ours);
+        match entity.owner {
+            Owner::Room(_) => self.seen.remove(&(entity.router, entity.ours)),
+            _ => self.by_ours.remove(&entity.ours),
+        };
         if entity.kind == Kind::Router {
             self.routers.remove(&id);
         } else if let Some(on_router) = self.routers.get_mut(&entity.router) {
@@ -223,19 +237,22 @@ impl Scope {
     }
 
     /// Puts the controller's ids into what a worker said. An id that is not the controller's becomes null.
-    pub fn translate(&self, value: &mut Value) {
+    /// `router`: the attached one it was said of.
+    pub fn translate(&self, router: Option<u32>, value: &mut Value) {
         match value {
-            Value::Array(list) => list.iter_mut().for_each(|entry| self.translate(entry)),
+            Value::Array(list) => list.iter_mut().for_each(|entry| self.translate(router, entry)),
             Value::Object(map) => {
                 for (key, value) in map {
                     match key.as_str() {
                         "routerId" | "transportId" | "producerId" | "consumerId" | "sourceProducerId"
-                        | "dataProducerId" | "dataConsumerId" => self.translate_id(value),
-                        "mapProducerConsumers" | "mapConsumerProducer" => self.translate_map(value, true),
-                        "ssrcTable" | "muxIdTable" | "ridTable" => self.translate_map(value, false),
+                        | "dataProducerId" | "dataConsumerId" => self.translate_id(router, value),
+                        "mapProducerConsumers" | "mapConsumerProducer" => {
+                            self.translate_map(router, value, true)
+                        }
+                        "ssrcTable" | "muxIdTable" | "ridTable" => self.translate_map(router, value, false),
                         // What a party said of itself holds no ids.
                         "rtpParameters" => {}
-                        _ => self.translate(value),
+                        _ => self.translate(router, value),
                     }
                 }
             }
@@ -243,21 +260,26 @@ impl Scope {
         }
     }
 
+    fn called(&self, router: Option<u32>, ours: u32) -> Option<u32> {
+        let own = self.by_ours.get(&ours).copied();
+        own.or_else(|| router.and_then(|router| self.seen(router, ours)))
+    }
+
     /// The same for the entries `[producerId, dBov]` of `audiolevels`.
     pub fn translate_levels(&self, data: &mut Value) {
         let entries = data.get_mut("entries").and_then(Value::as_array_mut);
         for entry in entries.into_iter().flatten() {
             if let Some(id) = entry.get_mut(0) {
-                self.translate_id(id);
+                self.translate_id(None, id);
             }
         }
     }
 
     /// A number, or a number as a text.
-    pub fn translate_id(&self, value: &mut Value) {
+    pub fn translate_id(&self, router: Option<u32>, value: &mut Value) {
         let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
         let ours = number.and_then(|number| u32::try_from(number).ok());
-        let theirs = ours.and_then(|ours| self.by_ours.get(&ours)).copied();
+        let theirs = ours.and_then(|ours| self.called(router, ours));
         *value = match (theirs, &*value) {
             (Some(id), Value::String(_)) => Value::String(id.to_string()),
             (Some(id), _) => Value::from(id),
@@ -266,17 +288,17 @@ impl Scope {
     }
 
     /// An object of ids, or of lists of ids; by ids, or by something else.
-    fn translate_map(&self, value: &mut Value, by_id: bool) {
+    fn translate_map(&self, router: Option<u32>, value: &mut Value, by_id: bool) {
         let Some(map) = value.as_object_mut() else { return };
         let entries = std::mem::take(map);
         for (key, mut value) in entries {
             match &mut value {
-                Value::Array(list) => list.iter_mut().for_each(|id| self.translate_id(id)),
-                id => self.translate_id(id),
+                Value::Array(list) => list.iter_mut().for_each(|id| self.translate_id(router, id)),
+                id => self.translate_id(router, id),
             }
             let key = match by_id {
                 false => Some(key),
-                true => key.parse().ok().and_then(|ours: u32| self.by_ours.get(&ours)).map(u32::to_string),
+                true => key.parse().ok().and_then(|ours| self.called(router, ours)).map(|id| id.to_string()),
             };
             if let Some(key) = key {
                 map.insert(key, value);
@@ -345,7 +367,7 @@ mod tests {
             "mapProducerConsumers": {"13": ["14"], "99": []},
             "mapConsumerProducer": {"14": "13"},
         });
-        scope().translate(&mut dump);
+        scope().translate(None, &mut dump);
         assert_eq!(
             dump,
             json!({

@@ -13,6 +13,7 @@ use crate::core::control::controller::code::{Code, Fault};
 use crate::core::control::controller::config::ControlConfig;
 use crate::core::control::controller::guard::Guard;
 use crate::core::control::controller::member::Attachment;
+use crate::core::control::controller::ready::{Ready, Turn};
 use crate::core::control::controller::vocabulary::{self, By, Entry, Greeting};
 use crate::core::control::controller::watch::Watch;
 use crate::core::control::controller::wire::{Ask, Form, Heard, Wire, WireError};
@@ -91,9 +92,9 @@ pub struct Session {
     deadline: Option<Instant>,
     ended: Option<Ending>,
     /// Requests that take time.
-    tasks: Vec<Task>,
-    watches: Vec<Watch>,
-    attachments: Vec<Attachment>,
+    tasks: Ready<Task>,
+    watches: Ready<Watch>,
+    attachments: Ready<Attachment>,
 }
 
 impl Session {
@@ -110,9 +111,9 @@ impl Session {
             out: Vec::new(),
             deadline,
             ended: None,
-            tasks: Vec::new(),
-            watches: Vec::new(),
-            attachments: Vec::new(),
+            tasks: Ready::default(),
+            watches: Ready::default(),
+            attachments: Ready::default(),
         }
     }
 
@@ -184,11 +185,11 @@ impl Session {
 
     /// Goes on with requests that take time, and tells what happened in rooms as long as the controller reads.
     fn work(&mut self, id: ControllerId, cx: &mut Context<'_>) {
-        self.tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());
+        self.tasks.poll(cx, |task, cx| task.as_mut().poll(cx).into());
         let rooms = &self.door.rooms;
         let reads = || rooms.step(|state| state.controllers.reads(id));
-        self.attachments.retain_mut(|it| drain(reads, || it.poll(cx, rooms, id)));
-        self.watches.retain_mut(|it| drain(reads, || it.poll(cx, rooms, id)));
+        self.attachments.poll(cx, |it, cx| drain(reads, || it.poll(cx, rooms, id)));
+        self.watches.poll(cx, |it, cx| drain(reads, || it.poll(cx, rooms, id)));
     }
 
     /// Ready when nothing is to be written any more, whatever waits: the controller did not read.
@@ -292,7 +293,9 @@ impl Session {
             Rest::Room(method, ask) => self.room_asked(id, method, ask),
             Rest::Call(method, ask) => Some(self.call_asked(id, method, ask)),
         };
-        self.tasks.extend(task);
+        if let Some(task) = task {
+            self.tasks.push(task);
+        }
     }
 
     pub(super) fn rooms(&self) -> &Rooms {
@@ -308,7 +311,7 @@ impl Session {
     }
 
     pub(super) fn unwatch(&mut self, id: u32) {
-        self.watches.retain(|watch| watch.id != id);
+        self.watches.remove(|watch| watch.id == id);
     }
 
     pub(super) fn keep_attachment(&mut self, attachment: Attachment) {
@@ -394,16 +397,16 @@ impl Session {
     }
 }
 
-/// Polls as long as there is something and somebody reads; `false` once it is over.
-fn drain(reads: impl Fn() -> bool, mut poll: impl FnMut() -> Poll<bool>) -> bool {
+/// Polls as long as there is something and somebody reads.
+fn drain(reads: impl Fn() -> bool, mut poll: impl FnMut() -> Poll<bool>) -> Turn {
     while reads() {
         match poll() {
             Poll::Ready(true) => {}
-            Poll::Ready(false) => return false,
-            Poll::Pending => return true,
+            Poll::Ready(false) => return Turn::Over,
+            Poll::Pending => return Turn::Waits,
         }
     }
-    true
+    Turn::Later
 }
 
 impl Drop for Session {

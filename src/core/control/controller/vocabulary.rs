@@ -240,5 +240,7 @@ mod tests {
     #[test]
     fn names_are_unique() {
         assert_eq!(names().count(), NAMES.len());
+        let events: std::collections::BTreeSet<&str> = EVENTS.iter().map(|event| event.name).collect();
+        assert_eq!(events.len(), EVENTS.len());
     }
 }

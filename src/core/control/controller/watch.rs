@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use serde_json::{Value, json};
 
 use crate::core::control::controller::ControllerId;
+use crate::core::control::data::DataInfo;
 use crate::core::control::events::{AllEvents, RoomEvent, RoomEvents, TrackInfo};
 use crate::core::control::queue::End;
 use crate::core::control::rooms::Rooms;
@@ -86,17 +87,7 @@ fn told(room: &RoomName, event: RoomEvent) -> (&'static str, Value) {
         RoomEvent::TrackRemoved { conn, producer } => {
             ("trackremoved", json!({"conn": conn, "track": producer}))
         }
-        RoomEvent::DataAdded(data) => (
-            "dataadded",
-            json!({
-                "conn": data.conn,
-                "dataTrack": data.id,
-                "sctpStreamParameters": data.parameters,
-                "label": data.label,
-                "protocol": data.protocol,
-                "appData": data.app_data,
-            }),
-        ),
+        RoomEvent::DataAdded(channel) => ("dataadded", of_channel(&channel)),
         RoomEvent::DataRemoved { conn, data_producer } => {
             ("dataremoved", json!({"conn": conn, "dataTrack": data_producer}))
         }
@@ -114,6 +105,18 @@ fn told(room: &RoomName, event: RoomEvent) -> (&'static str, Value) {
     };
     data["room"] = room.as_str().into();
     (name, data)
+}
+
+/// A data channel of a room.
+pub(super) fn of_channel(channel: &DataInfo) -> Value {
+    json!({
+        "conn": channel.conn,
+        "dataTrack": channel.id,
+        "sctpStreamParameters": channel.parameters,
+        "label": channel.label,
+        "protocol": channel.protocol,
+        "appData": channel.app_data,
+    })
 }
 
 /// A track of a room. Its number there is none of the controller's ids.

@@ -177,7 +177,13 @@ impl State {
             }
             let reads = matches!(
                 method,
-                Method::RouterCreateConsumer | Method::ProducerDump | Method::ProducerGetStats
+                Method::RouterCreateConsumer
+                    | Method::ProducerDump
+                    | Method::ProducerGetStats
+                    | Method::XTransportConsumeData
+                    | Method::XRouterConsumeData
+                    | Method::XDataProducerDump
+                    | Method::XDataProducerGetStats
             );
             if matches!(entity.owner, Owner::Room(_)) && !reads {
                 return Err(Fault::new(Code::NotAllowed, "that is somebody else's in the room"));
@@ -317,7 +323,7 @@ impl State {
         self.tell(entity.worker, method, internal, json!({}));
     }
 
-    /// Puts the controller's ids into an answer.
+    /// Puts the controller's ids into an answer; `subject`: the entity asked for, or the attached router.
     pub(super) fn translate(
         &self,
         id: ControllerId,
@@ -338,11 +344,14 @@ impl State {
                         ours.is_some_and(|ours| scope.theirs(ours).is_some())
                     });
                 }
-                scope.translate(data);
+                scope.translate(None, data);
+                data["rooms"] = self.rooms_on(id, data["workerId"].as_u64());
             }
             Method::TransportGetStats => {
                 let transports = data.as_array_mut().into_iter().flatten();
-                transports.filter_map(|stats| stats.get_mut("id")).for_each(|id| scope.translate_id(id));
+                transports
+                    .filter_map(|stats| stats.get_mut("id"))
+                    .for_each(|id| scope.translate_id(None, id));
             }
             Method::RouterDump
             | Method::RouterCreateWebRtcTransport
@@ -359,7 +368,7 @@ impl State {
             | Method::XDataProducerDump
             | Method::XDataProducerGetStats
             | Method::XDataConsumerDump
-            | Method::XDataConsumerGetStats => scope.translate(data),
+            | Method::XDataConsumerGetStats => scope.translate(subject, data),
             _ => {}
         }
     }
@@ -380,7 +389,7 @@ impl State {
                 return;
             }
             "audiolevels" => controller.scope.translate_levels(&mut data),
-            _ => controller.scope.translate(&mut data),
+            _ => controller.scope.translate(None, &mut data),
         }
         self.controllers.tell(id, name, event, &data);
     }

@@ -38,6 +38,17 @@ impl Channels {
             && self.piped.is_empty()
     }
 
+    /// Whose a data producer is.
+    pub fn owner(&self, id: DataProducerId) -> Option<ConnId> {
+        self.producers.get(&id).map(|made| made.info.conn)
+    }
+
+    /// What a peer is sent: each consumer with what it was asked for by.
+    pub fn taken_by(&self, conn: ConnId) -> impl Iterator<Item = (DataConsumerId, DataProducerId)> {
+        let owned = self.owned.get(&conn).into_iter().flat_map(|owned| &owned.consumers);
+        owned.filter_map(|id| Some((*id, self.consumers.get(id)?.origin)))
+    }
+
     /// What a peer sends on, as others see it.
     pub fn of(&self, conn: ConnId) -> impl Iterator<Item = &DataInfo> {
         let owned = self.owned.get(&conn).into_iter().flat_map(|owned| &owned.producers);
@@ -357,7 +368,10 @@ impl State {
             }
             "sourcepaused" => PeerEvent::DataConsumerPaused(id),
             "sourceresumed" => PeerEvent::DataConsumerResumed(id),
-            "x.bufferedamountlow" => PeerEvent::BufferedAmountLow(id),
+            "x.bufferedamountlow" => {
+                let buffered = data["bufferedAmount"].as_u64().unwrap_or_default();
+                PeerEvent::BufferedAmountLow { consumer: id, buffered }
+            }
             "x.message" => match data.as_object().map(DataMessage::from_json) {
                 Some(Ok(message)) => PeerEvent::DataMessage { consumer: id, message },
                 _ => return,

@@ -754,7 +754,7 @@ fn who_watches_a_room_sees_every_door() {
     assert_eq!(remote.events(desk.now)[0].2["displayName"], "Kamera");
     let dump = desk.ask(&mut remote, "room.dump", json!({}), json!({"room": "lobby"})).expect("a dump");
     assert_eq!((&dump["live"], &dump["peers"][0]["appData"]), (&json!(true), &json!({"seat": 3})));
-    assert_eq!(dump["workers"], json!([{"workerId": 0, "receivers": 0, "home": true}]));
+    assert_eq!(dump["workers"], json!([{"workerId": 0, "receivers": 0, "home": true, "piped": 0}]));
     desk.ask(&mut remote, "peer.kick", json!({}), whom.clone()).expect("kicked");
     let events = remote.events(desk.now);
     assert_eq!(named(&events), ["trackremoved", "peerleft", "roomclosed"]);
@@ -880,6 +880,87 @@ fn a_controller_in_a_room_hears_and_is_heard() {
     let told = remote.told(desk.now);
     assert_eq!(closes(&told), [(1, "left"), (4, "router_closed"), (6, "router_closed")]);
     drop((remote, watcher));
+    desk.assert_bare();
+}
+
+#[test]
+fn one_that_is_in_a_room_twice_speaks_to_itself_over_a_data_channel() {
+    let mut desk = Desk::new(1, Vec::new(), |_| {});
+    let mut remote = desk.connect();
+    for (router, name) in [(1, "one"), (11, "two")] {
+        let data = json!({"room": "talk", "name": name, "publishes": true});
+        desk.ask(&mut remote, "room.attach", json!({"routerId": router}), data).expect("attached");
+    }
+    let channel = json!({"label": "chat", "protocol": "p", "appData": {"of": 1}});
+    let internal = json!({"routerId": 1, "dataProducerId": 2});
+    let made =
+        desk.ask(&mut remote, "x.router.produceData", internal.clone(), channel).expect("a data producer");
+    assert_eq!(made["dataProducerId"], 2);
+    let told = remote.events(desk.now);
+    assert_eq!(named(&told), ["dataadded"], "the one that made it is not told");
+    assert_eq!(
+        (told[0].1, &told[0].2["label"], &told[0].2["appData"]),
+        (11, &json!("chat"), &json!({"of": 1}))
+    );
+    let seen = told[0].2["dataProducerId"].clone();
+    let theirs = json!({"routerId": 11, "dataProducerId": seen});
+    let dump = desk.ask(&mut remote, "x.dataProducer.dump", theirs.clone(), json!({})).expect("shown");
+    // Its own id and the one it is seen by are one thing on the worker.
+    assert_eq!(dump["dataProducerId"], 2);
+    for method in ["x.dataProducer.pause", "x.dataProducer.close", "x.dataProducer.send"] {
+        let refused = desk.ask(&mut remote, method, theirs.clone(), json!({"text": "no"}));
+        assert_eq!(refused, Err("not_allowed".into()), "{method}");
+    }
+    let listener = json!({"routerId": 11, "dataConsumerId": 12, "dataProducerId": seen});
+    desk.ask(&mut remote, "x.router.consumeData", listener.clone(), json!({})).expect("a data consumer");
+    desk.ask(&mut remote, "x.dataProducer.pause", internal.clone(), json!({})).expect("paused");
+    desk.ask(&mut remote, "x.dataProducer.resume", internal.clone(), json!({})).expect("resumed");
+    desk.ask(&mut remote, "x.dataProducer.send", internal.clone(), json!({"text": "hi"})).expect("sent");
+    desk.pump();
+    let told = remote.events(desk.now);
+    assert_eq!(named(&told), ["sourcepaused", "sourceresumed", "x.message"]);
+    assert_eq!((told[2].1, &told[2].2), (12, &json!({"text": "hi"})));
+    let stats = desk.ask(&mut remote, "x.dataConsumer.getStats", listener, json!({})).expect("statistics");
+    assert_eq!(stats[0]["messagesSent"], 1, "{stats}");
+
+    let dump = desk.ask(&mut remote, "room.dump", json!({}), json!({"room": "talk"})).expect("a dump");
+    let peer =
+        |name: &str| dump["peers"].as_array().into_iter().flatten().find(|it| it["name"] == name).cloned();
+    let (one, two) = (peer("one").expect("one"), peer("two").expect("two"));
+    assert_eq!(one["dataTracks"][0]["label"], "chat");
+    assert_eq!(two["dataConsumers"][0]["dataTrack"], one["dataTracks"][0]["dataTrack"]);
+    let worker = desk.ask(&mut remote, "worker.dump", json!({}), json!({})).expect("a dump");
+    assert_eq!(worker["rooms"][0]["room"], "talk");
+    assert_eq!((&worker["rooms"][0]["home"], &worker["routers"]), (&json!(true), &json!([])));
+
+    desk.ask(&mut remote, "x.dataProducer.close", internal, json!({})).expect("closed");
+    desk.pump();
+    let mut gone: Vec<u64> = closes(&remote.told(desk.now)).iter().map(|(id, _)| *id).collect();
+    gone.sort_unstable();
+    let seen = seen.as_u64().expect("an id");
+    assert_eq!(gone, [2, 12, seen], "each that it has of it, once");
+    drop(remote);
+    desk.assert_bare();
+}
+
+#[test]
+fn tracks_of_a_room_it_is_in_twice_end_for_either() {
+    let mut desk = Desk::new(1, Vec::new(), |_| {});
+    let mut remote = desk.connect();
+    for router in [1, 11] {
+        desk.ask(&mut remote, "room.attach", json!({"routerId": router}), json!({"room": "talk"}))
+            .expect("attached");
+    }
+    let (peer, _) = desk.publisher("talk", "whip");
+    let told = remote.events(desk.now);
+    assert_eq!(named(&told), ["trackadded", "trackadded"]);
+    let mut seen: Vec<u64> = told.iter().filter_map(|event| event.2["producerId"].as_u64()).collect();
+    desk.run(peer.close(CloseReason::left()));
+    let mut gone: Vec<u64> = closes(&remote.told(desk.now)).iter().map(|(id, _)| *id).collect();
+    seen.sort_unstable();
+    gone.sort_unstable();
+    assert_eq!(gone, seen);
+    drop(remote);
     desk.assert_bare();
 }
 

@@ -100,7 +100,7 @@ impl Worker {
         {
             producer.paused = true;
         }
-        Ok(json!({}))
+        self.with_data_producer(request, |producer| producer.dump())
     }
 
     /// Where the messages of a new data producer will come from, and how its channel delivers.

@@ -12,6 +12,7 @@ const ON_PRODUCER: &[Field] = &[ROUTER, PRODUCER];
 const ON_CONSUMER: &[Field] = &[ROUTER, CONSUMER];
 const LABEL: Field = Field::text("label", "its name for applications").optional();
 const PROTOCOL: Field = Field::text("protocol", "the sub-protocol spoken on it").optional();
+const APP_DATA: Field = Field::json("appData", "the application's own, told in rooms").optional();
 const MESSAGE: &[Field] =
     &[Field::text("text", "the message").optional(), Field::text("binary", "or this, in base64").optional()];
 
@@ -27,6 +28,7 @@ pub(super) const CHANNELS: &[Entry] = &[
             ),
             LABEL,
             PROTOCOL,
+            APP_DATA,
         ],
         "the data producer's dump",
     ),
@@ -41,7 +43,7 @@ pub(super) const CHANNELS: &[Entry] = &[
         Method::XRouterProduceData,
         "A data producer that the controller feeds.",
         &[ROUTER, NEW_PRODUCER],
-        &[LABEL, PROTOCOL],
+        &[LABEL, PROTOCOL, APP_DATA],
         "the data producer's dump",
     ),
     entry(

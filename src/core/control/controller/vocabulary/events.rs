@@ -84,22 +84,16 @@ pub const EVENTS: &[Event] = &[
         about: "A message came.",
     },
     Event {
+        name: "x.datachannel",
+        target: "WebRTC transport",
+        data: "`{sctpStreamParameters, label, protocol}`",
+        about: "The party opened a data channel by itself (RFC 8832): what it says waits until a data producer names the stream.",
+    },
+    Event {
         name: "x.bufferedamountlow",
         target: "data consumer",
         data: "`{bufferedAmount}`",
         about: "No more than the threshold waits.",
-    },
-    Event {
-        name: "x.layerschange",
-        target: "consumer",
-        data: "`{spatialLayer, temporalLayer}`, or nothing",
-        about: "Other layers are sent, or none.",
-    },
-    Event {
-        name: "x.score",
-        target: "producer, consumer",
-        data: "how well it arrives",
-        about: "It arrives better or worse.",
     },
     Event {
         name: "x.pausechange",
@@ -188,8 +182,8 @@ pub const EVENTS: &[Event] = &[
     },
     Event {
         name: "dataadded",
-        target: "watch",
-        data: "`{room, conn, dataTrack, sctpStreamParameters, label, protocol, appData}`",
+        target: "watch, attached router",
+        data: "`{room, conn, dataTrack, sctpStreamParameters, label, protocol, appData}`; of a router also `dataProducerId`",
         about: "A data channel can be consumed.",
     },
     Event {

@@ -106,7 +106,7 @@ pub(super) const ROOMS: &[Entry] = &[
         RoomMethod::Dump,
         "A room: where it is carried, and everybody in it.",
         (&[], &[ROOM]),
-        "`{room, live, kept, program, notices, workers: [{workerId, receivers, home}], peers: [peer]}`",
+        "`{room, live, kept, program, notices, workers: [{workerId, receivers, home, piped}], peers: [peer]}`",
     ),
     room(
         "room.open",
@@ -194,7 +194,7 @@ pub(super) const PEERS: &[Entry] = &[
         RoomMethod::Peer,
         "Somebody in a room.",
         (&[], &[ROOM, CONN]),
-        "a peer: `{conn, name, displayName, kind, publishes, spy, appData, transports, tracks, consumers}`",
+        "a peer: `{conn, name, displayName, kind, publishes, spy, appData, transports, tracks, consumers, dataTracks, dataConsumers}`",
     ),
     room(
         "peer.getStats",

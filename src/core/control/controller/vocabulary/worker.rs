@@ -32,10 +32,10 @@ pub(super) const fn entry(
 pub(super) const WORKERS: &[Entry] = &[
     entry(
         Method::WorkerDump,
-        "What the controller has on a worker.",
+        "What the controller has on a worker, and the rooms that it may control of which something is there.",
         &[],
         &[Field::number("workerId", "which worker; otherwise the first").optional()],
-        "`{workerId, routers: [router]}`",
+        "`{workerId, routers: [router], rooms: [{room, receivers, consumers, home}]}`",
     ),
     entry(
         Method::WorkerUpdateSettings,
@@ -99,6 +99,7 @@ pub(super) const ROUTERS: &[Entry] = &[
             Field::flag("preferIPv6", "").optional(),
             Field::flag("preferUdp", "").optional(),
             Field::flag("preferTcp", "").optional(),
+            Field::flag("enableSctp", "carry data channels; default false").optional(),
         ],
         "the transport's dump",
     ),
