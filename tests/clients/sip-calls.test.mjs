@@ -1,6 +1,7 @@
 // Call signalling against SIPp, and bad input: what the scenarios in lib/sipp do to us, torture messages, a flood.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import dgram from "node:dgram";
 import fs from "node:fs";
 import net from "node:net";
@@ -10,6 +11,7 @@ import { after, before, describe, test } from "node:test";
 import { Phone, hangUpAll } from "./lib/phone.mjs";
 import { binary, freePorts, root, until } from "./lib/server.mjs";
 import { Sipp } from "./lib/sipp.mjs";
+import { Stranger, request } from "./lib/stranger.mjs";
 import { ROOMS, TRUSTED, folder, gateway, sleep, users } from "./lib/telephony.mjs";
 
 const LIMIT = { timeout: 60_000 };
@@ -142,6 +144,48 @@ describe("calls out and in", { timeout: 300_000 }, () => {
   });
 });
 
+describe("over IPv6", { timeout: 300_000 }, () => {
+  let server, far, own;
+  before(async () => {
+    [far, own] = [await freePorts(3), await freePorts(3)];
+    server = await gateway(
+      {
+        trunks: [{ name: "six", peers: ["::1"], host: `[::1]:${far}`, options_s: 0 }],
+        dispatch: [{ number: "room-*", room: "{1}" }],
+        outbound: [{ number: "*", trunk: "six", principals: ["publish-key"] }],
+      },
+      { "sip.udp": `[::1]:${own}`, "sip.tcp": `[::1]:${own}` },
+    );
+  });
+  after(async () => {
+    hangUpAll();
+    await server?.stop();
+  });
+
+  test("SIPp calls, holds and resumes, and is called", LIMIT, async () => {
+    const calls = await Sipp.start("features", { to: `[::1]:${own}`, user: "room-sipp", keys: { from: "sipp" }, ip: "::1" });
+    await calls.passed();
+    const called = await Sipp.start("answer-uas", { port: far, ip: "::1" });
+    const { status, body } = await server.api("POST", "calls", { room: "desk", number: "12" });
+    assert.equal(status, 201, JSON.stringify(body));
+    await until("it is answered", async () => (await server.calls()).find((call) => call.id === body.id)?.state === "active");
+    await server.api("DELETE", `calls/${body.id}`);
+    await called.passed();
+  });
+
+  for (const transport of ["udp", "tcp"]) {
+    test(`two phones hear each other by ${transport}`, LIMIT, async () => {
+      const how = { host: "::1", transport };
+      const [alice, bob] = [await Phone.start({ user: "alice", hz: 440, ...how }), await Phone.start({ user: "bob", hz: 1000, ...how })];
+      const kind = transport === "udp" ? "" : `;transport=${transport}`;
+      for (const phone of [alice, bob]) assert.ok(await phone.call(`sip:room-six@[::1]:${own}${kind}`), "answered");
+      await until("they hear each other", async () => (await alice.lately(1000)) > 0.9 && (await bob.lately(440)) > 0.9);
+      await alice.stop();
+      await bob.stop();
+    });
+  }
+});
+
 describe("bad input", { timeout: 300_000 }, () => {
   // What RFC 4475 wants of each message, or allows: the status, or silence.
   const valid = { wsinv: 481, intmeth: 405, esc01: 404, escnull: 401, esc02: 405, lwsdisp: 200, longreq: 404, dblreq: 401, semiuri: 200,
@@ -160,6 +204,8 @@ describe("bad input", { timeout: 300_000 }, () => {
     server = await gateway({
       users_file: users(files, binary, "gw.test", "alice"),
       realm: "gw.test",
+      digest: ["sha-256", "md5"],
+      digest_integrity: true,
       trunks: [{ name: "local", peers: ["127.0.0.1"] }],
       dispatch: [ROOMS],
       // Loopback is to be banned as anything else.
@@ -209,6 +255,41 @@ describe("bad input", { timeout: 300_000 }, () => {
     });
   }
 
+  test("who guesses passwords is banned for a while, and nobody else is", LIMIT, async () => {
+    const guesser = await Stranger.open("127.0.0.8", server.sip);
+    const challenge = await guesser.ask("REGISTER", "gw.test");
+    assert.match(challenge, /^SIP\/2\.0 401 [^]*algorithm=SHA-256[^]*algorithm=MD5/);
+    const guess = (stranger, asked, password, count) => stranger.ask("REGISTER", "gw.test", digest(asked, "alice", password, "sip:gw.test", count));
+    for (let tries = 1; tries <= 20; tries++) assert.match(await guess(guesser, challenge, `guess-${tries}`, tries), /^SIP\/2\.0 401 /, `guess ${tries}`);
+    assert.equal(await guess(guesser, challenge, "secret", 21), null, "not even the right one is heard any more");
+    assert.equal(await guesser.ask("OPTIONS", "gw.test"), null);
+    const alice = await Stranger.open("127.0.0.7", server.sip);
+    const asked = await alice.ask("REGISTER", "gw.test");
+    assert.match(await guess(alice, asked, "secret", 1), /^SIP\/2\.0 200 /, "the right password by SHA-256 from elsewhere");
+    assert.match(await guess(alice, asked, "secret", 1), /^SIP\/2\.0 401 [^]*stale=true/, "but not the same answer twice");
+    const whole = (count, body) => alice.ask("REGISTER", "gw.test", digest(asked, "alice", "secret", "sip:gw.test", count, "as it was"), { body });
+    assert.match(await whole(2, "as it was"), /^SIP\/2\.0 200 /, "a digest over the body, too");
+    assert.match(await whole(3, "as it is"), /^SIP\/2\.0 401 /, "which holds for no other body");
+    const { body } = await server.api("GET", "sip");
+    assert.ok(body.bans >= 1 && body.banned >= 2, JSON.stringify(body));
+    assert.deepEqual(body.phones, [["alice", 1]]);
+    for (const stranger of [guesser, alice]) stranger.close();
+  });
+
+  test("messages beyond every measure are refused or dropped, and the next one is answered", LIMIT, async () => {
+    const stranger = await Stranger.open("127.0.0.6", server.sip);
+    const large = `X-Large: ${"a".repeat(9000)}\r\n`;
+    assert.match(await stranger.ask("INVITE", "room-x", large), /^SIP\/2\.0 513 /);
+    assert.match(await stranger.ask("INVITE", "room-x", "X: y\r\n".repeat(150)), /^SIP\/2\.0 513 /);
+    assert.equal(await stranger.ask("INVITE", "room-x", large.repeat(3)), null, "a datagram that is too large is nothing");
+    assert.equal(await ask(request("INVITE", "room-x", { port: 1, extra: large }), true), 513, "by TCP");
+    const endless = request("INVITE", "room-x", { port: 1 }).toString().replace("Content-Length: 0", "Content-Length: 999999");
+    assert.equal(await ask(Buffer.from(endless), true), 513);
+    assert.equal(await ask(Buffer.alloc(40_000, "x"), true), null, "no end of a head");
+    assert.match(await stranger.ask("OPTIONS", "gw.test"), /^SIP\/2\.0 200 /);
+    stranger.close();
+  });
+
   test("a number that nobody has is refused in words", LIMIT, async () => {
     const socket = dgram.createSocket("udp4");
     const answer = new Promise((resolve) => socket.on("message", (data) => /^SIP\/2\.0 [2-6]/.test(data) && resolve(String(data))));
@@ -250,15 +331,14 @@ describe("bad input", { timeout: 300_000 }, () => {
   });
 });
 
-let last = 0;
-
-/** A request from 127.0.0.1 or where `host` says. */
-function request(method, user, { port, host = "127.0.0.1", extra = "", to = "" }) {
-  const id = `${process.pid}-${++last}`;
-  return Buffer.from(
-    `${method} sip:${user}@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP ${host}:${port};branch=z9hG4bK${id};rport\r\nMax-Forwards: 70\r\n` +
-      `From: <sip:scan@${host}>;tag=${id}\r\nTo: <sip:${user}@127.0.0.1>${to}\r\nCall-ID: ${id}\r\nCSeq: 1 ${method}\r\n${extra}Content-Length: 0\r\n\r\n`,
-  );
+/** The answer to a challenge with SHA-256 (RFC 8760), as a header line; with a body, over that, too. */
+function digest(challenge, user, password, uri, count, body) {
+  const nonce = challenge.match(/nonce="([^"]+)"/)[1];
+  const hash = (text) => createHash("sha256").update(text).digest("hex");
+  const nc = count.toString(16).padStart(8, "0");
+  const [qop, what] = body === undefined ? ["auth", `REGISTER:${uri}`] : ["auth-int", `REGISTER:${uri}:${hash(body)}`];
+  const response = hash(`${hash(`${user}:gw.test:${password}`)}:${nonce}:${nc}:c:${qop}:${hash(what)}`);
+  return `Authorization: Digest username="${user}", realm="gw.test", nonce="${nonce}", uri="${uri}", response="${response}", algorithm=SHA-256, qop=${qop}, nc=${nc}, cnonce="c"\r\n`;
 }
 
 /** A name server that knows only where SIP by UDP is below `.test`: ports of 127.0.0.1, the first to be tried first. */

@@ -8,21 +8,23 @@ import { after, before, describe, test } from "node:test";
 import { Kamailio } from "./lib/kamailio.mjs";
 import { Phone, hangUpAll } from "./lib/phone.mjs";
 import { until } from "./lib/server.mjs";
+import { Stranger } from "./lib/stranger.mjs";
 import { certificate, folder, gateway, sleep } from "./lib/telephony.mjs";
 
 const LIMIT = { timeout: 60_000 };
 
 describe("behind a registrar and proxy", { timeout: 300_000 }, () => {
-  let server, kamailio, files;
+  let server, kamailio, strict, files;
   before(async () => {
     files = folder();
     const [ours, theirs] = [certificate(files, "ours"), certificate(files, "theirs")];
     kamailio = await Kamailio.start({ ...theirs, ca: ours.certificate });
+    strict = await Kamailio.start(undefined, "SHA-256");
     const trunk = { name: "kam", preset: "registrar", host: `127.0.0.1:${kamailio.port}`, transport: "udp", username: "gateway", password: "secret", from_domain: "kam.test" };
     const secure = { ...trunk, name: "secure", host: `localhost:${kamailio.port + 1}`, transport: "tls", username: "safe", ca: theirs.certificate, ...ours };
     const stranger = { ...secure, name: "stranger", host: `127.0.0.1:${kamailio.port + 1}`, username: "nobody", certificate: undefined, key: undefined };
     server = await gateway({
-      trunks: [trunk, secure, stranger],
+      trunks: [trunk, secure, stranger, { ...trunk, name: "strict", host: `127.0.0.1:${strict.port}` }],
       dispatch: [{ number: "gateway", room: "hall" }],
       outbound: [
         { number: "alice", trunk: "kam", principals: ["publish-key"] },
@@ -33,7 +35,7 @@ describe("behind a registrar and proxy", { timeout: 300_000 }, () => {
   after(async () => {
     hangUpAll();
     await server?.stop();
-    await kamailio?.stop();
+    for (const proxy of [kamailio, strict]) await proxy?.stop();
     fs.rmSync(files, { recursive: true, force: true });
   });
 
@@ -44,6 +46,13 @@ describe("behind a registrar and proxy", { timeout: 300_000 }, () => {
     await until("registered by UDP", () => registered("kam"));
     await until("registered by TLS", () => registered("secure"));
     assert.equal(await registered("stranger"), false);
+  });
+
+  test("we register where only SHA-256 will do", LIMIT, async () => {
+    const stranger = await Stranger.open("127.0.0.1", strict.port);
+    assert.match(await stranger.ask("REGISTER", "kam.test"), /algorithm=SHA-256/);
+    stranger.close();
+    await until("registered by SHA-256", () => registered("strict"));
   });
 
   test("phones call in and are called through it, and hold and hang up along its route", LIMIT, async () => {

@@ -107,6 +107,40 @@ describe("phones that a trunk brings", { timeout: 600_000 }, () => {
   });
 });
 
+describe("a phone that is called by TLS", { timeout: 300_000 }, () => {
+  let server, files, port, own;
+  before(async () => {
+    files = folder();
+    port = await freePorts(3);
+    own = certificate(files, "phone");
+    server = await gateway({
+      // The phone takes TLS on the port above its first.
+      trunks: [{ name: "local", peers: ["127.0.0.2"], host: `127.0.0.1:${port + 1}`, transport: "tls", ca: own.certificate, options_s: 0 },
+        { name: "stranger", peers: ["127.0.0.2"], host: `localhost:${port + 1}`, transport: "tls", ca: certificate(files, "other").certificate, options_s: 0 }],
+      outbound: [{ number: "bob", trunk: "local", principals: ["publish-key"] }, { number: "*", trunk: "stranger", principals: ["publish-key"] }],
+    });
+  });
+  after(async () => {
+    hangUpAll();
+    await server?.stop();
+    fs.rmSync(files, { recursive: true, force: true });
+  });
+
+  test("its certificate is checked; it rings, talks, and is let go", LIMIT, async () => {
+    const bob = await Phone.start({ user: "bob", hz: 1000, answer: "auto", port, transport: "tls", cafile: own.certificate, ...own });
+    const dial = async (number) => (await server.api("POST", "calls", { room: "desk", number })).body.id;
+    const stranger = await dial("mallory");
+    await until("nobody is called whose certificate nobody vouches for", async () => (await server.calls()).every((call) => call.id !== stranger));
+    assert.match(server.log, /cannot be reached/);
+    const id = await dial("bob");
+    assert.ok(await bob.event("CALL_ESTABLISHED"));
+    await until("sound comes", async () => (await bob.packets()) > 20);
+    assert.equal((await server.api("DELETE", `calls/${id}`)).status, 204);
+    assert.ok(await bob.event("CALL_CLOSED"));
+    await bob.stop();
+  });
+});
+
 describe("phones that register here", { timeout: 300_000 }, () => {
   let server, files;
   before(async () => {

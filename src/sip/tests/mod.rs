@@ -9,6 +9,7 @@ mod registering;
 mod replacing;
 mod ringing;
 mod torture;
+mod whole;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -70,6 +71,10 @@ pub struct Bench {
     pub played: Vec<&'static str>,
     /// Media does at once what it is asked.
     pub media_works: bool,
+    /// Media that really flows, in place of one that is only said to.
+    pub line: Option<whole::Line>,
+    /// Refreshes of sessions that were agreed to.
+    pub refreshes: usize,
     last_tx: u64,
     ports: u16,
     seqs: HashMap<String, u32>,
@@ -105,6 +110,8 @@ impl Bench {
             keyframes: 0,
             played: Vec::new(),
             media_works: true,
+            line: None,
+            refreshes: 0,
             last_tx: 0,
             ports: 20_000,
             seqs: HashMap::new(),
@@ -131,6 +138,11 @@ impl Bench {
     }
 
     fn media(&mut self, call: SessionId, ask: MediaAsk) {
+        let flows = self.line.as_mut().and_then(|line| line.serve(self.now, &ask));
+        if let Some(event) = flows {
+            self.board.handle_media(self.now, call, event);
+            return;
+        }
         let event = match ask {
             MediaAsk::Enter(enter) => {
                 self.entered.push(enter);

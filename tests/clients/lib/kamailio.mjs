@@ -10,7 +10,7 @@ import { folder } from "./telephony.mjs";
 
 const modules = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"].map((lib) => `${lib}/kamailio/modules`).find((dir) => fs.existsSync(dir));
 
-const config = (work, port, tls) => `#!KAMAILIO
+const config = (work, port, tls, algorithm) => `#!KAMAILIO
 debug=2
 log_stderror=yes
 fork=yes
@@ -35,6 +35,7 @@ loadmodule "xlog.so"
 loadmodule "auth.so"
 ${tls ? `loadmodule "tls.so"\nmodparam("tls", "config", "${work}/tls.cfg")` : ""}
 modparam("rr", "enable_double_rr", 2)
+${algorithm ? `modparam("auth", "algorithm", "${algorithm}")` : ""}
 request_route {
   if (!mf_process_maxfwd_header("10")) { sl_send_reply("483", "Too Many Hops"); exit; }
   if (is_method("OPTIONS") && uri == myself) { sl_send_reply("200", "OK"); exit; }
@@ -61,8 +62,8 @@ request_route {
 `;
 
 export class Kamailio {
-  /** `tls`: { certificate, key, ca } of its own and of those who may connect by TLS. */
-  static async start(tls) {
+  /** `algorithm`: the digest's, where it is not MD5; `tls`: { certificate, key, ca } of its own and of those who may connect by TLS. */
+  static async start(tls, algorithm) {
     const kamailio = new Kamailio();
     kamailio.work = folder();
     kamailio.port = await freePorts(2);
@@ -71,7 +72,7 @@ export class Kamailio {
       fs.writeFileSync(`${kamailio.work}/tls.cfg`, `[server:default]\n${common}verify_certificate = yes\nrequire_certificate = yes\n[client:default]\n${common}verify_certificate = no\nrequire_certificate = no\n`);
     }
     const file = path.join(kamailio.work, "kamailio.cfg");
-    fs.writeFileSync(file, config(kamailio.work, kamailio.port, tls));
+    fs.writeFileSync(file, config(kamailio.work, kamailio.port, tls, algorithm));
     const args = ["-f", file, "-P", path.join(kamailio.work, "pid"), "-Y", kamailio.work, "-m", "32", "-M", "8", "-DD", "-E"];
     kamailio.process = spawn("/usr/sbin/kamailio", args, { stdio: ["ignore", "pipe", "pipe"] });
     kamailio.log = "";

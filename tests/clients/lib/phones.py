@@ -44,7 +44,8 @@ def share(path, hz, last=None):
 
 class Phone:
     def __init__(self, user, port, hz, codecs, host="127.0.0.1", transport="udp", mediaenc=None, medianat=None, video=None,
-                 clip=None, outbound=None, password=None, register=False, answer="manual", cafile=None):
+                 clip=None, outbound=None, password=None, register=False, answer="manual", cafile=None,
+                 certificate=None, key=None):
         self.home, self.events, self.answers, self.number, self.port = tempfile.mkdtemp(prefix="phone."), [], {}, 0, port
         os.makedirs(self.home + "/rec")
         tone(self.home + "/tone.wav", hz)
@@ -55,7 +56,8 @@ class Phone:
                         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.home + "/k.pem",
                         "-out", self.home + "/c.pem"], check=True, capture_output=True)
         with open(self.home + "/cert.pem", "w") as out:
-            out.write(open(self.home + "/k.pem").read() + open(self.home + "/c.pem").read())
+            out.write(open(key or self.home + "/k.pem").read() + open(certificate or self.home + "/c.pem").read())
+        host = f"[{host}]" if ":" in host else host
         first = 30000 + port % 1000 * 20
         lines = ["poll_method epoll", f"sip_listen {host}:{port}", f"sip_certificate {self.home}/cert.pem",
                  f"sip_cafile {cafile or self.home + '/c.pem'}", "call_max_calls 20", "audio_player aubridge,none",

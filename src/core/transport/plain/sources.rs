@@ -1,5 +1,6 @@
 //! Which producer a packet of a plain leg is for. SIP names no SSRC, so the payload type tells; a party that
-//! changes its SSRC (a transfer behind its PBX, music on hold) is followed once the old stream has stopped.
+//! changes its SSRC (a transfer behind its PBX, music on hold) is followed once the old stream has stopped, and so is one
+//! that keeps it and counts anew (RFC 3550 appendix A.1).
 
 use serde_json::{Map, Value, json};
 
@@ -12,6 +13,8 @@ use crate::core::transport::plain::parameter_sets::ParameterSets;
 
 /// Packets of a new source, with none of the old one between them, after which it is followed.
 const PACKETS: u8 = 3;
+/// A packet that lies so far behind the newest is no late one: the party counts anew, if more follow it in order.
+const BEHIND: i16 = -100;
 
 struct Source {
     key: usize,
@@ -21,7 +24,39 @@ struct Source {
     rtx: Option<u32>,
     /// An SSRC that wants to take over, and its packets so far.
     next: Option<(u32, u8)>,
+    /// The newest sequence number, and one that would go on from a count begun anew, with its packets so far.
+    newest: Option<u16>,
+    anew: Option<(u16, u8)>,
     sets: Option<ParameterSets>,
+}
+
+impl Source {
+    /// Takes note of a sequence number; answers whether the party counts anew from it. None: it may, the next packets
+    /// will show.
+    fn count(&mut self, sequence: u16) -> Option<bool> {
+        let newest = *self.newest.get_or_insert(sequence);
+        let step = sequence.wrapping_sub(newest).cast_signed();
+        if step >= BEHIND {
+            self.anew = None;
+            self.newest = Some(if step > 0 { sequence } else { newest });
+            return Some(false);
+        }
+        let count = self.anew.filter(|(next, _)| *next == sequence).map_or(1, |(_, count)| count + 1);
+        self.anew = Some((sequence.wrapping_add(1), count));
+        if count < PACKETS {
+            return None;
+        }
+        (self.newest, self.anew) = (Some(sequence), None);
+        Some(true)
+    }
+}
+
+/// Whether old numbers come again where they were lost: then they say nothing.
+fn repairs(router: &Router, key: usize) -> bool {
+    router
+        .producers
+        .get(key)
+        .is_some_and(|found| found.receptions().any(|reception| reception.nack.is_some()))
 }
 
 /// Whose a packet is.
@@ -32,7 +67,7 @@ pub(super) struct Owner {
     pub rtx: bool,
     /// Its SSRC was not known before.
     pub new: bool,
-    /// Its SSRC takes the place of another.
+    /// It is another stream than before: its SSRC takes the place of another, or it counts anew.
     pub changed: bool,
 }
 
@@ -52,6 +87,8 @@ impl Sources {
             ssrc,
             rtx,
             next: None,
+            newest: None,
+            anew: None,
             sets: ParameterSets::new(parameters),
         });
     }
@@ -72,7 +109,11 @@ impl Sources {
             let rtx = source.rtx == Some(view.ssrc);
             if rtx || source.ssrc == Some(view.ssrc) {
                 source.next = source.next.filter(|_| rtx);
-                return Some(Owner { key: source.key, rtx, new: false, changed: false });
+                let changed = match proven || rtx || repairs(router, source.key) {
+                    true => false,
+                    false => source.count(view.sequence)?,
+                };
+                return Some(Owner { key: source.key, rtx, new: false, changed });
             }
         }
         let of = |key: usize| {
@@ -94,6 +135,7 @@ impl Sources {
             }
         }
         (source.ssrc, source.next) = (Some(view.ssrc), None);
+        (source.newest, source.anew) = (Some(view.sequence), None);
         let streams = router.producers.get_mut(source.key).map(|producer| &mut producer.streams);
         if let Some(reception) = streams.and_then(|streams| streams.first_mut()?.reception.as_mut()) {
             reception.ssrc = Some(view.ssrc);

@@ -750,6 +750,27 @@ fn a_party_that_changes_its_stream_is_followed_without_a_seam() {
 }
 
 #[test]
+fn a_party_that_counts_anew_is_followed_and_late_packets_are_not_mistaken_for_that() {
+    let (mut lab, mut a, _) = call();
+    a.talk(&mut lab, 20);
+    lab.to(B);
+    // Resumed behind its PBX: the same source, its numbers from anywhere.
+    a.sequence = a.sequence.wrapping_sub(20_000);
+    a.talk(&mut lab, 20);
+    let packets = lab.to(B);
+    let heard = views(&packets);
+    assert_eq!((heard.len(), holes(&heard)), (18, 0), "all but the two that could have been late ones");
+    // A few that went astray for seconds are not.
+    let before = a.sequence;
+    a.sequence = a.sequence.wrapping_sub(500);
+    a.talk(&mut lab, 1);
+    a.sequence = before;
+    a.talk(&mut lab, 10);
+    let packets = lab.to(B);
+    assert_eq!((views(&packets).len(), holes(&views(&packets))), (10, 0));
+}
+
+#[test]
 fn comfort_noise_is_passed_on_as_such() {
     let (mut lab, mut a, _) = call();
     a.talk(&mut lab, 5);
