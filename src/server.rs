@@ -11,6 +11,7 @@ mod demo;
 mod doors;
 mod phones;
 mod state;
+mod streams;
 mod tls;
 mod worker;
 
@@ -29,6 +30,7 @@ use crate::config::{Config, LogConfig};
 use crate::core::auth::Authority;
 use crate::core::control::Rooms;
 use crate::core::control::controller::Door;
+use crate::core::io::egress::Egress;
 use crate::core::io::{IoStats, PoolEvent, Seat, WorkerPool, addresses, clock};
 use crate::core::origins::Origins;
 use crate::core::peer::CloseReason;
@@ -44,6 +46,7 @@ use crate::whip_whep;
 use banner::{Banner, DEMO};
 use doors::RtmpPublish;
 use state::StateDir;
+use streams::Carrier;
 
 pub use phones::Password;
 pub use worker::{WorkerArguments, arguments};
@@ -256,6 +259,12 @@ impl Server {
         router = router.merge(controllers::router(&control, origins));
         let methods = http::io::methods::router(control.clone(), self.authority.clone(), &self.config.http);
         router = router.merge(methods);
+        let connector = rtmp::io::client::Connector {
+            egress: Arc::new(Egress::new(&self.config.egress)?),
+            config: Arc::new(self.config.rtmp.clone()),
+            epoch: self.epoch,
+        };
+        self.rooms.set_streams(Arc::new(Carrier::new(self.rooms.clone(), self.config.streams, connector)));
         let (dismiss, dismissed) = tokio::sync::oneshot::channel::<()>();
         let dismissed = async { dismissed.await.unwrap_or_default() };
         let mut controllers = tokio::spawn(controllers::serve(control, self.control, dismissed));

@@ -24,6 +24,8 @@ use crate::bridge::BridgeConfig;
 use crate::core::auth::{AuthConfig, Authority, Secret};
 use crate::core::control::RoomsConfig;
 use crate::core::control::controller::ControlConfig;
+use crate::core::control::streams::StreamsConfig;
+use crate::core::egress::{EgressConfig, EgressRules};
 use crate::core::id::WorkerId;
 use crate::core::io::IoConfig;
 use crate::core::rtp::bwe::RateLimits;
@@ -73,6 +75,10 @@ pub struct Config {
     pub legs: LegsConfig,
     /// Data channels on their way between parties.
     pub data: DataConfig,
+    /// Where the server may connect because somebody asked it to.
+    pub egress: EgressConfig,
+    /// RTMP pushed and pulled, files played.
+    pub streams: StreamsConfig,
     /// Conversions.
     pub bridge: BridgeConfig,
     /// Keys, and rooms closed to strangers.
@@ -100,6 +106,8 @@ impl Default for Config {
             layers: LayersConfig::default(),
             legs: LegsConfig::default(),
             data: DataConfig::default(),
+            egress: EgressConfig::default(),
+            streams: StreamsConfig::default(),
             bridge: BridgeConfig::default(),
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
@@ -242,6 +250,8 @@ impl Config {
         control.map_err(|error| ConfigError::Contradiction(error.to_string()))?;
         let doors = self.whip_whep.validate();
         doors.map_err(|error| ConfigError::Contradiction(error.to_string()))?;
+        EgressRules::new(&self.egress.allow)
+            .map_err(|error| ConfigError::Contradiction(error.to_string()))?;
         tracing_subscriber::EnvFilter::builder()
             .parse(&self.log.level)
             .map_err(|error| ConfigError::Contradiction(format!("log.level: {error}")))?;

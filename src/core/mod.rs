@@ -11,6 +11,7 @@ pub mod consumer;
 pub mod control;
 pub mod convert;
 pub mod data;
+pub mod egress;
 pub mod id;
 pub mod io;
 pub mod lane;

@@ -32,6 +32,12 @@ pub enum PeerKind {
     RoomV2,
     /// A member that a controller made and drives.
     Controller,
+    /// The server sends the room away over RTMP.
+    Push,
+    /// The server fetches a stream over RTMP.
+    Pull,
+    /// The server plays a file.
+    File,
 }
 
 impl PeerKind {
@@ -52,6 +58,9 @@ impl fmt::Display for PeerKind {
             PeerKind::Room => "room",
             PeerKind::RoomV2 => "roomv2",
             PeerKind::Controller => "controller",
+            PeerKind::Push => "push",
+            PeerKind::Pull => "pull",
+            PeerKind::File => "file",
         })
     }
 }

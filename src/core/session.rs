@@ -256,6 +256,14 @@ pub struct Frame {
 pub trait Session: Send {
     /// Takes bytes in.
     fn handle_input(&mut self, now: Instant, input: Input<'_>);
+    /// Whether consumers can be put on its transport: their frames are given to [`handle_frame`](Self::handle_frame).
+    fn takes_frames(&self) -> bool {
+        false
+    }
+    /// Takes a frame for its party, coded in `codec`; [`Frame::track`] is the consumer's id.
+    fn handle_frame(&mut self, now: Instant, codec: &RtpCodec, frame: Frame) {
+        let _ = (now, codec, frame);
+    }
     /// Takes a command; `Err` is a sentence for the controller.
     fn command(&mut self, now: Instant, command: Command) -> Result<Value, String>;
     /// Takes time in; called no earlier than `poll_timeout` said.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::rtmp::wire::amf0::AmfLimits;
+
 /// The `rtmp` section of the configuration.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -84,6 +86,15 @@ impl RtmpConfig {
     /// `idle_timeout_ms`.
     pub fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.idle_timeout_ms)
+    }
+
+    /// `max_amf_depth`, `max_amf_values`, `max_amf_string_bytes`.
+    pub fn amf_limits(&self) -> AmfLimits {
+        AmfLimits {
+            depth: self.max_amf_depth,
+            values: self.max_amf_values,
+            string_bytes: self.max_amf_string_bytes,
+        }
     }
 
     /// `silence_notice_ms`.

@@ -38,6 +38,9 @@ pub enum RtmpError {
     /// Commands in an order that means nothing.
     #[error("{0}")]
     BadOrder(&'static str),
+    /// An address that is none.
+    #[error("this is no RTMP address: {0}")]
+    BadUrl(&'static str),
     /// TLS failed.
     #[error("TLS: {0}")]
     Tls(String),

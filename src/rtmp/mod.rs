@@ -1,5 +1,6 @@
-//! RTMP in: OBS, ffmpeg and whatever else publishes over the Real-Time Messaging Protocol (Adobe's
-//! specification 1.0, "Enhanced RTMP" v2 for the codecs it names), plain and over TLS.
+//! RTMP: OBS, ffmpeg and whatever else publishes over the Real-Time Messaging Protocol (Adobe's specification 1.0,
+//! "Enhanced RTMP" v2 for the codecs it names), plain and over TLS; and the same as a client, to push a room to another
+//! server or to pull a stream from one.
 //!
 //! A connection is one value, [`RtmpSession`], from its first byte to its end. The main thread drives
 //! it up to `publish` ([`io`]), asks the door who may come in, and hands value and socket to the worker
@@ -15,9 +16,11 @@
 //! | other codecs | said in words, the track is left out |
 //! | data | `onMetaData` and other data messages as JSON |
 //! | play | refused in words |
+//! | as a client | publish and play, both codecs of sound; redirects told; no authentication but the stream's name |
 
 pub mod config;
 pub mod demux;
+pub mod egress;
 pub mod error;
 pub mod ingress;
 pub mod io;
@@ -28,7 +31,9 @@ pub use config::RtmpConfig;
 pub use demux::{PublishRequest, Target, resolve};
 pub use error::{Reject, RtmpError};
 pub use session::RtmpSession;
+pub use session::client::{RtmpClient, Wish};
 pub use session::tls::TlsSession;
+pub use wire::url::RtmpUrl;
 
 #[cfg(test)]
 mod tests;

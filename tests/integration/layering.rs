@@ -46,6 +46,7 @@ const CORE: &[&str] = &[
     "router",
     "auth",
     "origins",
+    "egress",
     "transport",
     "peer",
     "endpoint",

@@ -17,6 +17,7 @@ use crate::core::control::handle::Peer;
 use crate::core::control::queue::{End, Reader, Writer, queue};
 use crate::core::control::rooms::Rooms;
 use crate::core::control::state::State;
+use crate::core::control::streams::StreamInfo;
 use crate::core::id::{ConnId, DataProducerId, ProducerId};
 use crate::core::peer::{CloseReason, Layers, Member, PeerKind, Track};
 use crate::core::room::RoomName;
@@ -84,6 +85,8 @@ pub enum RoomEvent {
     },
     /// A call that concerns the room.
     Call(CallEvent),
+    /// A stream that the server fetches, sends away or plays has got somewhere.
+    Stream(StreamInfo),
     /// Something people should know: a conversion begun or refused, sound that goes one way only.
     Notice {
         /// Whom it concerns.

@@ -32,6 +32,7 @@ mod slate;
 mod speaker;
 mod spread;
 mod state;
+pub mod streams;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -52,3 +53,4 @@ pub use moderate::{ConsumerInfo, DataConsumerInfo, PeerDetail};
 pub use peer_events::{PeerEvent, PeerEvents};
 pub use queue::End;
 pub use rooms::{Join, Rooms};
+pub use streams::{StreamError, StreamInfo, Streams};

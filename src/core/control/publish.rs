@@ -252,7 +252,9 @@ impl State {
             .iter_mut()
             .find(|track| track.transport == transport && track.session_track == Some(event.track));
         match known {
-            Some(track) if same_codec(&track.format.codec, &format.codec) => {
+            Some(track)
+                if same_codec(&track.format.codec, &format.codec) && same_config(&track.format, &format) =>
+            {
                 let stale =
                     track.format.config != format.config || track.format.reordered != format.reordered;
                 let producer = track.producer;
@@ -318,6 +320,11 @@ impl State {
             self.emit(room, || RoomEvent::TrackRemoved { conn, producer });
         }
     }
+}
+
+/// Whether what a receiver needs to know of AAC is the same: it is told once.
+fn same_config(a: &Format, b: &Format) -> bool {
+    a.codec.parameter("config") == b.codec.parameter("config")
 }
 
 /// Whether two codecs are the same but for the payload type.

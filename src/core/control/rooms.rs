@@ -15,6 +15,7 @@ use crate::core::control::dispatcher::Link;
 use crate::core::control::error::JoinError;
 use crate::core::control::handle::Peer;
 use crate::core::control::state::State;
+use crate::core::control::streams::Streams;
 use crate::core::convert::{Converter, Mixer, Sound};
 use crate::core::id::WorkerId;
 use crate::core::mail::MailSender;
@@ -95,6 +96,16 @@ impl Rooms {
     /// Whoever carries telephone calls; `None` where no door does.
     pub fn calls(&self) -> Option<Arc<dyn Calls>> {
         self.step(|state| state.calls.clone())
+    }
+
+    /// Whoever carries streams, from now on.
+    pub fn set_streams(&self, streams: Arc<dyn Streams>) {
+        self.step(|state| state.streams = Some(streams));
+    }
+
+    /// Whoever carries streams; `None` where nobody does.
+    pub fn streams(&self) -> Option<Arc<dyn Streams>> {
+        self.step(|state| state.streams.clone())
     }
 
     /// Plays `sounds` once over a room, to those who hear its mix now.

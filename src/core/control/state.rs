@@ -24,6 +24,7 @@ use crate::core::control::jobs::Jobs;
 use crate::core::control::mix::RoomMix;
 use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::player::Player;
+use crate::core::control::streams::Streams;
 use crate::core::control::timers::Timers;
 use crate::core::convert::{Converter, Mixer};
 use crate::core::id::{
@@ -160,6 +161,7 @@ pub(super) struct State {
     pub converter: Option<Arc<dyn Converter>>,
     pub mixer: Option<Arc<dyn Mixer>>,
     pub calls: Option<Arc<dyn Calls>>,
+    pub streams: Option<Arc<dyn Streams>>,
     pub watchers: Watchers,
     pub dispatcher: Dispatcher<Reply, Target>,
     pub timers: Timers<Timer>,
@@ -200,6 +202,7 @@ impl State {
             epoch,
             mixer: None,
             calls: None,
+            streams: None,
             watchers: Watchers::default(),
             mixes: HashMap::new(),
             unmixed: HashMap::new(),

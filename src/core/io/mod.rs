@@ -16,6 +16,7 @@
 //! | `epoll`, `eventfd`, `clock`, `sys` | the kernel's calls, made safe |
 //! | `addresses`, `port_owner` | the host's addresses; who holds a port |
 //! | `connections` | how many connections a listener has, in all and of one address |
+//! | `egress`, `trust` | connections to where somebody asked us to, and whom we trust there |
 //! | `config`, `stats`, `error` | bounds, counters, what can fail at start |
 
 pub mod addresses;
@@ -28,6 +29,7 @@ pub mod connections;
 mod control;
 pub mod controllers;
 pub mod dispatcher;
+pub mod egress;
 pub mod engine;
 pub(crate) mod epoll;
 pub mod error;
@@ -50,6 +52,7 @@ mod stream;
 pub(crate) mod sys;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 mod udp;
 mod worker;
 

@@ -1,11 +1,15 @@
 //! A stream session's media: tracks as they are announced, frames held back for the instant between a
-//! track's announcement and its producer.
+//! track's announcement and its producer, frames of consumers on their way to the session.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::core::convert::DirectOut;
 use crate::core::id::StreamId;
+use crate::core::lane::{Receiver, Sender, lane};
 use crate::core::router::Router;
 use crate::core::session::{Frame, Session, Track};
 use crate::core::time::MediaTime;
@@ -14,6 +18,8 @@ use crate::core::time::MediaTime;
 const MAX_TRACKS: usize = 16;
 /// Frames held back for a track whose producer is being made (a round trip over a socket pair).
 const MAX_HELD: usize = 512;
+/// Frames of consumers between two looks at them, which follow each other within a flush.
+const OUTGOING: usize = 64;
 
 /// See the module.
 pub struct StreamTransport {
@@ -22,6 +28,8 @@ pub struct StreamTransport {
     /// Its socket, if it has one.
     pub stream: Option<StreamId>,
     tracks: Vec<TrackEntry>,
+    /// What consumers have put together, until the session is given it.
+    outgoing: Option<(Arc<Sender<DirectOut>>, Receiver<DirectOut>)>,
 }
 
 struct TrackEntry {
@@ -33,7 +41,36 @@ struct TrackEntry {
 impl StreamTransport {
     /// A transport around `session`.
     pub fn new(session: Box<dyn Session>, stream: Option<StreamId>) -> Self {
-        StreamTransport { session, stream, tracks: Vec::new() }
+        StreamTransport { session, stream, tracks: Vec::new(), outgoing: None }
+    }
+
+    /// Where consumers put their frames; `None`: the session takes none.
+    pub fn outlet(&mut self) -> Option<Arc<Sender<DirectOut>>> {
+        if !self.session.takes_frames() {
+            return None;
+        }
+        let (sender, _) = self.outgoing.get_or_insert_with(|| {
+            let (sender, receiver) = lane(OUTGOING, None);
+            (Arc::new(sender), receiver)
+        });
+        Some(sender.clone())
+    }
+
+    /// Gives the session the frames of its `consumers`; answers whether there were some.
+    pub fn pass_frames(&mut self, now: Instant, consumers: &[usize], router: &Router) -> bool {
+        let Some((_, receiver)) = &self.outgoing else { return false };
+        let mut passed = false;
+        while let Ok(Some(message)) = receiver.pop() {
+            let DirectOut::Frame { frame, .. } = message else { continue };
+            let entries = consumers.iter().filter_map(|key| router.consumers.get(*key));
+            let consumer = entries.into_iter().find(|consumer| consumer.id.0 == frame.track);
+            let source = consumer.and_then(|consumer| router.producers.get(consumer.producer?));
+            if let Some(format) = source.and_then(|source| source.formats.first()) {
+                self.session.handle_frame(now, &format.codec, frame);
+                passed = true;
+            }
+        }
+        passed
     }
 
     /// Notes a track, new or changed; answers the data of the event that announces it.

@@ -370,7 +370,7 @@ impl Worker {
         if entry.transport.is_some() {
             return Err("Consumer already enabled".into());
         }
-        entry.output = match &transport.kind {
+        entry.output = match &mut transport.kind {
             TransportKind::WebRtc(_) => {
                 Output::Rtp(Box::new(RtpOutput::new(entry.kind, &parameters, random)?))
             }
@@ -382,7 +382,10 @@ impl Worker {
                 Output::Frames(FrameOutput::new(output.clone(), entry.id.0, packets))
             }
             TransportKind::Pipe { output, .. } => Output::Pipe(PipeOutput::new(output.clone(), entry.id.0)),
-            TransportKind::Stream(_) => return Err("a stream transport takes no consumers yet".into()),
+            TransportKind::Stream(stream) => {
+                let outlet = stream.outlet().ok_or("the transport's session takes no consumers")?;
+                Output::Frames(FrameOutput::new(outlet, entry.id.0, false))
+            }
         };
         (entry.transport, entry.conn, entry.parameters) = (Some(place.1), transport.conn, parameters);
         let added = match &mut transport.kind {

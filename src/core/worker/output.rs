@@ -93,6 +93,7 @@ impl Worker {
                 paced = Some(paced.map_or(at, |other| other.min(at)));
             }
         }
+        self.pass_frames(place, now);
         if let Progress::Paced(at) = self.flush_data(place, now) {
             paced = Some(paced.map_or(at, |other| other.min(at)));
         }

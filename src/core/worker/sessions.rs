@@ -7,11 +7,13 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tracing::{debug, error, info};
 
+use crate::core::id::ConnId;
 use crate::core::rtp::path::Path;
 use crate::core::session::{Command, Ending, Event, Input, Output, Session};
+use crate::core::time::MediaTime;
 use crate::core::transport::webrtc::MAX_PATHS;
 use crate::core::transport::{Transport, TransportKind};
-use crate::core::worker::{Action, Place, Verdict, Worker};
+use crate::core::worker::{Action, Place, Space, Verdict, Worker};
 
 impl Transport {
     /// The session behind it, if there is one.
@@ -79,11 +81,30 @@ impl Worker {
         match catch_unwind(AssertUnwindSafe(|| step(&mut **session))) {
             Ok(value) => Some(value),
             Err(_) => {
-                error!(%conn, "a session broke an invariant of its own and is closed");
-                self.end_transport(place, "internal error", Ending::Error);
+                self.session_broke(conn, place);
                 None
             }
         }
+    }
+
+    /// Gives a stream session what its consumers have put together.
+    pub(super) fn pass_frames(&mut self, place: Place, now: MediaTime) {
+        let now = self.epoch.instant(now);
+        let Some(Space { router, transports, .. }) = self.spaces.get_mut(place.0) else { return };
+        let Some(transport) = transports.get_mut(place.1) else { return };
+        let conn = transport.conn;
+        let TransportKind::Stream(stream) = &mut transport.kind else { return };
+        let (consumers, router) = (&transport.consumers, &*router);
+        match catch_unwind(AssertUnwindSafe(|| stream.pass_frames(now, consumers, router))) {
+            Ok(true) => self.drain_session(now, place, None),
+            Ok(false) => {}
+            Err(_) => self.session_broke(conn, place),
+        }
+    }
+
+    fn session_broke(&mut self, conn: ConnId, place: Place) {
+        error!(%conn, "a session broke an invariant of its own and is closed");
+        self.end_transport(place, "internal error", Ending::Error);
     }
 
     /// Does what the session asks until it asks nothing. `claim`: the path whose datagram it just took; an

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `rooms` | rooms, peers, tracks |
 //! | `calls` | telephone calls |
+//! | `streams` | RTMP pushed and pulled, files played |
 //! | `shape` | what is shown and taken |
 //! | `vocabulary` | the control protocol's requests, described |
 //! | `problem` | refusals |
@@ -16,6 +17,7 @@ pub mod calls;
 mod problem;
 mod rooms;
 mod shape;
+mod streams;
 mod vocabulary;
 
 use std::sync::Arc;
@@ -81,7 +83,8 @@ struct IdempotencyKey {
     info(title = "Viaduct", description = "Rooms, their peers and tracks, and telephone calls; below `/api/control` each request of the control protocol. Rights come with a bearer key: reading takes `watch`, changing rooms `control`, calls `call` (docs/http-api.md, docs/control-protocol.md, auth.keys)."),
     paths(rooms::list, rooms::show, rooms::create, rooms::close, rooms::peers, rooms::peer, rooms::change, rooms::kick,
         rooms::relocate, rooms::peer_stats, rooms::producers, rooms::close_producer, rooms::consumers, rooms::consumer_stats,
-        calls::list, calls::dial, calls::change, calls::hang_up),
+        streams::pushes, streams::push, streams::pulls, streams::pull, streams::players, streams::play, streams::show,
+        streams::change, streams::stop, calls::list, calls::dial, calls::change, calls::hang_up),
     modifiers(&Bearer),
     security((), ("bearer" = [])),
 )]
@@ -130,6 +133,13 @@ pub fn router(authority: Arc<Authority>, rooms: Rooms) -> Router {
         .route("/api/rooms/{room}/producers/{producer}", delete(rooms::close_producer))
         .route("/api/rooms/{room}/consumers", get(rooms::consumers))
         .route("/api/rooms/{room}/consumers/{consumer}/stats", get(rooms::consumer_stats))
+        .route("/api/rooms/{room}/pushes", get(streams::pushes).post(streams::push))
+        .route("/api/rooms/{room}/pulls", get(streams::pulls).post(streams::pull))
+        .route("/api/rooms/{room}/players", get(streams::players).post(streams::play))
+        .route(
+            "/api/rooms/{room}/streams/{stream}",
+            get(streams::show).patch(streams::change).delete(streams::stop),
+        )
         .with_state(Arc::new(Manage { authority, rooms }))
 }
 

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::core::auth::AuthError;
 use crate::core::control::controller::code::{Code, Fault};
-use crate::core::control::{CallError, ControlError, JoinError, MoveError};
+use crate::core::control::{CallError, ControlError, JoinError, MoveError, StreamError};
 
 /// What a refusal says.
 #[derive(Debug, Serialize, ToSchema)]
@@ -125,9 +125,12 @@ pub(super) fn status_of(code: Code) -> StatusCode {
         Code::BadRequest | Code::BadData | Code::BadFraming => StatusCode::BAD_REQUEST,
         Code::NotAuthenticated | Code::BadCredentials => StatusCode::UNAUTHORIZED,
         Code::NotAllowed => StatusCode::FORBIDDEN,
-        Code::UnknownMethod | Code::UnknownId | Code::UnknownRoom | Code::UnknownPeer | Code::UnknownCall => {
-            StatusCode::NOT_FOUND
-        }
+        Code::UnknownMethod
+        | Code::UnknownId
+        | Code::UnknownRoom
+        | Code::UnknownPeer
+        | Code::UnknownCall
+        | Code::UnknownStream => StatusCode::NOT_FOUND,
         Code::DuplicateId | Code::DuplicateRequest | Code::RoomExists => StatusCode::CONFLICT,
         Code::TooBig => StatusCode::PAYLOAD_TOO_LARGE,
         Code::NotSupported | Code::Refused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -146,6 +149,19 @@ pub(super) fn status_of(code: Code) -> StatusCode {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         Problem::new(status_of(fault.code), fault.code.as_str(), fault.reason)
+    }
+}
+
+impl From<StreamError> for Problem {
+    fn from(error: StreamError) -> Self {
+        let status = match error {
+            StreamError::Bad(_) => StatusCode::BAD_REQUEST,
+            StreamError::Forbidden(_) => StatusCode::FORBIDDEN,
+            StreamError::NoFile | StreamError::Unknown => StatusCode::NOT_FOUND,
+            StreamError::NotNow(_) => StatusCode::CONFLICT,
+            StreamError::Limit(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Problem::new(status, error.code(), error.to_string())
     }
 }
 

@@ -27,7 +27,7 @@ fn room_name(name: &str) -> Answer<RoomName> {
 
 impl Manage {
     /// The room of that name, for somebody who may control it.
-    fn controlled(&self, headers: &HeaderMap, name: &str) -> Answer<RoomName> {
+    pub(super) fn controlled(&self, headers: &HeaderMap, name: &str) -> Answer<RoomName> {
         self.admit(headers, Action::Control, name)?;
         room_name(name)
     }

@@ -53,6 +53,9 @@ impl Seen {
             PeerKind::Sip => "telephone",
             PeerKind::Room | PeerKind::RoomV2 => "room client",
             PeerKind::Controller => "application",
+            PeerKind::Push => "RTMP target",
+            PeerKind::Pull => "RTMP source",
+            PeerKind::File => "recording",
         };
         json!({"flag": self.info.kind, "name": name, "version": ""})
     }

@@ -89,7 +89,13 @@ fn aac(config: &[u8]) -> Option<RtpCodec> {
         7 => 8,
         _ => return None,
     };
-    (object == 2).then(|| fact("audio/mpeg4-generic", 97, rate, Some(channels)))
+    (object == 2).then(|| {
+        let mut codec = fact("audio/mpeg4-generic", 97, rate, Some(channels));
+        // RFC 3640 §4.1: what a receiver needs to decode it.
+        let hex: String = config.iter().map(|byte| format!("{byte:02x}")).collect();
+        codec.parameters.insert("config".to_owned(), hex.into());
+        codec
+    })
 }
 
 fn frequency(bits: &mut Bits<'_>) -> Option<u32> {

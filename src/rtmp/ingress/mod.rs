@@ -4,13 +4,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use serde_json::Map;
+use serde_json::{Map, Value as Json, json};
 
 use crate::core::capabilities::RtpCodec;
 use crate::core::session::{Event, Output};
 use crate::core::time::{Epoch, MediaTime};
 use crate::rtmp::RtmpConfig;
+use crate::rtmp::wire::amf0::{self, AmfLimits, Value};
+use crate::rtmp::wire::chunk::Message;
 use crate::rtmp::wire::flv::{self, Tag, TagCodec};
+use crate::rtmp::wire::{kind, take, take_u8, take_uint};
 
 mod audio;
 mod clock;
@@ -69,6 +72,7 @@ pub struct Ingress {
     audio: Audio,
     epoch: Epoch,
     step_said: Option<Instant>,
+    encoder: Option<String>,
     /// When it is looked whether picture and sound came.
     silence_at: Option<Instant>,
     silence: Duration,
@@ -83,6 +87,7 @@ impl Ingress {
             audio: Audio::default(),
             epoch,
             step_said: None,
+            encoder: None,
             silence_at: now.checked_add(config.silence_notice()),
             silence: config.silence_notice(),
         }
@@ -110,6 +115,66 @@ impl Ingress {
             "silence",
             format!("{missing} that can be used came within {seconds} seconds of publishing"),
         );
+    }
+
+    /// What the encoder calls itself in its metadata.
+    pub fn encoder(&self) -> Option<&str> {
+        self.encoder.as_deref()
+    }
+
+    /// Takes a message, if it is one of media or data.
+    pub fn take(&mut self, now: Instant, message: &Message, limits: AmfLimits, sink: &mut Sink) {
+        let body = message.payload.as_slice();
+        match message.kind {
+            kind::AGGREGATE => self.aggregate(now, message.timestamp, body, limits, sink),
+            kind::DATA_AMF3 => self.data(body.strip_prefix(&[0]).unwrap_or(body), limits, sink),
+            kind => self.tag(now, (kind, message.timestamp), body, limits, sink),
+        }
+    }
+
+    fn tag(
+        &mut self,
+        now: Instant,
+        (kind, timestamp): (u8, u32),
+        body: &[u8],
+        limits: AmfLimits,
+        sink: &mut Sink,
+    ) {
+        match kind {
+            kind::VIDEO => self.video(now, timestamp, body, sink),
+            kind::AUDIO => self.audio(now, timestamp, body, sink),
+            kind::DATA_AMF0 => self.data(body, limits, sink),
+            _ => {}
+        }
+    }
+
+    /// Several messages in one; their times count from the first one's (section 7.1.6).
+    fn aggregate(&mut self, now: Instant, base: u32, mut body: &[u8], limits: AmfLimits, sink: &mut Sink) {
+        let mut first = None;
+        while let Some((kind, time, tag)) = take_tag(&mut body) {
+            let offset = time.wrapping_sub(*first.get_or_insert(time));
+            self.tag(now, (kind, base.wrapping_add(offset)), tag, limits, sink);
+        }
+    }
+
+    /// Metadata and other data messages: told to the room as they are.
+    fn data(&mut self, body: &[u8], limits: AmfLimits, sink: &mut Sink) {
+        let values = match amf0::Reader::new(body, limits).all() {
+            Ok(values) => values,
+            Err(error) => return sink.say("data", format!("a data message was left out: {error}")),
+        };
+        let mut values = values.as_slice();
+        if values.first().and_then(Value::as_str) == Some("@setDataFrame") {
+            values = values.get(1..).unwrap_or_default();
+        }
+        let Some((name, values)) = values.split_first() else { return };
+        let Some(name) = name.as_str() else { return };
+        if name == "onMetaData" {
+            let encoder = values.first().and_then(|value| value.get("encoder")).and_then(Value::as_str);
+            self.encoder = encoder.map(|text| text.chars().take(128).collect()).or(self.encoder.take());
+        }
+        let data: Vec<Json> = values.iter().map(Value::to_json).collect();
+        sink.event(Event::Message(json!({ "name": name, "data": data })));
     }
 
     /// Takes a video message.
@@ -161,6 +226,18 @@ impl Ingress {
         }
         reading.time
     }
+}
+
+/// Takes one FLV tag off an aggregate: type, time, body.
+fn take_tag<'a>(data: &mut &'a [u8]) -> Option<(u8, u32, &'a [u8])> {
+    let kind = take_u8(data)?;
+    let size = take_uint(data, 3)? as usize;
+    let low = take_uint(data, 3)? as u32;
+    let high = u32::from(take_u8(data)?);
+    take(data, 3)?;
+    let body = take(data, size)?;
+    let _back_pointer = take(data, data.len().min(4));
+    Some((kind, (high << 24) | low, body))
 }
 
 fn say_codec(key: &'static str, codec: TagCodec, wanted: &str, what: &str, sink: &mut Sink) {

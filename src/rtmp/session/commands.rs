@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::core::session::Ending;
-use crate::rtmp::session::{OUR_CHUNK_SIZE, Phase, RtmpSession, status};
+use crate::rtmp::session::{OUR_CODECS, Phase, RtmpSession, link, status};
 use crate::rtmp::wire::amf0::{self, Value};
 use crate::rtmp::wire::kind;
 use crate::rtmp::{PublishRequest, RtmpError};
@@ -12,12 +12,10 @@ use crate::rtmp::{PublishRequest, RtmpError};
 const MEDIA_STREAM: f64 = 1.0;
 /// Dynamic limit of Set Peer Bandwidth.
 const DYNAMIC: u8 = 2;
-/// Codecs by four letters that are taken, for encoders that ask ("Enhanced RTMP").
-const FOUR_LETTERS: [&str; 3] = ["avc1", "mp4a", "Opus"];
 
 impl RtmpSession {
     pub(super) fn take_command(&mut self, now: Instant, stream: u32, body: &[u8]) -> Result<(), RtmpError> {
-        let values = amf0::Reader::new(body, self.limits()).all()?;
+        let values = amf0::Reader::new(body, self.config.amf_limits()).all()?;
         let name = values.first().and_then(Value::as_str).ok_or(RtmpError::Amf("a command without name"))?;
         let transaction = values.get(1).and_then(Value::as_number).unwrap_or_default();
         let argument = |index: usize| values.get(index).and_then(Value::as_str);
@@ -29,11 +27,13 @@ impl RtmpSession {
             "FCPublish" => {
                 self.answer(transaction, Value::Null, Value::Null);
                 let info = status("status", "NetStream.Publish.Start", "go on and publish");
-                self.send_command(&[Value::text("onFCPublish"), Value::Number(0.0), Value::Null, info]);
+                self.link
+                    .send_command(0, &[Value::text("onFCPublish"), Value::Number(0.0), Value::Null, info]);
             }
             "FCUnpublish" => {
                 let info = status("status", "NetStream.Unpublish.Success", "stopped publishing");
-                self.send_command(&[Value::text("onFCUnpublish"), Value::Number(0.0), Value::Null, info]);
+                self.link
+                    .send_command(0, &[Value::text("onFCUnpublish"), Value::Number(0.0), Value::Null, info]);
                 // Encoders that say it close before deleteStream is sure to arrive.
                 self.unpublish();
             }
@@ -42,7 +42,8 @@ impl RtmpSession {
             "_checkbw" | "checkBandwidth" | "_result" | "_error" | "onStatus" => {}
             _ if transaction > 0.0 => {
                 let info = status("error", "NetConnection.Call.Failed", "no such command here");
-                self.send_command(&[Value::text("_error"), Value::Number(transaction), Value::Null, info]);
+                self.link
+                    .send_command(0, &[Value::text("_error"), Value::Number(transaction), Value::Null, info]);
             }
             _ => {}
         }
@@ -51,7 +52,8 @@ impl RtmpSession {
     }
 
     fn answer(&mut self, transaction: f64, properties: Value, information: Value) {
-        self.send_command(&[Value::text("_result"), Value::Number(transaction), properties, information]);
+        self.link
+            .send_command(0, &[Value::text("_result"), Value::Number(transaction), properties, information]);
     }
 
     fn connect(&mut self, transaction: f64, properties: &Value) -> Result<(), RtmpError> {
@@ -63,11 +65,10 @@ impl RtmpSession {
         self.host = text("tcUrl").and_then(host_of);
         self.encoder = text("flashVer").map(|text| text.chars().take(128).collect());
         let window = self.config.window_bytes.to_be_bytes();
-        self.send(super::CONTROL_CHUNKS, 0, kind::WINDOW_ACK_SIZE, window.to_vec());
+        self.link.send(link::CONTROL_CHUNKS, 0, kind::WINDOW_ACK_SIZE, window.to_vec());
         let bandwidth = [window.as_slice(), &[DYNAMIC]].concat();
-        self.send(super::CONTROL_CHUNKS, 0, kind::SET_PEER_BANDWIDTH, bandwidth);
-        self.send(super::CONTROL_CHUNKS, 0, kind::SET_CHUNK_SIZE, OUR_CHUNK_SIZE.to_be_bytes().to_vec());
-        self.send_chunk_size = OUR_CHUNK_SIZE as usize;
+        self.link.send(link::CONTROL_CHUNKS, 0, kind::SET_PEER_BANDWIDTH, bandwidth);
+        self.link.enlarge_chunks();
         let asks = properties.get("fourCcList").is_some() || properties.get("videoFourCcInfoMap").is_some();
         let (properties, information) = connected(asks);
         self.answer(transaction, properties, information);
@@ -117,7 +118,7 @@ fn connected(asks_for_codecs: bool) -> (Value, Value) {
     if let Value::Object(members) = &mut information {
         members.push(("objectEncoding".to_owned(), Value::Number(0.0)));
         if asks_for_codecs {
-            let codecs = FOUR_LETTERS.iter().map(|name| Value::text(name)).collect();
+            let codecs = OUR_CODECS.iter().map(|name| Value::text(name)).collect();
             members.push(("fourCcList".to_owned(), Value::Array(codecs)));
         }
     }

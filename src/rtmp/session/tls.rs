@@ -5,33 +5,48 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::ServerConnection;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Connection, ServerConnection};
 use serde_json::Value;
 
-use crate::core::session::{Command, Event, Input, Output, Session};
-use crate::rtmp::{RtmpError, RtmpSession};
+use crate::core::capabilities::RtpCodec;
+use crate::core::session::{Command, Event, Frame, Input, Output, Session};
+use crate::rtmp::RtmpError;
+use crate::rtmp::session::Fail;
 
 /// A TLS connection with an RTMP session inside.
-pub struct TlsSession {
-    tls: ServerConnection,
-    inner: RtmpSession,
+pub struct TlsSession<S> {
+    tls: Connection,
+    inner: S,
     /// An event that comes after the bytes before it.
     event: Option<Event>,
     /// TLS broke; nothing that comes is looked at any more.
     broken: bool,
 }
 
-impl TlsSession {
-    /// Wraps `inner`; the TLS handshake has not begun.
-    pub fn new(config: Arc<rustls::ServerConfig>, inner: RtmpSession) -> Result<Self, RtmpError> {
-        let mut tls = ServerConnection::new(config).map_err(|error| RtmpError::Tls(error.to_string()))?;
-        // Only what the session answers is ever buffered.
+impl<S: Fail> TlsSession<S> {
+    /// Wraps the session of somebody who connected to us; the TLS handshake has not begun.
+    pub fn new(config: Arc<rustls::ServerConfig>, inner: S) -> Result<Self, RtmpError> {
+        let tls = ServerConnection::new(config).map_err(|error| RtmpError::Tls(error.to_string()))?;
+        Ok(Self::around(tls.into(), inner))
+    }
+
+    /// Wraps a session of ours with `host`; the TLS handshake begins with the first output.
+    pub fn connect(config: Arc<rustls::ClientConfig>, host: &str, inner: S) -> Result<Self, RtmpError> {
+        let fault = |error: &dyn std::fmt::Display| RtmpError::Tls(error.to_string());
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| fault(&error))?;
+        let tls = ClientConnection::new(config, name).map_err(|error| fault(&error))?;
+        Ok(Self::around(tls.into(), inner))
+    }
+
+    fn around(mut tls: Connection, inner: S) -> Self {
+        // Only what the session says is ever buffered.
         tls.set_buffer_limit(None);
-        Ok(TlsSession { tls, inner, event: None, broken: false })
+        TlsSession { tls, inner, event: None, broken: false }
     }
 
     /// The session inside.
-    pub fn inner_mut(&mut self) -> &mut RtmpSession {
+    pub fn inner_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
@@ -60,7 +75,7 @@ impl TlsSession {
     }
 }
 
-impl Session for TlsSession {
+impl<S: Fail> Session for TlsSession<S> {
     fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Bytes(_) if self.broken => {}
@@ -72,6 +87,14 @@ impl Session for TlsSession {
             }
             other => self.inner.handle_input(now, other),
         }
+    }
+
+    fn takes_frames(&self) -> bool {
+        self.inner.takes_frames()
+    }
+
+    fn handle_frame(&mut self, now: Instant, codec: &RtpCodec, frame: Frame) {
+        self.inner.handle_frame(now, codec, frame);
     }
 
     fn command(&mut self, now: Instant, command: Command) -> Result<Value, String> {

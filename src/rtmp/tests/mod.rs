@@ -11,6 +11,7 @@ use crate::rtmp::wire::{handshake, kind};
 use crate::rtmp::{RtmpConfig, RtmpSession};
 
 mod chunks;
+mod client;
 mod doors;
 mod live;
 mod media;

@@ -32,7 +32,7 @@ pub(super) fn configs() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>
 struct Pair {
     now: Instant,
     client: rustls::ClientConnection,
-    session: TlsSession,
+    session: TlsSession<RtmpSession>,
     received: Vec<u8>,
     events: Vec<Event>,
 }

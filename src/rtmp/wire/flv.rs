@@ -213,6 +213,34 @@ fn take_signed(data: &mut &[u8]) -> Option<i32> {
     take_uint(data, 3).map(|value| ((value as i32) << 8) >> 8)
 }
 
+/// The body of a video message with an AVCDecoderConfigurationRecord.
+pub fn write_video_config(record: &[u8]) -> Vec<u8> {
+    [&[0x17, 0, 0, 0, 0], record].concat()
+}
+
+/// The body of a video message with an access unit of H.264 that is shown when it is decoded.
+pub fn write_video(keyframe: bool, unit: &[u8]) -> Vec<u8> {
+    [&[if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0], unit].concat()
+}
+
+/// The body of an audio message with a codec's configuration.
+pub fn write_audio_config(codec: TagCodec, config: &[u8]) -> Vec<u8> {
+    write_audio_packet(codec, 0, config)
+}
+
+/// The body of an audio message with a frame.
+pub fn write_audio(codec: TagCodec, data: &[u8]) -> Vec<u8> {
+    write_audio_packet(codec, 1, data)
+}
+
+/// AAC has a form of its own (always said to be 44.1 kHz, 16 bit, stereo); Opus is named by four letters.
+fn write_audio_packet(codec: TagCodec, packet: u8, data: &[u8]) -> Vec<u8> {
+    match codec {
+        TagCodec::Opus => [&[0x90 | packet][..], b"Opus", data].concat(),
+        _ => [&[0xaf, packet], data].concat(),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

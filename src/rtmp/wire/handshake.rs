@@ -58,6 +58,13 @@ fn guess(first: u8) -> &'static str {
 }
 
 fn answer(theirs: &[u8], time: u32, seed: u64) -> Vec<u8> {
+    let mut out = opening(time, seed);
+    out.extend_from_slice(theirs);
+    out
+}
+
+/// The version and a block of our own.
+fn opening(time: u32, seed: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(BLOCK.saturating_mul(2).saturating_add(1));
     out.push(VERSION);
     out.extend_from_slice(&time.to_be_bytes());
@@ -70,8 +77,34 @@ fn answer(theirs: &[u8], time: u32, seed: u64) -> Vec<u8> {
         state ^= state << 17;
         out.extend_from_slice(&state.to_be_bytes());
     }
-    out.extend_from_slice(theirs);
     out
+}
+
+/// The client's side: gathers S0, S1 and S2, and answers with C2.
+#[derive(Default)]
+pub struct ClientHandshake {
+    gathered: Vec<u8>,
+}
+
+impl ClientHandshake {
+    /// Begins; C0 and C1 are to be sent. `micros` fills our block.
+    pub fn begin(micros: u64) -> (Self, Vec<u8>) {
+        (ClientHandshake::default(), opening((micros / 1_000) as u32, micros))
+    }
+
+    /// Takes bytes off `data`. Whether S2 repeats our block is not asked: old servers send something else.
+    pub fn take(&mut self, data: &mut &[u8]) -> Result<Progress, RtmpError> {
+        let wanted = BLOCK.saturating_mul(2).saturating_add(1);
+        let count = wanted.saturating_sub(self.gathered.len()).min(data.len());
+        self.gathered.extend_from_slice(super::take(data, count).unwrap_or_default());
+        if let Some(first) = self.gathered.first().filter(|first| **first != VERSION) {
+            return Err(RtmpError::NotRtmp(guess(*first)));
+        }
+        match self.gathered.get(1..BLOCK.saturating_add(1)).filter(|_| self.gathered.len() == wanted) {
+            Some(theirs) => Ok(Progress::Answer(theirs.to_vec())),
+            None => Ok(Progress::More),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +129,26 @@ mod tests {
         let mut rest: &[u8] = &[0; BLOCK + 5];
         assert_eq!(handshake.take(&mut rest, 0, 0).unwrap(), Progress::Done);
         assert_eq!(rest.len(), 5);
+    }
+
+    #[test]
+    fn a_client_and_a_server_shake_hands() {
+        let (mut client, opening) = ClientHandshake::begin(123_456);
+        let mut server = Handshake::default();
+        let Progress::Answer(answer) = server.take(&mut &opening[..], 7, 9).unwrap() else {
+            panic!("no answer")
+        };
+        let (mut rest, mut last) = (&answer[..], None);
+        while !rest.is_empty() {
+            let (mut piece, tail) = rest.split_at(rest.len().min(1000));
+            if let Progress::Answer(bytes) = client.take(&mut piece).unwrap() {
+                last = Some(bytes);
+            }
+            rest = tail;
+        }
+        assert_eq!(last.as_deref(), answer.get(1..BLOCK + 1), "C2 is the server's block");
+        assert_eq!(server.take(&mut &last.unwrap()[..], 0, 0).unwrap(), Progress::Done);
+        assert!(ClientHandshake::default().take(&mut &b"HTTP/1.1"[..]).is_err());
     }
 
     #[test]

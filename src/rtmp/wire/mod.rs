@@ -5,6 +5,7 @@ pub mod amf0;
 pub mod chunk;
 pub mod flv;
 pub mod handshake;
+pub mod url;
 
 /// Message types (specification 1.0, sections 5.4 and 7.1).
 pub mod kind {

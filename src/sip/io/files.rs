@@ -11,6 +11,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use crate::core::io::trust;
 use crate::sip::config::SipConfig;
 use crate::sip::error::SipError;
 use crate::sip::ingress;
@@ -18,10 +19,6 @@ use crate::sip::session::digest::Ha1s;
 use crate::sip::session::registrar::read_users;
 use crate::sip::session::trunk::Trunk;
 use crate::sip::wire::uri::host_port;
-
-/// Where Debian, Red Hat and Alpine keep the authorities that everybody trusts.
-const SYSTEM_CA: &[&str] =
-    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Reads the users who may register. What stands there is as good as their passwords, so nobody else may
 /// be able to read the file.
@@ -83,15 +80,11 @@ pub(super) fn trunks(config: &SipConfig) -> Result<Vec<Trunk>, SipError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SipError> {
-    let fault = |error: &dyn std::fmt::Display| SipError::Tls(format!("{}: {error}", path.display()));
-    let all = CertificateDer::pem_file_iter(path).map_err(|error| fault(&error))?;
-    all.collect::<Result<_, _>>().map_err(|error| fault(&error))
+    trust::certificates(path).map_err(SipError::Tls)
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, SipError> {
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(certificates(path)?);
-    Ok(store)
+fn roots(path: Option<&Path>) -> Result<RootCertStore, SipError> {
+    trust::authorities(path).map_err(SipError::Tls)
 }
 
 /// TLS for those who connect to us.
@@ -107,7 +100,7 @@ pub(super) fn acceptor(config: &SipConfig) -> Result<Option<Arc<ServerConfig>>, 
     let builder = ServerConfig::builder();
     let builder = match &config.client_ca {
         Some(path) => {
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(path)?)).build();
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(Some(path))?)).build();
             builder.with_client_cert_verifier(verifier.map_err(|error| SipError::Tls(error.to_string()))?)
         }
         None => builder.with_no_client_auth(),
@@ -162,13 +155,7 @@ struct Identity<'a> {
 }
 
 fn connector(identity: Identity<'_>) -> Result<TlsConnector, SipError> {
-    let store = match identity.ca {
-        Some(path) => roots(path)?,
-        None => {
-            let path = SYSTEM_CA.iter().map(Path::new).find(|path| path.exists());
-            path.map(roots).transpose()?.unwrap_or_else(RootCertStore::empty)
-        }
-    };
+    let store = roots(identity.ca.as_deref())?;
     let builder = ClientConfig::builder().with_root_certificates(store);
     let made = match (identity.certificate, identity.key) {
         (Some(certificate), Some(key)) => {

@@ -46,6 +46,8 @@ codes! {
     UnknownPeer = "unknown_peer";
     /// No such call.
     UnknownCall = "unknown_call";
+    /// No such stream in the room.
+    UnknownStream = "unknown_stream";
     /// The room is there already.
     RoomExists = "room_exists";
     /// `Authenticate` has to come first.

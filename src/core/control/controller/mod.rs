@@ -12,7 +12,7 @@
 //! | `code` | why a request was refused |
 //! | `scope` | ids |
 //! | `worker` | requests that a worker carries out |
-//! | `rooms`, `calls` | requests about the gateway's rooms, their peers, calls |
+//! | `rooms`, `calls`, `streams` | requests about the gateway's rooms, their peers, calls, streams |
 //! | `watch` | what happens in rooms, as events |
 //! | `member` | a controller in a room, which is a router to it |
 //! | `channels` | data channels of such a room |
@@ -29,6 +29,7 @@ mod ready;
 mod rooms;
 mod scope;
 mod session;
+mod streams;
 pub mod vocabulary;
 mod watch;
 pub mod wire;
@@ -53,7 +54,7 @@ pub use guard::network;
 use member::{Unbound, Waiting};
 use scope::Scope;
 pub use session::{Door, Ending, Output, Session};
-use vocabulary::{By, CallMethod, Entry, RoomMethod};
+use vocabulary::{By, CallMethod, Entry, RoomMethod, StreamMethod};
 use wire::{Ask, Form};
 pub(super) use worker::Asked;
 
@@ -83,6 +84,8 @@ pub(super) enum Rest {
     Room(RoomMethod, Ask),
     /// Whoever carries calls does.
     Call(CallMethod, Ask),
+    /// Whoever carries streams does.
+    Stream(StreamMethod, Ask),
 }
 
 /// A room that a controller opened.
@@ -352,6 +355,7 @@ impl State {
             By::Worker(method) => self.worker_asked(id, entry, method, ask),
             By::Room(method) => Ok(Rest::Room(method, ask)),
             By::Call(method) => Ok(Rest::Call(method, ask)),
+            By::Stream(method) => Ok(Rest::Stream(method, ask)),
             // The connection answers these itself.
             By::Session(_) => Err(Fault::new(Code::NotSupported, "not here")),
         };

@@ -195,7 +195,7 @@ impl Session {
     }
 
     /// The room that a request names, if the controller may control it.
-    fn room(&self, id: ControllerId, data: &Data) -> Result<RoomName, Fault> {
+    pub(super) fn room(&self, id: ControllerId, data: &Data) -> Result<RoomName, Fault> {
         self.room_named(id, data, "room")
     }
 

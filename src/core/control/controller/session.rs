@@ -292,6 +292,7 @@ impl Session {
             Rest::Member(waiting) => Some(Box::pin(waiting.finish(self.door.rooms.clone())) as Task),
             Rest::Room(method, ask) => self.room_asked(id, method, ask),
             Rest::Call(method, ask) => Some(self.call_asked(id, method, ask)),
+            Rest::Stream(method, ask) => Some(self.stream_asked(id, method, ask)),
         };
         if let Some(task) = task {
             self.tasks.push(task);

@@ -13,10 +13,12 @@ use crate::core::message::Method;
 mod data;
 mod events;
 mod rooms;
+mod streams;
 mod worker;
 
 pub use events::{EVENTS, Event};
 pub use rooms::{CallMethod, RoomMethod};
+pub use streams::StreamMethod;
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -102,6 +104,8 @@ pub enum By {
     Room(RoomMethod),
     /// Whoever carries calls.
     Call(CallMethod),
+    /// Whoever carries streams.
+    Stream(StreamMethod),
 }
 
 /// What a connection answers itself.
@@ -177,6 +181,7 @@ pub const CHAPTERS: &[(&str, &[Entry])] = &[
     ("Rooms", rooms::ROOMS),
     ("Peers", rooms::PEERS),
     ("Calls", rooms::CALLS),
+    ("Streams", streams::STREAMS),
 ];
 
 static NAMES: LazyLock<HashMap<&'static str, &'static Entry>> = LazyLock::new(|| {

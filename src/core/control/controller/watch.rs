@@ -101,6 +101,7 @@ fn told(room: &RoomName, event: RoomEvent) -> (&'static str, Value) {
             ("dtmf", json!({"conn": conn, "digit": digit, "duration": duration_ms}))
         }
         RoomEvent::Call(call) => ("call", json!(call)),
+        RoomEvent::Stream(stream) => ("stream", json!(stream)),
         RoomEvent::Notice { conn, text } => ("notice", json!({"conn": conn, "text": text})),
     };
     data["room"] = room.as_str().into();

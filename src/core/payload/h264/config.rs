@@ -52,6 +52,24 @@ impl DecoderConfig {
         })
     }
 
+    /// The record, for access units whose lengths have four bytes. Profiles that may have other samples than 8 bit 4:2:0
+    /// say what theirs are; ours never have.
+    pub fn record(&self) -> Vec<u8> {
+        const WITH_SAMPLES: [u8; 4] = [100, 110, 122, 144];
+        let mut record = vec![1, self.profile, self.constraints, self.level, 0xff];
+        for (sets, flags) in [(&self.sps, 0xe0), (&self.pps, 0)] {
+            record.push(flags | (sets.len().min(31) as u8));
+            for set in sets.iter().take(31) {
+                record.extend_from_slice(&(set.len() as u16).to_be_bytes());
+                record.extend_from_slice(set);
+            }
+        }
+        if WITH_SAMPLES.contains(&self.profile) {
+            record.extend_from_slice(&[0xfd, 0xf8, 0xf8, 0]);
+        }
+        record
+    }
+
     /// Adds the parameter sets to an access unit in length-prefixed form.
     pub fn push_sets(&self, unit: &mut Vec<u8>) {
         self.sps.iter().chain(&self.pps).for_each(|nal| push_nal(unit, nal));

@@ -223,6 +223,12 @@ pub const EVENTS: &[Event] = &[
         about: "A call of the room got on: `calling`, `ringing`, `early`, `answered`, `held`, `resumed`, `transfer`, `moved`, `failed`, `ended`.",
     },
     Event {
+        name: "stream",
+        target: "watch",
+        data: "`{room, id, kind, conn, what, state, reason?, attempts}`",
+        about: "A stream that the server sends away (`push`), fetches (`pull`) or plays (`play`) got somewhere: `connecting`, `live`, `paused`, `waiting`, `ended`, `failed`.",
+    },
+    Event {
         name: "notice",
         target: "watch",
         data: "`{room, conn, text}`",

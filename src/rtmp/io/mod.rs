@@ -1,6 +1,8 @@
 //! The sockets of RTMP on the main thread: accepts, drives each connection up to `publish`, asks the
 //! door, and hands connection and socket to the worker.
 
+pub mod client;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -17,7 +19,7 @@ use tokio::time::timeout;
 use crate::core::id::ConnId;
 use crate::core::session::{Event, Input, Output, Session};
 use crate::core::time::Epoch;
-use crate::rtmp::{PublishRequest, Reject, RtmpConfig, RtmpError, RtmpSession, Target, TlsSession, resolve};
+use crate::rtmp::{Reject, RtmpConfig, RtmpError, RtmpSession, Target, TlsSession, resolve};
 
 /// Bytes read at once.
 const READ: usize = 16 << 10;
@@ -74,7 +76,7 @@ impl Half for RtmpSession {
     }
 }
 
-impl Half for TlsSession {
+impl Half for TlsSession<RtmpSession> {
     fn rtmp(&mut self) -> &mut RtmpSession {
         self.inner_mut()
     }
@@ -228,7 +230,8 @@ async fn serve_half<D: RtmpDoor, S: Half>(
     mut session: S,
     slot: Slot<D>,
 ) -> Result<(), Ending> {
-    let request = until_publish(&mut socket, &mut session, &slot.context.config).await?;
+    let patience = slot.context.config.publish_timeout();
+    let request = until(&mut socket, &mut session, patience, |session| session.rtmp().take_request()).await?;
     let target = resolve(&request);
     let room = target.room.clone();
     match slot.context.door.publish(target, remote).await {
@@ -261,25 +264,25 @@ async fn hand_over<S: Half, A: Admission>(
     Ok(())
 }
 
-/// Drives the session until it asks to publish.
-async fn until_publish<S: Half>(
+/// Drives a session until `ready` answers something. What it has to say then stays in it.
+async fn until<S: Session, T>(
     socket: &mut TcpStream,
     session: &mut S,
-    config: &RtmpConfig,
-) -> Result<PublishRequest, Ending> {
+    patience: Duration,
+    mut ready: impl FnMut(&mut S) -> Option<T>,
+) -> Result<T, Ending> {
     let mut buffer = vec![0; READ];
     let mut heard = false;
     loop {
-        let patience = session
-            .poll_timeout()
-            .map_or(config.publish_timeout(), |at| at.saturating_duration_since(Instant::now()));
+        if let Some(answer) = ready(session) {
+            return Ok(answer);
+        }
+        let patience =
+            session.poll_timeout().map_or(patience, |at| at.saturating_duration_since(Instant::now()));
         let ended = drain(socket, session, patience).await?;
         if let Some(reason) = ended {
             linger(socket).await;
             return Err(Ending::Broken(reason));
-        }
-        if let Some(request) = session.rtmp().take_request() {
-            return Ok(request);
         }
         match timeout(patience, socket.read(&mut buffer)).await {
             Ok(Ok(0)) if !heard => return Err(Ending::Quiet("it hung up without a byte")),
@@ -295,7 +298,7 @@ async fn until_publish<S: Half>(
 }
 
 /// Writes what the session wants written; the reason if it is over.
-async fn drain<S: Half>(
+async fn drain<S: Session>(
     socket: &mut TcpStream,
     session: &mut S,
     patience: Duration,
@@ -320,7 +323,7 @@ async fn drain<S: Half>(
 
 /// Writes the last words and waits for the party to have read them: closing at once with bytes unread
 /// would reset the connection and lose the reason.
-async fn dismiss<S: Half>(socket: &mut TcpStream, session: &mut S) {
+async fn dismiss<S: Session>(socket: &mut TcpStream, session: &mut S) {
     if drain(socket, session, LINGER).await.is_ok() {
         linger(socket).await;
     }
