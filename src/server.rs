@@ -46,7 +46,7 @@ use crate::whip_whep;
 use banner::{Banner, DEMO};
 use doors::RtmpPublish;
 use state::StateDir;
-use streams::Carrier;
+use streams::{Carrier, Library};
 
 pub use phones::Password;
 pub use worker::{WorkerArguments, arguments};
@@ -264,7 +264,9 @@ impl Server {
             config: Arc::new(self.config.rtmp.clone()),
             epoch: self.epoch,
         };
-        self.rooms.set_streams(Arc::new(Carrier::new(self.rooms.clone(), self.config.streams, connector)));
+        let library = Library { folder: self.config.media_dir, bridge: self.config.bridge };
+        let carrier = Carrier::new(self.rooms.clone(), self.config.streams, connector, library);
+        self.rooms.set_streams(Arc::new(carrier));
         let (dismiss, dismissed) = tokio::sync::oneshot::channel::<()>();
         let dismissed = async { dismissed.await.unwrap_or_default() };
         let mut controllers = tokio::spawn(controllers::serve(control, self.control, dismissed));

@@ -1,6 +1,6 @@
 //! The bridge: everything that needs a codec runs here, on its own few threads, never on a worker. Conversions
-//! of one track into another ([`Bridge`], asked for by the core through [`Converter`]) and the built-in
-//! source ([`clip::ClipSession`]).
+//! of one track into another ([`Bridge`], asked for by the core through [`Converter`]), the built-in source
+//! ([`clip::ClipSession`]) and files that are played ([`file`]).
 //!
 //! | from | to | when |
 //! |---|---|---|
@@ -14,6 +14,7 @@ mod aac_to_opus;
 mod asc;
 pub mod clip;
 pub mod config;
+pub mod file;
 mod glyphs;
 mod h264_reorder;
 mod io;

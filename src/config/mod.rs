@@ -47,6 +47,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Folder for what survives a restart: publish key, certificates. Default: `state`.
     pub state_dir: PathBuf,
+    /// Folder with the files that may be played in rooms; links in it are not followed. Default: none, no file may.
+    pub media_dir: Option<PathBuf>,
     /// Play the built-in clip in the room `demo`. Default: true.
     pub demo: bool,
     /// Worker threads: how many, their tick, their buffers.
@@ -92,6 +94,7 @@ impl Default for Config {
         Config {
             log: LogConfig::default(),
             state_dir: "state".into(),
+            media_dir: None,
             demo: true,
             workers: IoConfig::default(),
             control: ControlConfig::default(),

@@ -2,14 +2,17 @@
 //! the room as a peer, and begins anew when it breaks.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::bridge::BridgeConfig;
+use crate::bridge::file::{self, FileError, FileSession, Opened, Remote};
 use crate::core::auth::Principal;
 use crate::core::capabilities::{Encoding, Kind, RtpCodec, RtpParameters};
-use crate::core::control::streams::{StreamKind, StreamState, StreamsConfig, Url, Wanted};
+use crate::core::control::streams::{Play, StreamKind, StreamState, StreamsConfig, Url, Wanted};
 use crate::core::control::{
     ControlError, Join, JoinError, Peer, RoomEvent, Rooms, StreamError, StreamInfo, Streams,
 };
@@ -36,13 +39,21 @@ struct Inner {
     rooms: Rooms,
     config: StreamsConfig,
     connector: Connector,
+    library: Library,
     table: Mutex<BTreeMap<SessionId, Entry>>,
+}
+
+/// Where files are, and how their sound is coded where it is not.
+pub(super) struct Library {
+    pub folder: Option<PathBuf>,
+    pub bridge: BridgeConfig,
 }
 
 struct Entry {
     info: StreamInfo,
     peer: Option<Peer>,
     stop: mpsc::Sender<()>,
+    remote: Option<Remote>,
     over: Option<Instant>,
 }
 
@@ -67,8 +78,8 @@ struct Broken {
 }
 
 impl Carrier {
-    pub fn new(rooms: Rooms, config: StreamsConfig, connector: Connector) -> Self {
-        Carrier(Arc::new(Inner { rooms, config, connector, table: Mutex::default() }))
+    pub fn new(rooms: Rooms, config: StreamsConfig, connector: Connector, library: Library) -> Self {
+        Carrier(Arc::new(Inner { rooms, config, connector, library, table: Mutex::default() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Entry>> {
@@ -76,7 +87,7 @@ impl Carrier {
     }
 
     /// Enters a stream, if there is room for it.
-    fn enter(&self, info: StreamInfo) -> Result<mpsc::Receiver<()>, StreamError> {
+    fn enter(&self, info: StreamInfo, remote: Option<Remote>) -> Result<mpsc::Receiver<()>, StreamError> {
         let (stop, stopped) = mpsc::channel(1);
         let config = &self.0.config;
         let mut table = self.lock();
@@ -87,7 +98,7 @@ impl Carrier {
             let most = if here >= config.max_per_room { "streams.max_per_room" } else { "streams.max" };
             return Err(StreamError::Limit(format!("there are all the streams there may be ({most})")));
         }
-        table.insert(info.id, Entry { info, peer: None, stop, over: None });
+        table.insert(info.id, Entry { info, peer: None, stop, remote, over: None });
         Ok(stopped)
     }
 
@@ -242,8 +253,17 @@ fn name_of(wanted: Option<&str>, kind: &str, id: SessionId) -> String {
     wanted.map_or_else(|| format!("{kind}-{}", id.to_string().get(..6).unwrap_or_default()), str::to_owned)
 }
 
-fn new_id() -> SessionId {
-    SessionId::new((u128::from(random()) << 64) | u128::from(random()))
+fn new_info(kind: StreamKind, room: &RoomName, what: String) -> StreamInfo {
+    StreamInfo {
+        id: SessionId::new((u128::from(random()) << 64) | u128::from(random())),
+        kind,
+        room: room.clone(),
+        conn: None,
+        what,
+        state: StreamState::Connecting,
+        reason: None,
+        attempts: 0,
+    }
 }
 
 impl From<ClientError> for Broken {
@@ -260,29 +280,89 @@ impl From<JoinError> for Broken {
 }
 
 impl Carrier {
-    fn link(&self, who: &Principal, room: &RoomName, wanted: Wanted) -> Result<StreamInfo, StreamError> {
+    async fn link(
+        &self,
+        who: &Principal,
+        room: &RoomName,
+        wanted: Wanted,
+    ) -> Result<StreamInfo, StreamError> {
         let (kind, Url(url), name, display_name) = match wanted {
             Wanted::Push(push) => (StreamKind::Push, push.url, push.peer, None),
             Wanted::Pull(pull) => (StreamKind::Pull, pull.url, pull.name, pull.display_name),
-            Wanted::Play(_) => return Err(StreamError::NoFile),
+            Wanted::Play(play) => return self.play(who, room, play).await,
         };
         let url = RtmpUrl::parse(&url).map_err(|error| StreamError::Bad(error.to_string()))?;
         let may = self.0.connector.egress.check(url.host());
         may.map_err(|error| StreamError::Forbidden(error.to_string()))?;
-        let info = StreamInfo {
-            id: new_id(),
-            kind,
-            room: room.clone(),
-            conn: None,
-            what: url.to_string(),
-            state: StreamState::Connecting,
-            reason: None,
-            attempts: 0,
-        };
-        let stopped = self.enter(info.clone())?;
+        let info = new_info(kind, room, url.to_string());
+        let stopped = self.enter(info.clone(), None)?;
         let plan = Plan { id: info.id, room: room.clone(), who: who.clone(), url, name, display_name, kind };
         tokio::spawn(self.clone().run(plan, stopped));
         Ok(info)
+    }
+}
+
+impl Carrier {
+    async fn play(&self, who: &Principal, room: &RoomName, play: Play) -> Result<StreamInfo, StreamError> {
+        let folder = self.0.library.folder.clone().ok_or(StreamError::NoFile)?;
+        let (name, repeats, bridge) = (play.file.clone(), play.repeats, self.0.library.bridge.clone());
+        let open = move || file::io::open(&folder, &name, repeats, &bridge);
+        let opened = tokio::task::spawn_blocking(open).await;
+        let opened = opened.unwrap_or_else(|_| Err(FileError::Broken("the reader broke".to_owned())))?;
+        let (remote, info) = (Remote::default(), new_info(StreamKind::Play, room, play.file.clone()));
+        let stopped = self.enter(info.clone(), Some(remote.clone()))?;
+        let join = Join {
+            name: Some(name_of(play.name.as_deref(), "file", info.id)),
+            publishes: true,
+            display_name: play.display_name,
+            ..Join::new(room.clone(), PeerKind::File, who.clone())
+        };
+        tokio::spawn(self.clone().run_player(info.id, join, (opened, remote), stopped));
+        Ok(info)
+    }
+
+    /// A player, from its beginning to its end.
+    async fn run_player(
+        self,
+        id: SessionId,
+        join: Join,
+        (opened, remote): (Opened, Remote),
+        mut stopped: mpsc::Receiver<()>,
+    ) {
+        let peer = match self.0.rooms.join(join).await {
+            Ok(peer) => peer,
+            Err(error) => return self.settle(id, StreamState::Failed, error.to_string()),
+        };
+        let session = FileSession::new(opened, self.0.connector.epoch, Instant::now(), remote);
+        if let Err(error) = peer.adopt(Box::new(session), None).await {
+            peer.close(CloseReason::new("error", error.to_string())).await;
+            return self.settle(id, StreamState::Failed, error.to_string());
+        }
+        self.note(id, |entry| {
+            entry.peer = Some(peer.clone());
+            entry.info.state = StreamState::Live;
+        });
+        tokio::select! {
+            _ = stopped.recv() => {
+                let reason = "ended as it was asked";
+                peer.close(CloseReason::new("closed", reason)).await;
+                self.settle(id, StreamState::Ended, reason.to_owned());
+            }
+            reason = peer.closed() => {
+                let ended = reason.code == "left" || WANTED_ENDS.contains(&reason.code);
+                let state = if ended { StreamState::Ended } else { StreamState::Failed };
+                self.settle(id, state, reason.text);
+            }
+        }
+    }
+}
+
+impl From<FileError> for StreamError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::NotFound => StreamError::NoFile,
+            FileError::Unsupported(_) | FileError::Broken(_) => StreamError::Bad(error.to_string()),
+        }
     }
 }
 
@@ -293,7 +373,7 @@ impl Streams for Carrier {
         room: &'a RoomName,
         wanted: Wanted,
     ) -> Later<'a, Result<StreamInfo, StreamError>> {
-        Box::pin(async move { self.link(who, room, wanted) })
+        Box::pin(self.link(who, room, wanted))
     }
 
     fn list(&self, room: &RoomName) -> Vec<StreamInfo> {
@@ -309,11 +389,20 @@ impl Streams for Carrier {
         told.collect()
     }
 
-    fn pause(&self, room: &RoomName, stream: SessionId, _paused: bool) -> Result<StreamInfo, StreamError> {
+    fn pause(&self, room: &RoomName, stream: SessionId, paused: bool) -> Result<StreamInfo, StreamError> {
         let table = self.lock();
         let known = table.get(&stream).filter(|entry| entry.info.room == *room);
-        known.ok_or(StreamError::Unknown)?;
-        Err(StreamError::NotNow("only a player can be held"))
+        let entry = known.ok_or(StreamError::Unknown)?;
+        let plays = matches!(entry.info.state, StreamState::Live | StreamState::Paused);
+        let remote = entry.remote.clone().filter(|_| plays);
+        drop(table);
+        remote.ok_or(StreamError::NotNow("only a player that plays can be held"))?.hold(paused);
+        self.note(stream, |entry| {
+            if !entry.info.state.is_over() {
+                entry.info.state = if paused { StreamState::Paused } else { StreamState::Live };
+            }
+        });
+        self.lock().get(&stream).map(|entry| entry.info.clone()).ok_or(StreamError::Unknown)
     }
 
     fn stop(&self, room: &RoomName, stream: SessionId) -> Result<(), StreamError> {

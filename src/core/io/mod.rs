@@ -15,6 +15,7 @@
 //! | `load` | how busy a worker is, and the adaptive tick |
 //! | `epoll`, `eventfd`, `clock`, `sys` | the kernel's calls, made safe |
 //! | `addresses`, `port_owner` | the host's addresses; who holds a port |
+//! | `below` | files below a folder, by names that strangers give |
 //! | `connections` | how many connections a listener has, in all and of one address |
 //! | `egress`, `trust` | connections to where somebody asked us to, and whom we trust there |
 //! | `config`, `stats`, `error` | bounds, counters, what can fail at start |
@@ -22,6 +23,7 @@
 pub mod addresses;
 #[cfg(test)]
 pub(crate) mod allocations;
+pub mod below;
 mod channel;
 pub mod clock;
 pub mod config;
