@@ -22,7 +22,7 @@ pub fn open(folder: &Path, name: &str, repeats: bool, config: &BridgeConfig) -> 
     let source = Source { file, extension: name.rsplit_once('.').map(|(_, end)| end.to_ascii_lowercase()) };
     let broke = |_| FileError::Broken("it is damaged".to_owned());
     let (tracks, reader) = catch_unwind(AssertUnwindSafe(|| {
-        let reordered = source.reader(config)?.is_reordered();
+        let reordered = source.reader(config)?.find_reordered();
         let reader = source.reader(config)?;
         Ok::<_, FileError>((reader.tracks(reordered), reader))
     }))

@@ -78,7 +78,9 @@ impl Reader {
         config: &BridgeConfig,
     ) -> Result<Reader, FileError> {
         let mut hint = Hint::new();
-        extension.into_iter().for_each(|extension| drop(hint.with_extension(extension)));
+        if let Some(extension) = extension {
+            hint.with_extension(extension);
+        }
         let stream = MediaSourceStream::new(source, MediaSourceStreamOptions::default());
         let (options, meta) = (FormatOptions::default(), MetadataOptions::default());
         let format = symphonia::default::get_probe().probe(&hint, stream, options, meta);
@@ -107,7 +109,7 @@ impl Reader {
 
     /// Looks through the beginning for pictures that are not in the order of presentation. The reader is of no use
     /// afterwards.
-    pub fn is_reordered(mut self) -> bool {
+    pub fn find_reordered(mut self) -> bool {
         let Some(picture) = &self.picture else { return false };
         let may =
             picture.config.sps.first().and_then(|sps| Sps::parse(sps)).is_none_or(|sps| sps.may_reorder());
