@@ -107,16 +107,25 @@ export class Encoder {
 }
 
 /** nginx with its RTMP module, which passes on to `push` what is published to rtmp://127.0.0.1:port/in/x. */
-export async function nginxRelay(port, push) {
+export function nginxRelay(port, push) {
+  return nginx(port, `application in { live on; push ${push}; }`);
+}
+
+/** The same as a server: what is published to rtmp://127.0.0.1:port/live/x can be played from there. */
+export function nginxServer(port) {
+  return nginx(port, "application live { live on; idle_streams off; }");
+}
+
+async function nginx(port, applications) {
   const home = fs.mkdtempSync(path.join(os.tmpdir(), "relay."));
   const config = `
     load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
     daemon off; worker_processes 1; pid ${home}/pid; error_log ${home}/error.log info;
     events { worker_connections 64; }
-    rtmp { server { listen 127.0.0.1:${port}; chunk_size 4096; application in { live on; push ${push}; } } }`;
+    rtmp { server { listen 127.0.0.1:${port}; chunk_size 4096; ${applications} } }`;
   fs.writeFileSync(path.join(home, "nginx.conf"), config);
   const relay = new Encoder("nginx", ["-p", home, "-c", path.join(home, "nginx.conf")]);
-  await until("the relay runs", () => {
+  await until("nginx runs", () => {
     if (!relay.running) throw new Error(relay.log);
     return fs.existsSync(path.join(home, "pid"));
   });
