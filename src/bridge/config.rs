@@ -19,6 +19,8 @@ pub struct BridgeConfig {
     pub audio_transcodes: usize,
     /// Bit rate of Opus made from other codecs, stereo, in bit/s; mono takes two thirds. Default 96000.
     pub opus_bitrate: u32,
+    /// Bit rate of AAC made for RTMP servers, in bit/s, 32000 to 320000. Default 128000.
+    pub aac_bitrate: u32,
     /// libopus complexity, 0 to 10. Default 7.
     pub opus_complexity: u8,
     /// Packet loss that Opus is protected against by its in-band error correction, in percent. Above 0 voices are
@@ -47,6 +49,7 @@ impl Default for BridgeConfig {
             slates: 100,
             audio_transcodes: 200,
             opus_bitrate: 96_000,
+            aac_bitrate: 128_000,
             opus_complexity: 7,
             opus_expected_loss: 0,
             video_bitrate_min: 300_000,

@@ -5,11 +5,13 @@
 //! | from | to | when |
 //! |---|---|---|
 //! | AAC-LC, mono or stereo | Opus, else G.711 | a viewer listens to an RTMP publisher |
+//! | Opus, G.711, G.722 | AAC-LC | the room is pushed to an RTMP server |
 //! | H.264 with B-frames | H.264 constrained baseline | a viewer watches such a publisher |
 //! | H.264 | the same in slices that fit packets | a telephone takes packetization-mode 0 only |
 //! | nothing | a slate | the program has no picture for a viewer or a telephone ([`slate`]) |
 //! | Opus, G.711, G.722, of several | their mix as one of them | a receiver of one track is in a room of several ([`mix`]) |
 
+mod aac;
 mod aac_to_opus;
 mod asc;
 pub mod clip;
@@ -25,6 +27,7 @@ mod picture_encoder;
 mod rate;
 mod slate;
 mod sound_encoder;
+mod sound_to_aac;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -40,10 +43,11 @@ use crate::core::payload::Codec;
 use aac_to_opus::AacToOpus;
 use h264_reorder::H264Reorder;
 use io::{Slot, Threads};
-use jobs::RunningJob;
+use jobs::{Convert, RunningJob};
 use mix::Prompts;
 use mix::config::{MixConfig, PhoneAudio};
 use slate::RunningSlate;
+use sound_to_aac::SoundToAac;
 
 pub use config::BridgeConfig;
 
@@ -72,16 +76,21 @@ impl Bridge {
         let slot = Slot::take(&self.sounds, self.config.audio_transcodes).ok_or_else(|| {
             busy("The server already converts the sound of as many streams as it may; there is no sound for now.")
         })?;
-        let convert = AacToOpus::new(&job.from, &job.to, &self.config).map_err(|reason| {
+        let convert: Result<Box<dyn Convert>, String> = match Codec::from_mime(&job.to.codec.mime_type) {
+            Codec::Aac => SoundToAac::new(&job.from, &self.config).map(|made| Box::new(made) as _),
+            _ => AacToOpus::new(&job.from, &job.to, &self.config).map(|made| Box::new(made) as _),
+        };
+        let convert = convert.map_err(|reason| {
             tracing::info!(conn = %job.conn, "the sound cannot be converted: {reason}");
             unsupported(&job)
         })?;
         tracing::info!(
             conn = %job.conn,
-            "somebody listens: the sound is converted from AAC to {}",
+            "somebody listens: the sound is converted from {} to {}",
+            name(&job.from.codec),
             name(&job.to.codec)
         );
-        let running = RunningJob::new(job, "the conversion of the sound", Box::new(convert));
+        let running = RunningJob::new(job, "the conversion of the sound", convert);
         self.threads.run_sound(running, slot).map_err(|error| busy(&error.to_string()))
     }
 
@@ -145,7 +154,9 @@ impl Converter for Bridge {
 
     fn start(&self, job: Job) -> Result<(), Refusal> {
         match (job.from.kind, Codec::from_mime(&job.from.codec.mime_type)) {
-            (Kind::Audio, Codec::Aac) => self.start_sound(job),
+            (Kind::Audio, Codec::Aac | Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722) => {
+                self.start_sound(job)
+            }
             (Kind::Video, Codec::H264) => self.start_picture(job),
             _ => Err(unsupported(&job)),
         }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::bridge::aac;
 use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::convert::Format;
 use crate::core::payload::Codec;
@@ -13,6 +14,12 @@ const BASELINE: &str = "42e01f";
 pub fn target(from: &Format, accepted: &[RtpCodec]) -> Option<Format> {
     match Codec::from_mime(&from.codec.mime_type) {
         Codec::Aac => sound(accepted),
+        Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => {
+            let takes = |codec: &RtpCodec| {
+                Codec::from_mime(&codec.mime_type) == Codec::Aac && codec.clock_rate == aac::RATE
+            };
+            accepted.iter().any(takes).then(aac_format)
+        }
         Codec::H264 => picture(accepted).filter(|to| from.reordered || to.codec.takes_single_units_only()),
         _ => None,
     }
@@ -36,6 +43,14 @@ fn sound(accepted: &[RtpCodec]) -> Option<Format> {
         return None;
     };
     Some(format(Kind::Audio, mime, payload_type, clock_rate, channels, parameters))
+}
+
+/// AAC as we make it.
+pub fn aac_format() -> Format {
+    let parameters = json!({ "config": aac::CONFIG });
+    let mut format = format(Kind::Audio, "audio/mpeg4-generic", 97, aac::RATE, Some(2), parameters);
+    format.config = aac::CONFIG_BYTES.to_vec();
+    format
 }
 
 fn picture(accepted: &[RtpCodec]) -> Option<Format> {

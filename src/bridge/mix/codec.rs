@@ -1,9 +1,10 @@
 //! Packets to samples and back: Opus (libopus, which works at the mixer's rate itself), G.711 and G.722 (brought to
-//! the mixer's rate by a whole factor). Samples are mono.
+//! the mixer's rate by a whole factor); and to AAC, for RTMP servers. Samples are mono.
 
 use audio_codec::g722::{G722Decoder, G722Encoder};
 use audio_codec::{Decoder as _, Encoder as _};
 
+use crate::bridge::aac::{self, AacEncoder};
 use crate::bridge::mix::config::MixConfig;
 use crate::bridge::mix::fir::Fir;
 use crate::bridge::sound_encoder::{a_law, mu_law, to_i16};
@@ -29,6 +30,7 @@ pub fn native_rate(codec: &RtpCodec) -> u32 {
                 _ => 48_000,
             }
         }
+        Codec::Aac => aac::RATE,
         Codec::G722 => 16_000,
         _ => 8_000,
     }
@@ -218,6 +220,15 @@ enum Outer {
     Pcmu,
     Pcma,
     G722(Box<G722Encoder>),
+    Aac(Box<Aac>),
+}
+
+/// AAC, whose frames are not as long as the mixer's.
+struct Aac {
+    encoder: AacEncoder,
+    /// Samples of both channels.
+    pairs: Vec<f32>,
+    lead: i64,
 }
 
 /// An encoder of one mix.
@@ -239,12 +250,24 @@ impl Encoder {
             Codec::Pcmu => (Outer::Pcmu, 8_000),
             Codec::Pcma => (Outer::Pcma, 8_000),
             Codec::G722 => (Outer::G722(Box::new(G722Encoder::new())), 16_000),
+            Codec::Aac => {
+                let encoder = AacEncoder::new(config.aac_bitrate);
+                (Outer::Aac(Box::new(Aac { encoder, pairs: Vec::new(), lead: 0 })), aac::RATE)
+            }
             other => return Err(format!("{other:?} is not encoded here")),
         };
         Ok(Encoder { outer, fir: Fir::new(rate, native), raw: Vec::new(), words: Vec::new() })
     }
 
-    /// Encodes 20 ms.
+    /// Microseconds from the beginning of the last 20 ms to the beginning of what the last packet holds.
+    pub fn lead(&self) -> i64 {
+        match &self.outer {
+            Outer::Aac(aac) => aac.lead,
+            _ => 0,
+        }
+    }
+
+    /// Encodes 20 ms; nothing may come of it yet.
     pub fn encode(&mut self, samples: &[f32]) -> Result<Vec<u8>, opus::Error> {
         let samples = match &mut self.fir {
             None => samples,
@@ -266,18 +289,34 @@ impl Encoder {
                 bytes.truncate(made);
                 bytes
             }
+            Outer::Aac(aac) => aac.encode(samples),
         })
     }
 
     /// What comes next can be decoded by whoever decoded something else before.
     pub fn restart(&mut self) {
-        if let Outer::Opus(encoder) = &mut self.outer {
+        match &mut self.outer {
             // Only a null pointer could make it fail.
-            drop(encoder.reset_state());
+            Outer::Opus(encoder) => drop(encoder.reset_state()),
+            Outer::Aac(aac) => aac.encoder.reset(),
+            _ => {}
         }
         if let Some(fir) = &mut self.fir {
             fir.reset();
         }
+    }
+}
+
+impl Aac {
+    /// Both channels are the mix; 20 ms are less than a frame, so there is never more than one.
+    fn encode(&mut self, samples: &[f32]) -> Vec<u8> {
+        self.pairs.clear();
+        self.pairs.extend(samples.iter().flat_map(|sample| [*sample, *sample]));
+        let before = self.encoder.waiting();
+        self.encoder.push(&self.pairs);
+        let micros = (before + aac::DELAY) as i64 * 1_000_000 / i64::from(aac::RATE);
+        self.lead = -micros;
+        self.encoder.pop().unwrap_or_default()
     }
 }
 

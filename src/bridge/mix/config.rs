@@ -28,6 +28,8 @@ pub struct MixConfig {
     pub max_rate: u32,
     /// Bit rate of Opus at 48 kHz, mono, in bit/s; lower rates take two thirds. Default 36000.
     pub opus_bitrate: u32,
+    /// Bit rate of AAC for RTMP servers, in bit/s, 32000 to 320000. Default 96000.
+    pub aac_bitrate: u32,
     /// libopus complexity, 0 to 10. Default 5.
     pub opus_complexity: u8,
     /// Packet loss that Opus is protected against by its in-band error correction, in percent. Default 10.
@@ -58,6 +60,7 @@ impl Default for MixConfig {
             loudest: 6,
             max_rate: 48_000,
             opus_bitrate: 36_000,
+            aac_bitrate: 96_000,
             opus_complexity: 5,
             opus_expected_loss: 10,
             jitter_min_ms: 0,

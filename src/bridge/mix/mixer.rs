@@ -89,6 +89,22 @@ pub struct Mix {
     scratch: Vec<f32>,
 }
 
+/// What an encoder made of 20 ms.
+#[derive(Clone)]
+struct Coded {
+    /// Nothing, where a packet is longer than that.
+    data: Vec<u8>,
+    /// Microseconds by which it begins later.
+    lead: i64,
+}
+
+impl Coded {
+    fn of(encoder: &mut Encoder, samples: &[f32]) -> Result<Coded, String> {
+        let data = encoder.encode(samples).map_err(|error| format!("the encoder failed: {error}"))?;
+        Ok(Coded { data, lead: encoder.lead() })
+    }
+}
+
 impl Mix {
     /// A mix without sources and listeners.
     pub fn new(config: Arc<MixConfig>, prompts: Prompts) -> Mix {
@@ -321,20 +337,25 @@ impl Mix {
             self.player = None;
         }
         let time = MediaTime::from_micros(now.as_micros() - self.age);
-        let mut ready: HashMap<Codec, Vec<u8>> = HashMap::new();
+        let mut ready: HashMap<Codec, Coded> = HashMap::new();
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut result = Ok(());
         for output in &mut outputs {
-            let data = match self.encode(output, &mut ready) {
-                Ok(data) => data,
+            let Coded { data, lead } = match self.encode(output, &mut ready) {
+                Ok(coded) => coded,
                 Err(reason) => {
                     result = Err(reason);
                     break;
                 }
             };
-            let track = output.track;
-            let frame = Frame { track, pts: now, dts: now, keyframe: true, discardable: false, data };
-            sink(DirectIn::Aged { frame, time });
+            if data.is_empty() {
+                continue;
+            }
+            let (track, later) =
+                (output.track, |at: MediaTime| MediaTime::from_micros(at.as_micros() + lead));
+            let pts = later(now);
+            let frame = Frame { track, pts, dts: pts, keyframe: true, discardable: false, data };
+            sink(DirectIn::Aged { frame, time: later(time) });
         }
         self.outputs = outputs;
         for (track, number) in self.played.drain(..) {
@@ -346,22 +367,18 @@ impl Mix {
         result
     }
 
-    fn encode(
-        &mut self,
-        output: &mut Output,
-        ready: &mut HashMap<Codec, Vec<u8>>,
-    ) -> Result<Vec<u8>, String> {
+    fn encode(&mut self, output: &mut Output, ready: &mut HashMap<Codec, Coded>) -> Result<Coded, String> {
         let mine = |input: &&Input| input.sounds && Some(input.owner) == output.without;
         let contributes = self.inputs.iter().any(|input| mine(&input)) || output.player.is_some();
         output.own_ticks = if contributes { OWN } else { output.own_ticks.saturating_sub(1) };
         if output.own_ticks == 0 {
             output.own = None;
             return match ready.get(&output.codec) {
-                Some(data) => Ok(data.clone()),
+                Some(coded) => Ok(coded.clone()),
                 None => {
-                    let data = self.encode_common(output.codec)?;
-                    ready.insert(output.codec, data.clone());
-                    Ok(data)
+                    let coded = self.encode_common(output.codec)?;
+                    ready.insert(output.codec, coded.clone());
+                    Ok(coded)
                 }
             };
         }
@@ -387,10 +404,10 @@ impl Mix {
             }
         };
         limiter.process(&mut self.scratch);
-        encoder.encode(&self.scratch).map_err(|error| format!("the encoder failed: {error}"))
+        Coded::of(encoder, &self.scratch)
     }
 
-    fn encode_common(&mut self, codec: Codec) -> Result<Vec<u8>, String> {
+    fn encode_common(&mut self, codec: Codec) -> Result<Coded, String> {
         self.scratch.clear();
         self.scratch.extend_from_slice(&self.sum);
         let common = self.commons.entry(codec).or_default();
@@ -404,7 +421,7 @@ impl Mix {
             }
             None => common.encoder.insert(Encoder::new(codec, self.rate, &self.config)?),
         };
-        encoder.encode(&self.scratch).map_err(|error| format!("the encoder failed: {error}"))
+        Coded::of(encoder, &self.scratch)
     }
 
     /// What became of the packets of each source.

@@ -6,7 +6,7 @@
 //! tones, prompts ─────────────────────────────────────────────────────────────┼─► sum ─► limit ─► encode ─► frames
 //! ```
 
-mod codec;
+pub mod codec;
 mod conceal;
 pub mod config;
 mod delay;
@@ -31,7 +31,9 @@ pub use wav::Wav;
 
 use std::sync::Arc;
 
+use crate::bridge::aac;
 use crate::bridge::mix::config::MixConfig;
+use crate::bridge::target::aac_format;
 use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::convert::{Format, MixJob};
 use crate::core::payload::Codec;
@@ -43,8 +45,14 @@ pub fn takes(from: &Format) -> bool {
 
 /// What a mix is sent as to a receiver of `accepted`: the first it names that can be made.
 pub fn target(accepted: &[RtpCodec]) -> Option<Format> {
-    let known = |codec: &&RtpCodec| codec::is_known(Codec::from_mime(&codec.mime_type));
+    let known = |codec: &&RtpCodec| match Codec::from_mime(&codec.mime_type) {
+        Codec::Aac => codec.clock_rate == aac::RATE,
+        other => codec::is_known(other),
+    };
     let mut codec = accepted.iter().find(known)?.clone();
+    if Codec::from_mime(&codec.mime_type) == Codec::Aac {
+        return Some(aac_format());
+    }
     // What only one receiver says must not keep others from sharing.
     codec.parameters.retain(|name, _| name == "maxplaybackrate");
     codec.rtcp_feedback.clear();

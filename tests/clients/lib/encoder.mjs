@@ -120,7 +120,7 @@ async function nginx(port, applications) {
   const home = fs.mkdtempSync(path.join(os.tmpdir(), "relay."));
   const config = `
     load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
-    daemon off; worker_processes 1; pid ${home}/pid; error_log ${home}/error.log info;
+    daemon off; master_process off; pid ${home}/pid; error_log ${home}/error.log info;
     events { worker_connections 64; }
     rtmp { server { listen 127.0.0.1:${port}; chunk_size 4096; ${applications} } }`;
   fs.writeFileSync(path.join(home, "nginx.conf"), config);
