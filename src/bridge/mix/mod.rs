@@ -21,7 +21,7 @@ mod prompts;
 mod run;
 mod source;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod tones;
 mod wav;
 
