@@ -177,10 +177,10 @@ fn scale_factors(spectrum: &[f32]) -> Vec<i32> {
     let mut hidden: Vec<f32> = (0..CODED).map(|number| energies[number] * ratio(number)).collect();
     // A loud band hides noise in its neighbours, above more than below.
     for number in 1..CODED {
-        hidden[number] = hidden[number].max(hidden[number - 1] * 0.03);
+        hidden[number] = hidden[number].max(hidden[number - 1] * 0.4);
     }
     for number in (0..CODED - 1).rev() {
-        hidden[number] = hidden[number].max(hidden[number + 1] * 0.003);
+        hidden[number] = hidden[number].max(hidden[number + 1] * 0.1);
     }
     let wanted = (0..CODED).map(|number| {
         let roots: f32 = spectrum[band(number)].iter().map(|value| value.abs().sqrt()).sum();
@@ -198,7 +198,7 @@ fn scale_factors(spectrum: &[f32]) -> Vec<i32> {
 
 /// Noise to signal that is not heard: tones of the low bands hide less than the hiss of the high ones.
 fn ratio(number: usize) -> f32 {
-    let decibel = 26.0 - 14.0 * number as f32 / CODED as f32;
+    let decibel = 30.0 - 16.0 * number as f32 / CODED as f32;
     10.0f32.powf(-decibel / 10.0)
 }
 
