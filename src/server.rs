@@ -257,7 +257,7 @@ impl Server {
         let control =
             Door::new(self.rooms.clone(), self.authority.clone(), self.config.control, http::RESERVED);
         router = router.merge(controllers::router(&control, origins));
-        let methods = http::io::methods::router(control.clone(), self.authority.clone(), &self.config.http);
+        let methods = http::io::methods::router(control.clone(), &self.config.http);
         router = router.merge(methods);
         let connector = rtmp::io::client::Connector {
             egress: Arc::new(Egress::new(&self.config.egress)?),

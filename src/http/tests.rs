@@ -40,7 +40,7 @@ fn routes(config: &Config) -> Router {
     let facts = Facts { rtmp_port: Some(1935), ..Facts::default() };
     let (authority, rooms) = (Arc::new(authority()), rooms());
     let door = Door::new(rooms.clone(), authority.clone(), ControlConfig::default(), RESERVED);
-    let methods = super::io::methods::router(door, authority.clone(), config);
+    let methods = super::io::methods::router(door, config);
     super::router(facts).merge(super::manage::router(authority, rooms)).merge(methods)
 }
 

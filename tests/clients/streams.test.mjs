@@ -219,6 +219,25 @@ describe("streams", { timeout: 900_000 }, () => {
     await reader.cancel();
   });
 
+  test("a page brings its key to the control protocol in the address", LIMIT, async () => {
+    const connect = (token) => new WebSocket(`ws://127.0.0.1:${server.http}/control?token=${token}`, ["viaduct-json"]);
+    const socket = connect(KEY);
+    const answer = new Promise((resolve, reject) => {
+      socket.onmessage = ({ data }) => resolve(JSON.parse(data));
+      socket.onerror = () => reject(new Error("not let in"));
+    });
+    socket.onopen = () => socket.send(JSON.stringify({ id: 1, method: "room.list" }));
+    assert.equal((await answer).accepted, true);
+    socket.close();
+    for (const token of ["wrong", server.key]) {
+      const refused = connect(token);
+      await new Promise((resolve, reject) => {
+        refused.onerror = resolve;
+        refused.onopen = () => reject(new Error(`let in with ${token}`));
+      });
+    }
+  });
+
   test("every path of the description is there, and closed to strangers", LIMIT, async () => {
     const document = await (await fetch(server.url("api/openapi.json"))).json();
     const stand = { room: "walk", conn: "0".repeat(32), producer: "1", consumer: "1", stream: "0".repeat(32), call: "0".repeat(32) };

@@ -8,17 +8,22 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use serde::Deserialize;
 use tokio::time::timeout;
 
+use crate::core::auth::Secret;
 use crate::core::control::controller::wire::Form;
 use crate::core::control::controller::{Door, Ending, Output, Session};
 use crate::core::control::netstring;
 use crate::core::origins::Origins;
+use crate::http::api::bearer;
+use crate::http::manage::Problem;
 
 /// The subprotocols.
 const TEXT: &str = "viaduct-text";
@@ -26,6 +31,12 @@ const JSON: &str = "viaduct-json";
 /// RFC 6455 §7.4.1.
 const NORMAL: u16 = 1000;
 const POLICY: u16 = 1008;
+
+/// The key, for pages, which cannot send a header.
+#[derive(Deserialize)]
+struct Token {
+    token: Option<Secret>,
+}
 
 #[derive(Clone)]
 struct Shared {
@@ -42,6 +53,7 @@ pub fn router(door: Arc<Door>, origins: Origins) -> Router {
 async fn upgrade(
     State(shared): State<Shared>,
     remote: Option<axum::Extension<ConnectInfo<SocketAddr>>>,
+    token: Result<Query<Token>, QueryRejection>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -61,11 +73,22 @@ async fn upgrade(
             return (StatusCode::BAD_REQUEST, text).into_response();
         }
     };
-    let remote = remote.map(|extension| extension.0.0.ip());
-    upgrade.on_upgrade(move |socket| async move {
-        let session = Session::new(shared.door.clone(), remote, Instant::now());
-        carry(socket, session, form, &shared.door).await;
-    })
+    let token = token.map(|Query(query)| query.token).unwrap_or_default();
+    let secret = token.as_ref().map(Secret::reveal).or_else(|| bearer(&headers));
+    let (door, now) = (shared.door.clone(), Instant::now());
+    let session = match secret {
+        // It says who it is by a request of its own.
+        None => Session::new(door, remote.map(|extension| extension.0.0.ip()), now),
+        Some(secret) => {
+            let known = door.identify(Some(secret)).map_err(Problem::from);
+            let opened = known.and_then(|who| Ok(Session::authenticated(door, who, form, now)?));
+            match opened {
+                Ok(session) => session,
+                Err(problem) => return problem.into_response(),
+            }
+        }
+    };
+    upgrade.on_upgrade(move |socket| async move { carry(socket, session, form, &shared.door).await })
 }
 
 /// What is to be done next.

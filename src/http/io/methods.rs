@@ -24,9 +24,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, interval, sleep_until};
 
-use crate::core::auth::{AuthError, Authority, Principal};
+use crate::core::auth::Principal;
 use crate::core::control::controller::code::{Code, Fault};
 use crate::core::control::controller::vocabulary::Entry;
+use crate::core::control::controller::wire::Form;
 use crate::core::control::controller::{Door, Ending, Output, Session};
 use crate::core::control::netstring;
 use crate::http::Config;
@@ -39,7 +40,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 struct Shared {
     door: Arc<Door>,
-    authority: Arc<Authority>,
     idle: Duration,
     max_events: usize,
     lines: Mutex<HashMap<Principal, Line>>,
@@ -60,10 +60,9 @@ struct Wish {
 }
 
 /// The routes.
-pub fn router(door: Arc<Door>, authority: Arc<Authority>, config: &Config) -> Router {
+pub fn router(door: Arc<Door>, config: &Config) -> Router {
     let shared = Shared {
         door,
-        authority,
         idle: Duration::from_millis(config.control_idle_ms),
         max_events: config.max_control_events.max(1),
         lines: Mutex::default(),
@@ -121,12 +120,7 @@ fn fields(entry: &Entry, body: &[u8]) -> Answer<(Map<String, Value>, Map<String,
 impl Shared {
     /// Who asks, if he may be a controller.
     fn admit(&self, headers: &HeaderMap) -> Answer<Principal> {
-        let who = self.authority.identify(bearer(headers))?;
-        match self.authority.controls(&who) {
-            true => Ok(who),
-            false if who == Principal::anonymous() => Err(AuthError::NeedCredentials.into()),
-            false => Err(AuthError::Denied.into()),
-        }
+        Ok(self.door.identify(bearer(headers))?)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Principal, Line>> {
@@ -146,7 +140,7 @@ impl Shared {
         if let Some(line) = lines.get(who) {
             return Ok(act(line));
         }
-        let session = Session::authenticated(self.door.clone(), who.clone(), Instant::now())?;
+        let session = Session::authenticated(self.door.clone(), who.clone(), Form::Json, Instant::now())?;
         let (wishes, inbox) = mpsc::channel(self.door.config().max_open_requests.max(1));
         let board = Arc::new(Board { most: self.max_events, news: Mutex::default() });
         let line = Line { wishes, board: board.clone() };

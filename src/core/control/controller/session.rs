@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use crate::core::auth::{Authority, Principal};
+use crate::core::auth::{AuthError, Authority, Principal};
 use crate::core::control::Rooms;
 use crate::core::control::controller::code::{Code, Fault};
 use crate::core::control::controller::config::ControlConfig;
@@ -50,6 +50,16 @@ impl Door {
     /// Tells every controller that the server stops.
     pub fn shut_down(&self) {
         self.rooms.step(|state| state.controllers.end_all(&Fault::new(Code::Shutdown, "the server stops")));
+    }
+
+    /// Who the bearer of `secret` is, if he may be a controller.
+    pub fn identify(&self, secret: Option<&str>) -> Result<Principal, AuthError> {
+        let who = self.authority.identify(secret)?;
+        match self.authority.controls(&who) {
+            true => Ok(who),
+            false if who == Principal::anonymous() => Err(AuthError::NeedCredentials),
+            false => Err(AuthError::Denied),
+        }
     }
 
     /// Whether a controller has to say who it is.
@@ -117,10 +127,10 @@ impl Session {
         }
     }
 
-    /// A controller whose secret another door has looked at; it speaks JSON.
-    pub fn authenticated(door: Arc<Door>, who: Principal, now: Instant) -> Result<Self, Fault> {
+    /// A controller whose secret the door has looked at already.
+    pub fn authenticated(door: Arc<Door>, who: Principal, form: Form, now: Instant) -> Result<Self, Fault> {
         let mut session = Session::new(door, None, now);
-        session.wire = Wire::json(session.door.config.max_message_bytes);
+        session.wire = Wire::of(form, session.door.config.max_message_bytes);
         session.open(now, who);
         match session.ended.take() {
             Some(Ending::Fault(fault)) => Err(fault),

@@ -91,9 +91,13 @@ impl Wire {
         Wire { stage: Stage::Undecided(Vec::new()), limit }
     }
 
-    /// The same for somebody who is known to speak JSON.
-    pub fn json(limit: usize) -> Self {
-        Wire { stage: Stage::Json(netstring::Reader::new(limit)), limit }
+    /// The same for somebody whose form is known.
+    pub fn of(form: Form, limit: usize) -> Self {
+        let stage = match form {
+            Form::Text => Stage::Text(text::Reader::new(limit)),
+            Form::Json => Stage::Json(netstring::Reader::new(limit)),
+        };
+        Wire { stage, limit }
     }
 
     /// Takes bytes in; drain [`next_heard`](Self::next_heard) afterwards.
