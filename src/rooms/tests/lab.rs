@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use crate::core::capabilities::room::{Dialect, RoomCodec, capabilities};
 use crate::core::capabilities::{Kind, RtpCodec, RtpParameters};
+use crate::core::control::calls::{CallEvent, CallState, Direction};
 use crate::core::control::{
     Consumed, DtlsParameters, IceParameters, PeerEvent, PeerInfo, RoomEvent, TrackInfo, WebRtcTransport,
 };
-use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId, WorkerId};
+use crate::core::id::{ConnId, ConsumerId, ProducerId, SessionId, TransportId, WorkerId};
 use crate::core::peer::{CloseReason, Layers, PeerKind};
 use crate::core::session::{DtlsRole, Fingerprint};
 use crate::rooms::Config;
@@ -336,4 +337,24 @@ pub fn transport(made: u32) -> WebRtcTransport {
         dtls: DtlsParameters { role: DtlsRole::Auto, fingerprints },
         sctp: None,
     }
+}
+
+/// A call of room `r` has got on, or was moved there.
+pub fn call(number: u128, state: CallState) -> RoomEvent {
+    RoomEvent::Call(CallEvent {
+        call: SessionId::new(7),
+        conn: Some(conn(number)),
+        direction: Direction::Out,
+        trunk: "office".into(),
+        number: "***67".into(),
+        state,
+        code: Some(180),
+        text: "it rings".into(),
+    })
+}
+
+/// What clients are told of it.
+pub fn told_of_call(key: &str, name: &str, state: &str) -> Value {
+    let id = json!(SessionId::new(7));
+    json!({"callId": id, key: name, "direction": "out", "number": "***67", "state": state, "code": 180, "text": "it rings"})
 }

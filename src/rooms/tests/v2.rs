@@ -3,12 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::lab::{Lab, conn, consumed, dtls, peer, sent_vp8, track, transport};
+use super::lab::{Lab, call, conn, consumed, dtls, peer, sent_vp8, told_of_call, track, transport};
 use crate::core::capabilities::Kind;
+use crate::core::control::calls::CallState;
 use crate::core::control::{IceParameters, PeerEvent, PeerInfo, RoomEvent};
 use crate::core::id::{ConsumerId, ProducerId, TransportId};
 use crate::core::peer::{CloseReason, PeerKind};
 use crate::core::profile::Profile;
+use crate::core::room::RoomName;
 use crate::core::session::DtlsRole;
 use crate::rooms::Config;
 use crate::rooms::error::Refusal;
@@ -265,6 +267,9 @@ fn a_track_is_paused_while_either_side_says_so() {
     lab.own(PeerEvent::ProducerResumed { producer: ProducerId(31) });
     assert_eq!(lab.told(), ("producerResumed".into(), json!({"id": 12, "peerName": "bob"})));
     lab.quiet();
+    let room = RoomName::new("elsewhere", &[]).expect("a name");
+    lab.own(PeerEvent::Moved { room });
+    assert_eq!(lab.note(), ("moved".into(), json!({"roomId": "elsewhere"})));
     lab.own(PeerEvent::ProducerClosed { producer: ProducerId(31), reason: CloseReason::left() });
     assert_eq!(lab.told(), ("producerClosed".into(), json!({"id": 12, "peerName": "bob"})));
     lab.notify("closeProducer", json!({"id": 12}));
@@ -424,6 +429,8 @@ fn who_speaks_and_who_is_called_what_is_told() {
     assert_eq!(told(speaks(2)), (json!("active-speaker"), json!({"peerName": "alice"})));
     assert_eq!(told(speaks(1)).1, json!({"peerName": "bob"}));
     assert_eq!(told(RoomEvent::ActiveSpeaker(None)).1, json!({"peerName": null}));
+    let held = (json!("call-state"), told_of_call("peerName", "alice", "held"));
+    assert_eq!(told(call(2, CallState::Held)), held);
     let named = PeerInfo {
         display_name: Some("Alice A.".into()),
         app_data: json!({"displayName": "Alice"}),

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::lab::{Lab, conn, consumed, peer, track, transport};
+use super::lab::{Lab, call, conn, consumed, peer, told_of_call, track, transport};
 use crate::core::capabilities::Kind;
+use crate::core::control::calls::CallState;
 use crate::core::control::{DataConsumed, DataInfo, IceParameters, PeerEvent, PeerInfo, RoomEvent};
 use crate::core::data::SctpStreamParameters;
 use crate::core::id::{ConsumerId, DataConsumerId, DataProducerId, ProducerId, TransportId};
 use crate::core::peer::{CloseReason, PeerKind};
+use crate::core::room::RoomName;
 use crate::core::session::DtlsRole;
 use crate::rooms::error::Refusal;
 use crate::rooms::session::asks::{Answer, Ask};
@@ -179,6 +181,11 @@ fn what_happens_in_the_room_is_told() {
     }));
     let name = json!({"peerId": "alice", "displayName": "Al", "oldDisplayName": "Alice A."});
     assert_eq!(lab.note(), ("peerDisplayNameChanged".into(), name));
+    lab.event(call(2, CallState::Ringing));
+    assert_eq!(lab.note(), ("callState".into(), told_of_call("peerId", "alice", "ringing")));
+    let room = RoomName::new("elsewhere", &[]).expect("a name");
+    lab.own(PeerEvent::Moved { room });
+    assert_eq!(lab.note(), ("moved".into(), json!({"roomId": "elsewhere"})));
     // A consumer that ended is not asked for again while its track is still there.
     let reason = CloseReason::left();
     lab.own(PeerEvent::ConsumerClosed { consumer: ConsumerId(31), reason: reason.clone() });

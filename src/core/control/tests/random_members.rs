@@ -13,6 +13,7 @@ use super::track;
 use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::control::state::State;
 use crate::core::control::{Peer, PeerEvent, PeerEvents, RoomEvent, RoomEvents};
+use crate::core::convert::Sound;
 use crate::core::id::{ConnId, ConsumerId, ProducerId, TransportId};
 use crate::core::room::{PipedTrack, RoomName};
 
@@ -31,6 +32,7 @@ enum Step {
     Mute(usize, bool, bool),
     Rename(usize),
     Move(usize),
+    Play(usize, bool),
     Leave(usize),
     Break(usize, usize),
     Kill(usize),
@@ -54,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (one.clone(), any::<bool>(), any::<bool>()).prop_map(|(who, audio, muted)| Step::Mute(who, audio, muted)),
         1 => one.clone().prop_map(Step::Rename),
         2 => one.clone().prop_map(Step::Move),
+        1 => (one.clone(), any::<bool>()).prop_map(|(who, plays)| Step::Play(who, plays)),
         1 => one.clone().prop_map(Step::Leave),
         1 => (one.clone(), one).prop_map(|(who, which)| Step::Break(who, which)),
         1 => (0..2usize).prop_map(Step::Kill),
@@ -178,6 +181,12 @@ impl World {
                     let to = if from == room() { second_room() } else { room() };
                     // Somebody of that name may be there already.
                     drop(rooms.move_peer(&from, peer.conn(), &to));
+                    net.pump();
+                }
+            }
+            Step::Play(who, plays) => {
+                if let Some(guest) = pick(&self.guests, who) {
+                    guest.peer.play_to_room(plays.then_some(Sound::Hold).into_iter().collect());
                     net.pump();
                 }
             }
