@@ -162,6 +162,8 @@ pub struct Seat {
     pub emptied: u64,
     /// The pipe from the home router; none for the home router itself.
     pub pipe: Option<Pipe>,
+    /// It is another room's as well, or was: only those are on it who were moved here with it.
+    pub lent: bool,
 }
 
 /// The two ends of a pipe and what goes through it.
@@ -227,7 +229,12 @@ impl Room {
 
     /// The seat a receiver should take: the first with fewer than so many receivers and consumers.
     pub fn free_seat(&self, receivers: usize, consumers: usize) -> Option<&Seat> {
-        self.seats.iter().find(|seat| seat.receivers < receivers && seat.consumers < consumers)
+        self.own_seats().find(|seat| seat.receivers < receivers && seat.consumers < consumers)
+    }
+
+    /// The routers that were made for it.
+    pub fn own_seats(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.iter().filter(|seat| !seat.lent)
     }
 
     /// Everybody in it.
@@ -244,7 +251,7 @@ impl Room {
 impl Seat {
     /// A router with nobody on it.
     pub fn new(router: RouterId, worker: WorkerId, pipe: Option<Pipe>) -> Self {
-        Seat { router, worker, receivers: 0, consumers: 0, emptied: 0, pipe }
+        Seat { router, worker, receivers: 0, consumers: 0, emptied: 0, pipe, lent: false }
     }
 }
 

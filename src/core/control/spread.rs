@@ -27,15 +27,14 @@ impl State {
         {
             return Some((seat.router, seat.worker));
         }
-        let taken: Vec<WorkerId> = room.seats.iter().map(|seat| seat.worker).collect();
+        let taken: Vec<WorkerId> = room.own_seats().map(|seat| seat.worker).collect();
         if let Some(worker) = self.dispatcher.least_loaded(&taken)
             && let Some(router) = self.open_seat(name, worker)
         {
             return Some((router, worker));
         }
         let room = self.rooms.get(name)?;
-        room.seats
-            .iter()
+        room.own_seats()
             .min_by_key(|seat| (seat.consumers, seat.receivers))
             .map(|seat| (seat.router, seat.worker))
     }
@@ -61,6 +60,9 @@ impl State {
         let attach = self.post_pipe(name, worker).ok_or(ControlError::Overloaded)?;
         *self.shared.entry(router).or_default() += 1;
         self.ask_pipe(name, (router, worker), attach);
+        if let Some(seat) = self.rooms.get_mut(name).and_then(|room| room.seat_mut(router)) {
+            seat.lent = true;
+        }
         // Nobody may come to it after all.
         self.note_empty_seat(name, router);
         Ok(())

@@ -204,3 +204,24 @@ fn who_cannot_be_moved_is_told_why() {
     }
     net.assert_clean();
 }
+
+#[test]
+fn who_comes_later_is_not_put_on_a_router_that_somebody_was_moved_with() {
+    let mut net = Net::new(3, |config| config.receivers_per_router = 1);
+    let routers = |net: &Net| net.workers.iter().map(|worker| worker.routers.len()).sum::<usize>();
+    let eve = net.try_join(true, |join| (join.room, join.name) = (other(), Some("eve".into())));
+    let eve = eve.expect("let in");
+    let (alice, _, _) = net.member("alice", &[opus()]);
+    let rooms = net.rooms.clone();
+    rooms.move_peer(&room(), alice.conn(), &other()).expect("moved");
+    net.pump();
+    assert_eq!(routers(&net), 2, "home, and the one she came with");
+    let viewers = [0, 1].map(|_| net.try_join(false, there).expect("let in"));
+    net.pump();
+    assert_eq!(routers(&net), 3, "home takes one, a router of the room's own the next");
+    for peer in viewers.iter().chain([&eve, &alice]) {
+        net.leave(peer);
+    }
+    net.advance(5_100);
+    net.assert_clean();
+}
