@@ -100,6 +100,20 @@ describe("telephones and browsers", { timeout: 600_000 }, () => {
     await noCalls();
   });
 
+  test("the browser is called, hears who is there, and is let go", LIMIT, async () => {
+    const alice = await Phone.start({ user: "alice", hz: 440 });
+    assert.ok(await alice.call(address("room-desk")));
+    const dialled = await server.api("POST", "calls", { room: "desk", number: "web" });
+    assert.equal(dialled.status, 201, JSON.stringify(dialled.body));
+    await until("it answered", async () => (await server.calls()).some((call) => call.id === dialled.body.id && call.state === "active"));
+    await hears("the browser hears alice", () => web.share(440), 0.5);
+    await hears("alice hears the browser", () => alice.lately(1300), 0.5);
+    assert.equal((await server.api("DELETE", `calls/${dialled.body.id}`)).status, 204);
+    await web.event("ended", 3);
+    await alice.stop();
+    await noCalls();
+  });
+
   for (const [name, how] of [
     ["plain", {}],
     ["SDES", { mediaenc: "srtp-mand" }],
