@@ -22,7 +22,7 @@ const TRACK: u32 = 1;
 
 /// See the module.
 pub(super) struct Player {
-    transport: TransportId,
+    pub transport: TransportId,
     commands: mpsc::Sender<MixCommand>,
 }
 

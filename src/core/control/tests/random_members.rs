@@ -247,7 +247,10 @@ impl World {
                 let conn = guest.peer.conn();
                 let found = net.rooms.step(|state| {
                     let peer = &state.members.get(&conn)?.peer;
-                    let path = pick(&peer.transports, which)?;
+                    let player = state.players.get(&conn).map(|player| player.transport);
+                    let paths: Vec<_> =
+                        peer.transports.iter().filter(|path| Some(path.id) != player).collect();
+                    let path = pick(&paths, which)?;
                     Some((path.worker, path.id))
                 });
                 if let Some((worker, transport)) = found {
