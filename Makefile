@@ -4,8 +4,11 @@ CARGO  ?= cargo
 CONFIG ?= config/viaduct.yml
 # Seconds each fuzz target runs.
 FUZZ_SECONDS ?= 60
+# A long run with receivers coming and going: how long, and how many at a time.
+SOAK_SECONDS ?= 3600
+SOAK_VIEWERS ?= 1000
 
-.PHONY: run build test test-rust test-clients check bench bench-phones fuzz clean tools
+.PHONY: run build test test-rust test-clients check bench bench-phones bench-compare soak asan fuzz clean tools
 
 # Builds the release binary and starts it.
 run: build
@@ -43,6 +46,21 @@ bench-phones: build
 	target/release/viaduct bench --calls 6000 --cps 200
 	benches/sipp.sh
 	target/release/viaduct bench --ear 5 --seconds 30
+
+# The same beside Janus and mediasoup, which it installs (Debian, as root); table and plot go to benches/results.
+# COMPARE takes more flags, such as --receivers 1,100 --seconds 5.
+bench-compare: build
+	benches/compare/setup.sh
+	node benches/compare/run.mjs $(COMPARE)
+
+soak: build
+	target/release/viaduct bench --soak $(SOAK_SECONDS) --viewers $(SOAK_VIEWERS) $(BENCH)
+
+# The tests of all that is unsafe (the kernel's calls, SRTP over AWS-LC), and of what forwards through it, with
+# AddressSanitizer; needs a nightly toolchain. Miri cannot run them: what is unsafe here is all calls into C.
+asan: tools
+	RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --locked --lib --target $(shell rustc -vV | sed -n 's/host: //p') \
+		--target-dir target/asan -- core::io core::rtp bench
 
 fuzz:
 	fuzz/run.sh $(FUZZ_SECONDS)

@@ -78,7 +78,7 @@ pub struct Options {
     /// Publishers spread a frame's packets over 10 ms, as browsers do, instead of sending them at once.
     #[arg(long)]
     pub paced: bool,
-    /// Publish nothing: what receivers cost that wait.
+    /// Publishers are there but send nothing: what receivers cost that wait.
     #[arg(long)]
     pub idle: bool,
     /// Seconds between keyframes.

@@ -38,6 +38,8 @@ const GROUPS: usize = 10;
 /// Sockets are looked at this often and never waited for: to wake us would be work of the server's, which with
 /// receivers behind a network card it does not have. Arrivals are stamped by the kernel.
 const NAP: Duration = Duration::from_millis(1);
+/// Longer than any measurement.
+const NEVER: Duration = Duration::from_secs(1 << 30);
 /// For a party to become ready.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -180,7 +182,7 @@ impl<'a> Bench<'a> {
 
     /// Publishes the one stream that all receive; answers the memory of the server before anybody does.
     fn begin(&mut self) -> anyhow::Result<u64> {
-        if self.options.rooms.is_empty() && !self.options.idle {
+        if self.options.rooms.is_empty() {
             self.join("bench", true)?;
         }
         self.doing = "beginning".to_owned();
@@ -335,7 +337,8 @@ impl<'a> Bench<'a> {
             deaf: self.options.deaf,
         };
         let step = FRAME_INTERVAL * 7 / 30 * (self.sources.len() as u32 % 30);
-        Source::new(ssrc, pattern, Instant::now() + step)
+        let wait = if self.options.idle { NEVER } else { step };
+        Source::new(ssrc, pattern, Instant::now() + wait)
     }
 
     /// Everybody's work until `end`.

@@ -34,10 +34,11 @@ use crate::webrtc::WebRtcError;
 use crate::webrtc::wire::handshake::{Signed, kind::FINISHED, read_certificate};
 use crate::webrtc::wire::record::{self, Assembler, Message, content, fragments, records};
 
-/// SRTP profiles by preference (RFC 5764 §4.1.2, RFC 7714 §14.2) with the bytes of their keys and salts.
+/// SRTP profiles by preference (RFC 5764 §4.1.2, RFC 7714 §14.2) with the bytes of their keys and salts. AES with 128
+/// bits first: nobody breaks it, and its ten rounds for fourteen are felt at each packet.
 const PROFILES: [(u16, SrtpProfile, usize, usize); 4] = [
-    (8, SrtpProfile::AeadAes256Gcm, 32, 12),
     (7, SrtpProfile::AeadAes128Gcm, 16, 12),
+    (8, SrtpProfile::AeadAes256Gcm, 32, 12),
     (1, SrtpProfile::Aes128CmSha1_80, 16, 14),
     (2, SrtpProfile::Aes128CmSha1_32, 16, 14),
 ];
