@@ -107,18 +107,22 @@ describe("phones that a trunk brings", { timeout: 600_000 }, () => {
   });
 });
 
-describe("a phone that is called by TLS", { timeout: 300_000 }, () => {
+describe("phones with certificates", { timeout: 300_000 }, () => {
   let server, files, port, own;
   before(async () => {
     files = folder();
     port = await freePorts(3);
     own = certificate(files, "phone");
+    const [ours, tls] = [certificate(files, "ours"), await freePorts()];
+    const secure = { "sip.tls": `127.0.0.1:${tls}`, "sip.certificate": ours.certificate, "sip.key": ours.key, "sip.client_ca": own.certificate };
     server = await gateway({
       // The phone takes TLS on the port above its first.
       trunks: [{ name: "local", peers: ["127.0.0.2"], host: `127.0.0.1:${port + 1}`, transport: "tls", ca: own.certificate, options_s: 0 },
         { name: "stranger", peers: ["127.0.0.2"], host: `localhost:${port + 1}`, transport: "tls", ca: certificate(files, "other").certificate, options_s: 0 }],
       outbound: [{ number: "bob", trunk: "local", principals: ["publish-key"] }, { number: "*", trunk: "stranger", principals: ["publish-key"] }],
-    });
+      dispatch: [{ from: ["anyone"], number: "room-*", room: "{1}" }],
+    }, secure);
+    Object.assign(server, { tls, ca: ours.certificate });
   });
   after(async () => {
     hangUpAll();
@@ -126,7 +130,19 @@ describe("a phone that is called by TLS", { timeout: 300_000 }, () => {
     fs.rmSync(files, { recursive: true, force: true });
   });
 
-  test("its certificate is checked; it rings, talks, and is let go", LIMIT, async () => {
+  test("one that calls by TLS must show a certificate, where that is wanted", LIMIT, async () => {
+    const uri = `sip:room-safe@127.0.0.1:${server.tls};transport=tls`;
+    const known = await Phone.start({ user: "alice", hz: 440, transport: "tls", cafile: server.ca, ...own });
+    const stranger = await Phone.start({ user: "mallory", hz: 440, transport: "tls", cafile: server.ca });
+    await stranger.command("dial", uri);
+    assert.ok(await known.call(uri), "answered");
+    assert.equal(await stranger.event("CALL_ESTABLISHED", 3), false, "nobody took its call");
+    assert.equal((await server.calls()).length, 1);
+    await known.stop();
+    await stranger.stop();
+  });
+
+  test("the certificate of one that is called is checked; it rings, talks, and is let go", LIMIT, async () => {
     const bob = await Phone.start({ user: "bob", hz: 1000, answer: "auto", port, transport: "tls", cafile: own.certificate, ...own });
     const dial = async (number) => (await server.api("POST", "calls", { room: "desk", number })).body.id;
     const stranger = await dial("mallory");

@@ -317,7 +317,7 @@ impl Switchboard {
     }
 
     /// Asks the other side of a call to call somebody else instead, if a rule allows `principal` that. A number that
-    /// is the name of another call makes the two parties talk to each other (an attended transfer).
+    /// is the name of another call of the same room makes the two parties talk to each other (an attended transfer).
     pub fn transfer(
         &mut self,
         now: Instant,
@@ -329,7 +329,12 @@ impl Switchboard {
         let other = SessionId::parse(number).filter(|other| *other != id);
         let (number, replaced) = match other {
             Some(other) => {
-                let dialog = self.talking(other)?.dialog().ok_or(CallError::Unknown)?;
+                let other = self.talking(other)?;
+                // Whoever has rights over one room has none over the calls of another.
+                if other.enter.room != call.enter.room {
+                    return Err(CallError::Unknown);
+                }
+                let dialog = other.dialog().ok_or(CallError::Unknown)?;
                 (dialog.target.number(), Some((dialog.target.clone(), replaces(dialog))))
             }
             None => (number.to_owned(), None),

@@ -626,7 +626,8 @@ async fn read_udp(flows: Arc<Flows>, socket: Arc<UdpSocket>) {
             continue;
         }
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        let Ok(way) = flows.by_udp(remote) else { return };
+        // Answers go back by it; our own address is looked up only for what we ask.
+        let Some(way) = flows.udp.clone().map(|udp| Way { remote, ..udp }) else { return };
         let source = Source { addr: remote, transport: Transport::Udp, flow: None };
         let packet = Packet { data: data.to_vec(), source, way };
         if let Err(mpsc::error::TrySendError::Closed(_)) =

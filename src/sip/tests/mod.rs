@@ -8,6 +8,7 @@ mod presets;
 mod registering;
 mod replacing;
 mod ringing;
+mod rules;
 mod torture;
 mod whole;
 

@@ -88,6 +88,15 @@ fn two_parties_are_handed_to_each_other() {
         "it is not answered yet"
     );
     bench.respond(tx, accept(&invite, "there", OFFER));
+    calls_in(&mut bench, "room-other");
+    let foreign = bench.ids[2];
+    assert!(
+        matches!(
+            bench.board.transfer(bench.now, first, &foreign.to_string(), "key:desk"),
+            Err(CallError::Unknown)
+        ),
+        "it is of another room"
+    );
     bench.board.transfer(bench.now, first, &second.to_string(), "key:desk").expect("a transfer");
     bench.drain();
     let (tx, refer) = bench.last(Method::Refer);
@@ -109,5 +118,5 @@ fn two_parties_are_handed_to_each_other() {
     bench.request(OFFICE, notify);
     let (_, bye) = bench.last(Method::Bye);
     assert_eq!(bye.headers.call_id(), party.call_id, "it got there and is let go");
-    assert_eq!(to(&bench), 2, "the other call ends with its own BYE");
+    assert_eq!(to(&bench), 3, "the other call ends with its own BYE");
 }

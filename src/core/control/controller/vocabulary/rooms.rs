@@ -288,7 +288,7 @@ pub(super) const CALLS: &[Entry] = &[
         "call.transfer",
         CallMethod::Transfer,
         "Asks the other side to call somebody else instead.",
-        &[CALL, Field::text("number", "whom")],
+        &[CALL, Field::text("number", "whom; the id of another call of its room joins the two parties")],
         NOTHING,
     ),
 ];
