@@ -300,6 +300,7 @@ impl State {
     /// A transport is gone on the worker's side, or was never made.
     pub fn forget_transport(&mut self, conn: ConnId, transport: TransportId) {
         self.dispatcher.unsubscribe(transport.0);
+        self.forget_player(conn, transport);
         let Some(entry) = self.members.get_mut(&conn) else { return };
         let Some(at) = entry.peer.transports.iter().position(|path| path.id == transport) else { return };
         let path = entry.peer.transports.remove(at);

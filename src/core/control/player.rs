@@ -87,6 +87,13 @@ impl State {
         }
     }
 
+    /// A transport is gone, and with it a player that was behind it.
+    pub fn forget_player(&mut self, conn: ConnId, transport: TransportId) {
+        if self.players.get(&conn).is_some_and(|player| player.transport == transport) {
+            self.players.remove(&conn);
+        }
+    }
+
     /// All that was to be played has been.
     pub fn player_ended(&mut self, conn: ConnId) {
         self.stop_player(conn);
@@ -99,7 +106,6 @@ impl State {
             return;
         }
         info!(%conn, "what was played to the room broke off: {text}");
-        self.players.remove(&conn);
         self.forget_transport(conn, transport);
         self.drop_carried(conn, transport, &CloseReason::new("error", text));
         self.tell_peer(conn, PeerEvent::PlayedToRoom);

@@ -358,6 +358,12 @@ impl World {
         });
         let made = net.workers.iter().flat_map(|worker| worker.consumers.keys().copied());
         assert_eq!(made.collect::<BTreeSet<u32>>(), known, "every consumer is there for something");
+        net.rooms.step(|state| {
+            for (conn, player) in &state.players {
+                let peer = &state.members.get(conn).expect("somebody plays").peer;
+                assert!(peer.path(player.transport).is_some(), "what is played comes from somewhere");
+            }
+        });
         for worker in &net.workers {
             assert_eq!(worker.refusals, Vec::<String>::new());
         }
