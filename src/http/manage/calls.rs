@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problem::{Answer, Problem};
-use super::{Sent, bearer, fresh};
+use super::{Sent, bearer, fresh, known};
 use crate::core::auth::{Action, Authority, Principal};
 use crate::core::control::{CallError, Calls, Dial};
 use crate::core::id::SessionId;
@@ -143,6 +143,7 @@ pub(super) async fn dial(
     headers: HeaderMap,
     body: Sent<Dial>,
 ) -> Answer<Response> {
+    known(&api.authority, &headers)?;
     let Json(dial) = body?;
     let who = api.admit(&headers, &dial.room)?;
     let id = api.calls.dial(&who, dial).await?;
@@ -172,8 +173,8 @@ pub(super) async fn change(
     Path(id): Path<String>,
     body: Sent<Change>,
 ) -> Answer<StatusCode> {
-    let Json(change) = body?;
     let (id, who) = api.find(&headers, &id).await?;
+    let Json(change) = body?;
     match &change {
         Change::Hold(held) => api.calls.hold(id, *held).await,
         Change::Dtmf(digits) => api.calls.send_dtmf(id, digits).await,

@@ -34,7 +34,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, Modify, OpenApi};
 
 use super::api::bearer;
-use crate::core::auth::{Action, Authority, Principal};
+use crate::core::auth::{Action, AuthError, Authority, Principal};
 use crate::core::control::Rooms;
 pub use problem::{Answer, Problem};
 use shape::Page;
@@ -63,6 +63,14 @@ impl Manage {
     fn may_watch(&self, headers: &HeaderMap, room: &str) -> bool {
         let who = self.authority.identify(bearer(headers)).unwrap_or_else(|_| Principal::anonymous());
         self.authority.authorise(&who, Action::Watch, room).is_ok()
+    }
+}
+
+/// Refuses somebody without a key, before anything else of his request is looked at.
+fn known(authority: &Authority, headers: &HeaderMap) -> Answer<()> {
+    match authority.identify(bearer(headers))? == Principal::anonymous() {
+        true => Err(AuthError::NeedCredentials.into()),
+        false => Ok(()),
     }
 }
 

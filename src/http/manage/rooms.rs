@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::problem::{Answer, Problem};
 use super::shape::{Consumer, Move, NewRoom, Page, Peer, PeerChange, Producer, Room, Why};
-use super::{Asked, Manage, Sent, fresh, listed};
+use super::{Asked, Manage, Sent, fresh, known, listed};
 use crate::core::auth::Action;
 use crate::core::capabilities::Kind;
 use crate::core::control::PeerDetail;
@@ -79,6 +79,7 @@ pub(super) async fn show(
         (status = 401, description = "`unauthorized`", body = Problem), (status = 403, description = "`denied`", body = Problem),
         (status = 503, description = "`full`: the server has all the rooms it may have", body = Problem)))]
 pub(super) async fn create(State(api): Context, headers: HeaderMap, body: Sent<NewRoom>) -> Answer<Response> {
+    known(&api.authority, &headers)?;
     let Json(NewRoom { name }) = body?;
     let room = api.controlled(&headers, &name)?;
     api.rooms.open(&room)?;
@@ -144,8 +145,8 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Sent<PeerChange>,
 ) -> Answer<Response> {
-    let Json(change) = body?;
     let room = api.controlled(&headers, &name)?;
+    let Json(change) = body?;
     let id = api.somebody(&room, &conn)?.info.conn;
     if change.display_name.is_some() || change.app_data.is_some() {
         api.rooms.set_peer(&room, id, change.display_name.map(Some), change.app_data)?;
@@ -189,8 +190,9 @@ pub(super) async fn relocate(
     headers: HeaderMap,
     body: Sent<Move>,
 ) -> Answer<Response> {
+    let room = api.controlled(&headers, &name)?;
     let Json(wanted) = body?;
-    let (room, to) = (api.controlled(&headers, &name)?, api.controlled(&headers, &wanted.room)?);
+    let to = api.controlled(&headers, &wanted.room)?;
     api.rooms.move_peer(&room, api.somebody(&room, &conn)?.info.conn, &to)?;
     Ok(fresh(Peer::from(api.somebody(&to, &conn)?)))
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -125,10 +126,15 @@ impl Manage {
         Ok(listed(shown, &format!("/api/rooms/{name}/{part}"), &page, last))
     }
 
-    async fn begin(&self, headers: &HeaderMap, name: &str, wanted: Wanted) -> Answer<Response> {
+    async fn begin(
+        &self,
+        headers: &HeaderMap,
+        name: &str,
+        wanted: Result<Wanted, JsonRejection>,
+    ) -> Answer<Response> {
         let who = self.authority.identify(super::bearer(headers))?;
         let room = self.controlled(headers, name)?;
-        let info = self.streams()?.begin(&who, &room, wanted).await?;
+        let info = self.streams()?.begin(&who, &room, wanted?).await?;
         let place = format!("/api/rooms/{room}/streams/{}", info.id);
         let mut response = (StatusCode::CREATED, fresh(info)).into_response();
         if let Ok(place) = HeaderValue::from_str(&place) {
@@ -166,8 +172,7 @@ pub(super) async fn push(
     headers: HeaderMap,
     body: Sent<Push>,
 ) -> Answer<Response> {
-    let Json(push) = body?;
-    api.begin(&headers, &room, Wanted::Push(push)).await
+    api.begin(&headers, &room, body.map(|Json(push)| Wanted::Push(push))).await
 }
 
 /// What is fetched into the room.
@@ -194,8 +199,7 @@ pub(super) async fn pull(
     headers: HeaderMap,
     body: Sent<Pull>,
 ) -> Answer<Response> {
-    let Json(pull) = body?;
-    api.begin(&headers, &room, Wanted::Pull(pull)).await
+    api.begin(&headers, &room, body.map(|Json(pull)| Wanted::Pull(pull))).await
 }
 
 /// Files that are played in the room.
@@ -222,8 +226,7 @@ pub(super) async fn play(
     headers: HeaderMap,
     body: Sent<Play>,
 ) -> Answer<Response> {
-    let Json(play) = body?;
-    api.begin(&headers, &room, Wanted::Play(play)).await
+    api.begin(&headers, &room, body.map(|Json(play)| Wanted::Play(play))).await
 }
 
 /// A push, pull or player.
@@ -250,8 +253,8 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Sent<StreamChange>,
 ) -> Answer<Response> {
-    let Json(StreamChange { paused }) = body?;
     let room = api.controlled(&headers, &room)?;
+    let Json(StreamChange { paused }) = body?;
     Ok(fresh(api.streams()?.pause(&room, id_of(&id)?, paused)?))
 }
 
