@@ -4,6 +4,7 @@
 mod dtls;
 mod leg;
 mod rooms;
+mod rtmp;
 mod sctp;
 
 use crate::core::control::controller::wire::{Heard, Wire};
@@ -33,6 +34,7 @@ use crate::webrtc::wire::stun::{IntegrityKey, Message};
 pub use dtls::dtls;
 pub use leg::leg;
 pub use rooms::rooms;
+pub use rtmp::rtmp_client;
 pub use sctp::{dcep, sctp};
 
 /// A target's body.
@@ -51,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rooms", rooms),
     ("rtcp", rtcp),
     ("rtmp_chunk", rtmp_chunk),
+    ("rtmp_client", rtmp_client),
     ("rtp", rtp),
     ("sctp", sctp),
     ("sdp", sdp),
