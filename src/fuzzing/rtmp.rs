@@ -2,10 +2,9 @@
 //! of where to go is an address or none.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use crate::core::io::clock;
 use crate::core::session::{Command, Event, Input, Output, Session};
-use crate::core::time::Epoch;
 use crate::rtmp::wire::handshake::BLOCK;
 use crate::rtmp::{RtmpClient, RtmpConfig, RtmpUrl, Wish};
 
@@ -19,8 +18,7 @@ pub fn rtmp_client(data: &[u8]) {
     }
     let wish = if first & 1 == 0 { Wish::Play } else { Wish::Publish };
     let Ok(url) = RtmpUrl::parse("rtmp://there.example/app/name") else { return };
-    let now = Instant::now();
-    let epoch = Epoch { instant: now, unix: Duration::ZERO };
+    let (now, epoch) = (clock::now(), clock::epoch());
     let config =
         RtmpConfig { max_message_bytes: 1 << 16, max_partial_bytes: 1 << 17, ..RtmpConfig::default() };
     let mut client = RtmpClient::new(Arc::new(config), epoch, now, url, wish);

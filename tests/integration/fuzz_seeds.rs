@@ -111,4 +111,4 @@ macro_rules! targets {
     };
 }
 
-targets! { amf0 control controller dcep dns dtls hello leg rooms rtcp rtmp_chunk rtp sctp sdp sip srtp stun }
+targets! { amf0 control controller dcep dns dtls hello leg rooms rtcp rtmp_chunk rtmp_client rtp sctp sdp sip srtp stun }
