@@ -20,6 +20,7 @@ use crate::rtmp::wire::chunk::{ChunkLimits, ChunkReader};
 use crate::rtmp::wire::{flv, kind};
 use crate::sip::config::Transport;
 use crate::sip::session::locate::{Search, Step};
+use crate::sip::session::refer::{refer_to, replaced};
 use crate::sip::wire::auth::Credentials;
 use crate::sip::wire::dns::answer;
 use crate::sip::wire::refusal::refusal_bytes;
@@ -62,7 +63,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("stun", stun),
 ];
 
-/// SIP messages: what is read is written and read the same; framing agrees with reading; bodies do no harm.
+/// SIP messages: what is read is written and read the same; framing agrees with reading; bodies do no harm; a call is
+/// replaced only as it is named.
 pub fn sip(data: &[u8]) {
     let limits = WireLimits { max_bytes: 65_536, max_header_bytes: 16_384, max_headers: 200 };
     if let frame::Frame::Message(length) | frame::Frame::Skip(length) = frame::next(data, &limits) {
@@ -100,6 +102,13 @@ pub fn sip(data: &[u8]) {
     }
     for line in message.headers().lines("Authorization") {
         let _ = Credentials::parse(line);
+    }
+    if let sip::Message::Request(request) = &message {
+        let _ = refer_to(request);
+        let named = replaced(request).ok().flatten();
+        assert!(named.is_none_or(|named| {
+            request.headers.get("Replaces").is_some_and(|line| line.contains(&named.dialog.call_id))
+        }));
     }
 }
 
