@@ -72,7 +72,8 @@ describe("phones that a trunk brings", { timeout: 600_000 }, () => {
     const [other] = await alice.stop(1000);
     await bob.stop();
     assert.ok(other > 0.9, `alice heard 1000 Hz ${other}`);
-    assert.ok(!server.log.includes("1234"), "the log holds no PIN");
+    // Names of connections may hold it by chance.
+    assert.ok(!/\b1234\b/.test(server.log), "the log holds no PIN");
   });
 
   test("after a hold the call talks again", LIMIT, async () => {
