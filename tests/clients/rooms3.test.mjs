@@ -60,6 +60,11 @@ describe("mediasoup-client 3.24 in a room", { timeout: 600_000 }, () => {
     assert.ok(stats.packetCount > 20, JSON.stringify(stats));
   });
 
+  test("a consumer is weighed", LIMIT, async () => {
+    assert.deepEqual(await bob.do("ask", "setConsumerPriority", "consumer", "alice/video", { priority: 200 }), {});
+    await assert.rejects(bob.do("ask", "setConsumerPriority", "consumer", "alice/video", { priority: 0 }), /priority|nonzero/);
+  });
+
   test("an ICE restart on either transport", LIMIT, async () => {
     await bob.do("restart", "recv");
     await alice.do("restart", "send");
@@ -86,6 +91,28 @@ describe("mediasoup-client 3.24 in a room", { timeout: 600_000 }, () => {
   });
 
   for (const name of ["chromium", "firefox"]) {
+    test(`${name} sends and receives over TCP alone, and over IPv6 alone`, LIMIT, async () => {
+      const browser = await Browser.start(name);
+      try {
+        for (const [id, way] of [{ tcp: true }, { ipv6: true }].entries()) {
+          const [dave, key] = [await PageParty.start(browser, null, { hertz: 880, id: 6 + id }), `dave-${name}-${id}`];
+          await dave.do("join", roomUrl(server, "call", key), "Dave", way);
+          await dave.do("produce", "video");
+          await pictures(alice, `${key}/video`, 6 + id);
+          await pictures(dave, "alice/video", 1);
+          await tone(dave, "alice/audio", 440);
+          for (const direction of ["send", "recv"]) {
+            const { protocol, remoteIP } = await dave.do("tuple", direction);
+            if (way.tcp) assert.equal(protocol, "tcp");
+            else assert.ok(remoteIP.includes(":"), remoteIP);
+          }
+          await dave.stop();
+        }
+      } finally {
+        await browser.stop();
+      }
+    });
+
     test(`${name} sends and receives, from an RTMP encoder with B-frames and AAC, too`, LIMIT, async () => {
       const browser = await Browser.start(name);
       const encoder = Encoder.rtmp(server.rtmpUrl("call"), { id: 5 });

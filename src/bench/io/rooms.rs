@@ -49,6 +49,7 @@ pub(super) fn live_and_die(
     let spent = began.elapsed().as_secs_f64();
     memory.seconds = spent / options.cycles as f64;
     memory.per_second = asked as f64 / spent;
+    drop(controller);
     memory.after_last = settled(server)?;
     Ok(memory)
 }
@@ -62,7 +63,7 @@ fn settled(server: &Server) -> anyhow::Result<u64> {
         if now < least {
             (least, since) = (now, Instant::now());
         }
-        if since.elapsed() > SETTLE / 5 || Instant::now() > limit {
+        if since.elapsed() > SETTLE / 3 || Instant::now() > limit {
             return Ok(least);
         }
         thread::sleep(LOOK);

@@ -189,6 +189,16 @@ impl<R, T: Clone> Dispatcher<R, T> {
         self.subscribers.len()
     }
 
+    /// Gives back the room that tables needed once.
+    pub fn shrink(&mut self) {
+        self.subscribers.shrink_to_fit();
+        for worker in self.workers.values_mut() {
+            worker.pending.shrink_to_fit();
+            worker.order.shrink_to_fit();
+            worker.queue.shrink_to_fit();
+        }
+    }
+
     /// The entities somebody is subscribed to.
     #[cfg(test)]
     pub fn targets(&self) -> Vec<u32> {

@@ -28,6 +28,7 @@ mod publish;
 mod queue;
 mod relocate;
 mod rooms;
+mod slack;
 mod slate;
 mod speaker;
 mod spread;

@@ -24,6 +24,7 @@ use crate::core::control::jobs::Jobs;
 use crate::core::control::mix::RoomMix;
 use crate::core::control::peer_events::PeerEvent;
 use crate::core::control::player::Player;
+use crate::core::control::slack::Slack;
 use crate::core::control::streams::Streams;
 use crate::core::control::timers::Timers;
 use crate::core::convert::{Converter, Mixer};
@@ -145,6 +146,8 @@ pub(super) enum Timer {
     LingerRoom(ControllerId, RoomName, u64),
     /// Routers that a controller left behind are closed.
     Sweep,
+    /// What a crowd took may be given back.
+    Slack,
 }
 
 /// A member with what its door holds.
@@ -190,6 +193,7 @@ pub(super) struct State {
     pub controllers: Controllers,
     pub retry_set: bool,
     pub clock_claimed: bool,
+    pub slack: Slack,
     /// Counts publishers as they go live.
     pub lives: u64,
     undelivered: Vec<(Reply, ControlError)>,
@@ -224,6 +228,7 @@ impl State {
             controllers: Controllers::default(),
             retry_set: false,
             clock_claimed: false,
+            slack: Slack::default(),
             lives: 0,
             undelivered: Vec::new(),
             stuck: Vec::new(),
@@ -434,6 +439,7 @@ impl State {
             self.answered(reply, Err(ControlError::Timeout));
         }
         self.settle();
+        self.watch_slack();
         self.timers.start(now);
         // Requests made just now get their deadline here.
         self.dispatcher.expire(now);
@@ -478,6 +484,7 @@ impl State {
             Timer::Linger(id, router, left) => self.linger_over(id, router, left),
             Timer::LingerRoom(id, room, left) => self.room_linger_over(id, &room, left),
             Timer::Sweep => self.sweep(),
+            Timer::Slack => self.slack_over(),
             Timer::Slate(room) => self.slate_due(&room),
             Timer::Speaker(room, count) => self.speaker_may_change(&room, count),
             Timer::Forgive(producer) => {

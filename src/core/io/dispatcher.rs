@@ -15,6 +15,7 @@ use crate::core::control::Rooms;
 use crate::core::control::dispatcher::Link;
 use crate::core::control::netstring::{self, INSIDE_LIMIT, Reader};
 use crate::core::io::pool::WorkerPort;
+use crate::core::io::sys;
 
 /// Bytes taken from the queue, or from the socket, at once. What waits beyond stays in the bounded queue,
 /// or in the socket, where it holds the other side back.
@@ -45,6 +46,10 @@ async fn run_clock(rooms: Rooms) {
             None => wanted.await,
         }
         next = rooms.handle_time(Instant::now());
+        if rooms.take_slack() {
+            // Takes milliseconds, in which others go on.
+            tokio::task::spawn_blocking(sys::give_back_memory);
+        }
     }
 }
 

@@ -25,7 +25,9 @@ export class Party {
     this.dataConsumers = new Map();
   }
 
-  async join(url, displayName) {
+  /** `way`: { tcp } for ICE over TCP alone, { ipv6 } for candidates of IPv6 alone. */
+  async join(url, displayName, way = {}) {
+    this.way = way;
     const { Peer, WebSocketTransport } = this.protoo;
     const peer = (this.peer = new Peer(new WebSocketTransport(url, { retry: { retries: 0 } })));
     peer.on("notification", ({ method, data }) => this.told(method, data));
@@ -49,7 +51,9 @@ export class Party {
   async transport(direction) {
     const { peer, device } = this;
     const sending = direction === "send";
-    const facts = await peer.send("createWebRtcTransport", { forceTcp: false, producing: sending, consuming: !sending, sctpCapabilities });
+    const forceTcp = this.way.tcp === true;
+    const facts = await peer.send("createWebRtcTransport", { forceTcp, producing: sending, consuming: !sending, sctpCapabilities });
+    if (this.way.ipv6) facts.iceCandidates = facts.iceCandidates.filter(({ address }) => address.includes(":"));
     const transport = sending ? device.createSendTransport(facts) : device.createRecvTransport(facts);
     transport.on("connect", ({ dtlsParameters }, done, fail) => peer.send("connectWebRtcTransport", { transportId: transport.id, dtlsParameters }).then(done, fail));
     transport.on("produce", (track, done, fail) => peer.send("produce", { transportId: transport.id, ...track }).then(done, fail));
@@ -68,6 +72,13 @@ export class Party {
   ask(method, what, key, more = {}) {
     const id = what === "producer" ? { producerId: this.producers.get(key).id } : { consumerId: this.watchers.get(key).consumer.id };
     return this.peer.send(method, { ...id, ...more });
+  }
+
+  /** Which way its media goes, as the server sees it. */
+  async tuple(direction) {
+    const { id } = direction === "send" ? this.sending : this.receiving;
+    const [{ iceSelectedTuple }] = await this.peer.send("getTransportStats", { transportId: id });
+    return iceSelectedTuple;
   }
 
   async restart(direction) {
@@ -126,10 +137,11 @@ export class Party {
 /** What a test may tell a party to do. */
 export const orders = (party, media) => ({
   sound: (given) => void Object.assign(media, given),
-  join: (url, name) => party.join(url, name),
+  join: (url, name, way) => party.join(url, name, way),
   produce: (...args) => party.produce(...args),
   ask: (...args) => party.ask(...args),
   restart: (direction) => party.restart(direction),
+  tuple: (direction) => party.tuple(direction),
   channel: (...args) => party.channel(...args),
   say: (...args) => void party.say(...args),
   sayBytes: (...args) => void party.sayBytes(...args),

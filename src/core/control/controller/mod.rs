@@ -258,6 +258,11 @@ impl Controllers {
         }
     }
 
+    /// Gives back the room that tables needed once.
+    pub fn shrink(&mut self) {
+        self.list.values_mut().for_each(|controller| controller.scope.shrink());
+    }
+
     /// `max_linger_ms`.
     fn max_linger_ms(&self) -> u64 {
         self.config.max_linger_ms

@@ -108,6 +108,14 @@ impl Scope {
         self.entities.len()
     }
 
+    /// Gives back the room that tables needed once.
+    pub fn shrink(&mut self) {
+        self.entities.shrink_to_fit();
+        self.by_ours.shrink_to_fit();
+        self.seen.shrink_to_fit();
+        self.routers.shrink_to_fit();
+    }
+
     /// The routers by their ids.
     pub fn routers(&self) -> Vec<u32> {
         self.routers.keys().copied().collect()
