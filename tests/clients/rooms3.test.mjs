@@ -157,10 +157,10 @@ describe("the room page", { timeout: 300_000 }, () => {
   });
 
   /** Somebody joins by the page's own buttons. */
-  async function enter(name, key = server.key) {
+  async function enter(name, { key = server.key, viewport = { width: 1000, height: 700 } } = {}) {
     const page = await (await browser.puppet.createBrowserContext()).newPage();
     pages.push(page);
-    await page.setViewport({ width: 1000, height: 700 });
+    await page.setViewport(viewport);
     page.faults = [];
     page.on("pageerror", (error) => page.faults.push(error.message));
     await page.goto(server.url("demo/join"));
@@ -212,6 +212,41 @@ describe("the room page", { timeout: 300_000 }, () => {
     await ann.click("#cam");
     await ben.bringToFront();
     await moves(ben, "Ann");
+  });
+
+  test("people write to each other, one of them on a telephone's screen", LIMIT, async () => {
+    const [ann] = pages;
+    const phone = await enter("Kim", { viewport: { width: 390, height: 760, deviceScaleFactor: 2, isMobile: true, hasTouch: true } });
+    pages.pop();
+    const said = (page) => page.$$eval("#messages li", (all) => all.map((line) => [line.className, line.querySelector(".from").textContent.split(" · ")[0], line.querySelector(".text").textContent]));
+    const heard = (page, ...line) => until(`${line} is read`, async () => (await said(page)).some((found) => line.every((word, at) => found[at] === word)));
+    const say = async (page, text) => {
+      await page.bringToFront();
+      await page.waitForSelector("#chat:not([hidden])");
+      if ((await page.$eval("#chat", (button) => button.ariaExpanded)) !== "true") await page.click("#chat");
+      await page.type("#text", text);
+      await page.keyboard.press("Enter");
+    };
+    await moves(phone, "Ann");
+    await say(phone, "Can you <b>hear</b> me?");
+    await heard(ann, "", "Kim", "Can you <b>hear</b> me?");
+    await say(ann, "Quite well.");
+    await heard(phone, "", "Ann", "Quite well.");
+    assert.equal((await said(phone))[0][0], "own");
+    await phone.bringToFront();
+    if (process.env.SCREENSHOTS) await phone.screenshot({ path: `${process.env.SCREENSHOTS}/chat.png` });
+    const fits = () => phone.evaluate(() => {
+      const inside = ({ left, right, top, bottom }) => left >= 0 && right <= innerWidth + 0.5 && top >= 0 && bottom <= innerHeight + 0.5;
+      const shown = [...document.querySelectorAll("footer button:not([hidden]), #text, .tile:not(.dark) video")].filter((it) => it.checkVisibility());
+      return { wide: document.documentElement.scrollWidth > innerWidth, outside: shown.filter((it) => !inside(it.getBoundingClientRect())).map((it) => it.id || it.tagName) };
+    });
+    assert.deepEqual(await fits(), { wide: false, outside: [] });
+    await phone.click("#chat");
+    if (process.env.SCREENSHOTS) await phone.screenshot({ path: `${process.env.SCREENSHOTS}/room.png` });
+    assert.deepEqual(await fits(), { wide: false, outside: [] });
+    assert.deepEqual(phone.faults, []);
+    await phone.close();
+    await ann.waitForFunction(() => document.getElementById("count").textContent === "3 here");
   });
 
   test("who leaves is gone, and a wrong key is said to be one", LIMIT, async () => {
