@@ -37,6 +37,7 @@ check: tools
 # What a packet costs: one stream to 1, 100 and 500 viewers. BENCH takes more flags, such as --output FILE.
 bench: build
 	target/release/viaduct bench $(BENCH)
+	target/release/viaduct bench --control
 	$(MAKE) --no-print-directory bench-phones
 
 # What telephones cost: legs in mixed rooms, calls set up, by us and by SIPp, and how late voices come out.

@@ -16,6 +16,7 @@ import { Browser } from "./lib/browser.mjs";
 import { JsonController, TextController } from "./lib/controller.mjs";
 import { Encoder } from "./lib/encoder.mjs";
 import { Server, freePorts, once, root, until } from "./lib/server.mjs";
+import { ROOMS, TRUSTED, certificate, folder, gateway } from "./lib/telephony.mjs";
 
 const LIMIT = { timeout: 120_000 };
 const PCMU = { mimeType: "audio/PCMU", payloadType: 0, clockRate: 8000 };
@@ -56,6 +57,50 @@ function speak(from, port, ssrc) {
     sequence++;
   }, 20);
   return { stop: () => clearInterval(timer) };
+}
+
+/** A telephone that knows no more of SIP than it takes to call and to be hung up on. */
+async function telephone(server, room) {
+  const [sip, rtp] = [await party(), await party()];
+  const from = `<sip:drill@127.0.0.1:${sip.address.port}>`;
+  const heard = [];
+  const say = (method, cseq, to, body = "", branch = Math.random()) => {
+    const lines = [
+      `${method} sip:room-${room}@127.0.0.1:${server.sip} SIP/2.0`,
+      `Via: SIP/2.0/UDP 127.0.0.1:${sip.address.port};branch=z9hG4bK${branch}`,
+      "Max-Forwards: 70",
+      `From: ${from};tag=drill`,
+      `To: ${to}`,
+      `Call-ID: drill-${sip.address.port}`,
+      `CSeq: ${cseq}`,
+      `Contact: ${from}`,
+      ...(body ? ["Content-Type: application/sdp"] : []),
+      `Content-Length: ${body.length}`,
+    ];
+    sip.socket.send(`${lines.join("\r\n")}\r\n\r\n${body}`, server.sip, "127.0.0.1");
+  };
+  const header = (text, name) => text.match(new RegExp(`^${name}: *(.*)$`, "im"))?.[1];
+  sip.socket.on("message", (data) => {
+    const text = data.toString();
+    heard.push(text);
+    if (/^BYE /.test(text)) {
+      const same = ["Via", "From", "To", "Call-ID", "CSeq"].map((name) => `${name}: ${header(text, name)}`);
+      sip.socket.send(["SIP/2.0 200 OK", ...same, "Content-Length: 0", "", ""].join("\r\n"), server.sip, "127.0.0.1");
+    }
+  });
+  const lines = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "c=IN IP4 127.0.0.1", "t=0 0", `m=audio ${rtp.address.port} RTP/AVP 0`, "a=rtpmap:0 PCMU/8000", ""];
+  say("INVITE", "1 INVITE", `<sip:room-${room}@127.0.0.1>`, lines.join("\r\n"));
+  const answer = await until("the call is answered", () => heard.find((text) => /^SIP\/2.0 [2-6]/.test(text)));
+  say("ACK", "1 ACK", header(answer, "To"));
+  if (!/^SIP\/2.0 200/.test(answer)) {
+    [sip, rtp].forEach((it) => it.close());
+    return { refused: answer.split("\r\n")[0] };
+  }
+  return {
+    /** Why the server hung up. */
+    reason: () => until("the call is hung up", () => heard.filter((text) => /^BYE /.test(text)).map((bye) => header(bye, "Reason"))[0]),
+    close: () => [sip, rtp].forEach((it) => it.close()),
+  };
 }
 
 describe("controllers", { timeout: 600_000 }, () => {
@@ -137,6 +182,8 @@ describe("controllers", { timeout: 600_000 }, () => {
   });
 
   test("the example makes a room, watches it and sends away who is not wanted", LIMIT, async (t) => {
+    const source = fs.readFileSync(path.join(root, "examples/controller.py"), "utf8");
+    assert.ok(source.split("\n").length <= 60, "it is under 60 lines");
     const server = await start();
     t.after(() => server.stop());
     const { host, port } = server.control;
@@ -229,7 +276,87 @@ describe("controllers", { timeout: 600_000 }, () => {
     await until("the page plays again", async () => (await plays()) > before + 1 || (before > 3 && (await plays()) < before && (await plays()) > 1), 40000);
   });
 
-  test("keys, TLS, a UNIX socket and WebSockets", LIMIT, async (t) => {
+  test("a worker fails: a call is hung up with a reason, clients of rooms are told to come back, both can at once", LIMIT, async (t) => {
+    const port = await freePorts(1);
+    const more = { "control.listen": `127.0.0.1:${port}`, "control.drills": true };
+    const server = await gateway({ trunks: [TRUSTED], dispatch: [ROOMS] }, more);
+    t.after(() => server.stop());
+    const json = await JsonController.connect({ host: "127.0.0.1", port });
+    t.after(() => json.close());
+    await json.ask("room.watch", { watchId: 1 }, { room: "stage" });
+    const call = async () => {
+      const phone = await telephone(server, "stage");
+      if (!phone.refused) t.after(() => phone.close());
+      return phone;
+    };
+    const enter = async () => {
+      const socket = new WebSocket(`${server.url("ws").replace("http", "ws")}?roomId=stage&peerId=ann&token=${server.key}`, "protoo");
+      const closed = new Promise((resolve) => socket.once("close", resolve));
+      await new Promise((resolve, reject) => socket.once("open", resolve).once("error", reject));
+      const answers = [];
+      socket.on("message", (data) => answers.push(JSON.parse(data)));
+      socket.send(JSON.stringify({ request: true, id: 1, method: "createWebRtcTransport", data: { producing: true } }));
+      await until("a transport", () => answers.find(({ id, ok }) => id === 1 && ok));
+      t.after(() => socket.terminate());
+      // Not to be waited for here.
+      return { closed };
+    };
+    const phone = await call();
+    assert.ok(!phone.refused, phone.refused);
+    const { closed } = await enter();
+    const { peers } = await json.ask("room.dump", {}, { room: "stage" });
+    assert.deepEqual(peers.map(({ kind }) => kind).sort(), ["room", "sip"]);
+    assert.equal(await json.refusal("x.worker.fail", {}, { workerId: 0 }), "worker_lost");
+    assert.match(await phone.reason(), /^Q\.850;cause=41;text="the worker .*failed/);
+    assert.equal(await closed, 1012);
+    const left = json.events.filter(({ event }) => event === "peerleft").map(({ data }) => data.code);
+    assert.deepEqual(left, ["worker_lost", "worker_lost"]);
+    // Until another worker stands in they are refused.
+    const began = Date.now();
+    await until("the call is answered again", async () => !(await call()).refused);
+    await enter();
+    const took = Date.now() - began;
+    assert.ok(took < 1000, `the room was there again after ${took} ms`);
+  });
+
+  test("TLS, by OpenSSL and by Python", LIMIT, async (t) => {
+    const where = folder();
+    t.after(() => fs.rmSync(where, { recursive: true, force: true }));
+    const { certificate: cert, key } = certificate(where);
+    const port = await freePorts(1);
+    const server = await Server.start({ set: { "http.tls": `{certificate: ${cert}, key: ${key}}`, "control.tls_listen": `127.0.0.1:${port}` } });
+    t.after(() => server.stop());
+    const asked = "Request worker.createRouter\r\n7\r\nrouterId: 1\r\n\r\n";
+    for (const version of ["-tls1_2", "-tls1_3"]) {
+      const client = spawn("openssl", ["s_client", "-quiet", "-verify_return_error", "-CAfile", cert, version, "-connect", `127.0.0.1:${port}`]);
+      t.after(() => client.kill());
+      let said = "";
+      client.stdout.on("data", (data) => (said += data));
+      client.stdin.write(asked);
+      await until(`an answer over ${version}`, () => said.includes("\r\n\r\n"));
+      assert.match(said, /^Response worker\.createRouter\r\n7 OK\r\n/);
+      client.kill();
+    }
+    const script = `
+import json, socket, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[1])
+stream = context.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[2]))), server_hostname="127.0.0.1")
+asked = json.dumps({"id": 1, "method": "Hello"}).encode()
+stream.sendall(b"%d:%s," % (len(asked), asked))
+print(stream.recv(65536).partition(b":")[2][:-1].decode())
+`;
+    const answer = JSON.parse(execFileSync("python3", ["-c", script, cert, String(port)], { encoding: "utf8", timeout: 20_000 }));
+    assert.deepEqual([answer.accepted, answer.data.name], [true, "viaduct"]);
+    const plain = net.connect({ host: "127.0.0.1", port }).on("error", () => {});
+    const closed = new Promise((resolve) => plain.once("close", resolve));
+    let heard = "";
+    plain.on("data", (data) => (heard += data.toString("latin1")));
+    plain.write(asked);
+    await closed;
+    assert.ok(!heard.includes("Response"), "nothing is answered in the clear");
+  });
+
+  test("keys, a UNIX socket and WebSockets", LIMIT, async (t) => {
     const home = fs.mkdtempSync(path.join(os.tmpdir(), "viaduct."));
     t.after(() => fs.rmSync(home, { recursive: true, force: true }));
     const unix = path.join(home, "control.sock");

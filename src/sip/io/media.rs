@@ -151,7 +151,7 @@ impl Leg {
                 reason = closed(peer), if self.peer.is_some() => {
                     self.peer = None;
                     self.told = None;
-                    self.tell(MediaEvent::Ended { text: reason.text }).await;
+                    self.tell(MediaEvent::Ended(reason)).await;
                 }
             }
         }

@@ -10,6 +10,7 @@ use crate::core::control::RoomEvent;
 use crate::core::control::calls::{CallEvent, CallState, Direction};
 use crate::core::convert::Sound;
 use crate::core::id::ConnId;
+use crate::core::peer::CloseReason;
 use crate::sip::config::{CallConfig, Dtmf};
 use crate::sip::session::aside::Asides;
 use crate::sip::session::dialog::Dialog;
@@ -332,9 +333,9 @@ impl Call {
             MediaEvent::Timeout => {
                 self.hang_up(ctx, "no media came for too long", Some("SIP;cause=408;text=\"Media Timeout\""));
             }
-            MediaEvent::Ended { text } => {
+            MediaEvent::Ended(reason) => {
                 self.media_open = false;
-                self.hang_up(ctx, &text, None);
+                self.hang_up(ctx, &reason.text, Some(&cause(&reason)));
             }
             MediaEvent::KeyframeWanted => self.ask_keyframe(ctx),
             event => match &self.phase {
@@ -453,4 +454,12 @@ pub fn add_abilities(headers: &mut Headers) {
 /// `Warning` (RFC 3261 §20.43).
 pub fn warning(code: u16, text: &str) -> String {
     format!("{code} viaduct {}", crate::sip::wire::value::quote(text))
+}
+
+/// Why the room let a call go, as a `Reason` header (RFC 3326) says it: by a cause of Q.850, and in words.
+fn cause(reason: &CloseReason) -> String {
+    // 41: temporary failure, calling again is worth it; 16: normal call clearing.
+    let cause = if matches!(reason.code, "worker_lost" | "error") { 41 } else { 16 };
+    let text: String = reason.text.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
+    format!("Q.850;cause={cause};text=\"{text}\"")
 }

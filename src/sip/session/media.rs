@@ -6,6 +6,7 @@ use crate::core::auth::Principal;
 use crate::core::capabilities::{Kind, RtpParameters};
 use crate::core::convert::Sound;
 use crate::core::id::ConnId;
+use crate::core::peer::CloseReason;
 use crate::core::plain::PlainRemote;
 use crate::core::session::{DtlsRole, Fingerprint};
 
@@ -257,8 +258,5 @@ pub enum MediaEvent {
     /// Somebody needs a keyframe of the party, and RTCP cannot ask.
     KeyframeWanted,
     /// The room let it go.
-    Ended {
-        /// Why, for people.
-        text: String,
-    },
+    Ended(CloseReason),
 }

@@ -1,6 +1,7 @@
 //! Calls that come in.
 
 use super::*;
+use crate::core::peer::CloseReason;
 use crate::sip::session::media::Remote;
 
 fn with(config: &str) -> Bench {
@@ -275,6 +276,25 @@ fn options_tell_the_real_state() {
     let tx = bench.request(OFFICE, options);
     assert_eq!(bench.status(tx), 503);
     assert!(bench.answer(tx).headers.get("Retry-After").is_some());
+}
+
+#[test]
+fn a_call_that_the_room_lets_go_hears_why() {
+    for (reason, said) in [
+        (
+            CloseReason::worker_lost(),
+            "Q.850;cause=41;text=\"the worker that carried the connection failed; connect again\"",
+        ),
+        (CloseReason::new("kicked", "no \"guests\"\r\n"), "Q.850;cause=16;text=\"no guests\""),
+    ] {
+        let mut bench = with("");
+        bench.call(OFFICE, "room-x");
+        let id = bench.ids[0];
+        bench.board.handle_media(bench.now, id, MediaEvent::Ended(reason));
+        bench.drain();
+        let (_, bye) = bench.last(Method::Bye);
+        assert_eq!(bye.headers.get("Reason"), Some(said));
+    }
 }
 
 #[test]
