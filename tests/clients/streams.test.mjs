@@ -114,6 +114,32 @@ describe("streams", { timeout: 900_000 }, () => {
     for (const id of [one, all]) await api(server, "DELETE", `rooms/talk/streams/${id}`);
   });
 
+  test("a room of Opus goes to another Viaduct over RTMPS as it is", LIMIT, async (t) => {
+    const secure = await freePorts();
+    const other = await Server.start({ set: { demo: false, "rtmp.tls_listen": `127.0.0.1:${secure}` }, args: ["--dev"] });
+    t.after(() => other.stop());
+    const near = await Server.start({
+      set: {
+        demo: false,
+        "auth.keys": `[{name: boss, key: ${KEY}, actions: [watch, publish, control]}]`,
+        "egress.allow": '["localhost"]',
+        "egress.ca": path.join(other.state, "state/dev-cert.pem"),
+      },
+    });
+    t.after(() => near.stop());
+    const source = Encoder.whip(near.url("stage/whip"), near.key, { id: 3 });
+    t.after(() => source.stop());
+    await near.live("stage");
+    await begin(near, "stage", "pushes", { url: `rtmps://localhost:${secure}/far/${other.key}` });
+    await until("picture and sound arrive", () => /codec="audio\/opus"/.test(other.log) && /codec="video\/H264"/.test(other.log), 20000);
+    assert.ok(!near.log.includes(other.key), "the key is not in the log");
+    // Without the authority the certificate is none.
+    await begin(server, "stranger", "pushes", { url: `rtmps://127.0.0.1:${secure}/far/${other.key}` }, "waiting");
+    const [stranger] = (await api(server, "GET", "rooms/stranger/pushes")).body;
+    assert.match(stranger.reason, /TLS/);
+    await api(server, "DELETE", `rooms/stranger/streams/${stranger.id}`);
+  });
+
   test("a push goes on when its target comes back", LIMIT, async (t) => {
     const other = await freePorts();
     let relay = await nginxServer(other);

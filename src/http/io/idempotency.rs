@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -20,7 +20,7 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key.
 const MAX_KEY: usize = 128;
-/// Answers of the API are small; a larger one is not kept.
+/// Answers of the API are small; a larger one, which only reading makes, is given and not kept.
 const MAX_ANSWER: usize = 64 * 1024;
 
 type Hash = [u8; 32];
@@ -121,7 +121,8 @@ impl Idempotency {
 
     /// Keeps an answer, unless it says that trying again may help.
     async fn keep(&self, mut claim: Claim<'_>, response: Response) -> Response {
-        if response.status().is_server_error() {
+        let long = response.body().size_hint().lower() > MAX_ANSWER as u64;
+        if response.status().is_server_error() || long {
             return response;
         }
         let (parts, body) = response.into_parts();
@@ -196,7 +197,7 @@ mod tests {
         let handler = move |body: String| async move {
             let n = count.fetch_add(1, Ordering::SeqCst);
             let status = if body == "fail" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CREATED };
-            (status, n.to_string())
+            (status, if body == "long" { "x".repeat(MAX_ANSWER + 1) } else { n.to_string() })
         };
         let layer = axum::middleware::from_fn_with_state(Idempotency::new(config), layer);
         Router::new().route("/a", post(handler.clone())).route("/b", post(handler)).layer(layer)
@@ -206,7 +207,7 @@ mod tests {
         let request = Request::builder().method("POST").uri(path).header("Idempotency-Key", key);
         let response = router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
         let (status, replayed) = (response.status().as_u16(), response.headers().contains_key(REPLAYED));
-        let body = to_bytes(response.into_body(), 1000).await.unwrap();
+        let body = to_bytes(response.into_body(), 2 * MAX_ANSWER).await.unwrap();
         (status, String::from_utf8(body.into()).unwrap(), replayed)
     }
 
@@ -220,6 +221,15 @@ mod tests {
         assert_eq!(ask(&router, "/a", "k", "y").await.0, 422, "another body");
         assert_eq!(ask(&router, "/a", "", "y").await.0, 400);
         assert_eq!(ask(&router, "/a", &"k".repeat(129), "y").await.0, 400);
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_given_whole_and_not_kept() {
+        let router = counting(&Config::default());
+        for _ in 0..2 {
+            let (status, body, replayed) = ask(&router, "/a", "k", "long").await;
+            assert_eq!((status, body.len(), replayed), (201, MAX_ANSWER + 1, false));
+        }
     }
 
     #[tokio::test]
