@@ -4,10 +4,11 @@
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
+import path from "node:path";
 import { open } from "./door.mjs";
 
 const PORT = 18388;
-const folder = `${process.argv[2]}/janus`;
+const folder = path.resolve(process.argv[2], "janus");
 fs.rmSync(folder, { recursive: true, force: true });
 fs.mkdirSync(folder, { recursive: true });
 // libnice gathers nothing on the loopback interface; packets to another address of the host stay within it, too.
@@ -24,7 +25,8 @@ general: { json = "compact", base_path = "/janus", http = true, port = ${PORT}, 
 admin: { admin_http = false, admin_https = false }
 `);
 fs.writeFileSync(`${folder}/janus.plugin.streaming.jcfg`, `general: { rtp_port_range = "40000-44999" }\n`);
-const janus = spawn("janus", ["-F", folder, "-C", `${folder}/janus.jcfg`], { stdio: "ignore" });
+// It makes folders where it runs.
+const janus = spawn("janus", ["-F", folder, "-C", `${folder}/janus.jcfg`], { stdio: "ignore", cwd: folder });
 process.on("exit", () => janus.kill());
 for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => process.exit());
 
