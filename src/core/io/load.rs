@@ -2,7 +2,7 @@
 //!
 //! Lightly loaded, a worker sleeps until something comes and forwards it at once. Above the configured
 //! load each round begins at the earliest one tick after the last began (two above 85 %), so that the
-//! packets of a frame leave together: one message where there were several.
+//! packets of a frame leave together: one message where there were several. What controllers ask is no such load.
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub(crate) struct Load {
     last_end: Instant,
     sampled: Instant,
     cpu: Duration,
+    /// Time spent on requests since then.
+    requests: Duration,
 }
 
 impl Load {
@@ -42,19 +44,29 @@ impl Load {
             last_end: now,
             sampled: now,
             cpu,
+            requests: Duration::ZERO,
         }
     }
 
-    /// A round began and ended; `cpu` reads the thread's processor time, and is called now and then.
-    pub fn round(&mut self, began: Instant, ended: Instant, cpu: impl FnOnce() -> Duration) {
-        let busy = ended.saturating_duration_since(began);
+    /// A round began and ended, in which `requests` was spent on those of controllers: putting rounds off makes these
+    /// no cheaper, and media would wait for nothing. `cpu` reads the thread's processor time, and is called now and then.
+    pub fn round(
+        &mut self,
+        began: Instant,
+        ended: Instant,
+        requests: Duration,
+        cpu: impl FnOnce() -> Duration,
+    ) {
+        let busy = ended.saturating_duration_since(began).saturating_sub(requests);
+        self.requests += requests;
         average(&mut self.rounds, busy, ended.saturating_duration_since(self.last_end));
         self.last_end = ended;
         let span = ended.saturating_duration_since(self.sampled);
         if span >= SAMPLE {
             let used = cpu();
-            average(&mut self.processor, used.saturating_sub(self.cpu), span);
-            self.cpu = used;
+            let media = used.saturating_sub(self.cpu).saturating_sub(self.requests);
+            average(&mut self.processor, media, span);
+            (self.cpu, self.requests) = (used, Duration::ZERO);
             self.sampled = ended;
         }
         let load = self.load();
@@ -93,7 +105,7 @@ mod tests {
         let mut now = start;
         for _ in 0..500_000 / period {
             let end = now + Duration::from_micros(busy);
-            load.round(now, end, || Duration::ZERO);
+            load.round(now, end, Duration::ZERO, || Duration::ZERO);
             now += Duration::from_micros(period);
         }
         now
@@ -121,9 +133,22 @@ mod tests {
         let mut load = Load::new(&IoConfig::default(), start, Duration::ZERO);
         for millis in 1..500 {
             let now = start + Duration::from_millis(millis);
-            load.round(now, now, || Duration::from_micros(400 * millis));
+            load.round(now, now, Duration::ZERO, || Duration::from_micros(400 * millis));
         }
         assert!((0.35..0.45).contains(&load.load()), "{}", load.load());
+    }
+
+    #[test]
+    fn requests_of_controllers_put_no_packet_off() {
+        let start = Instant::now();
+        let mut load = Load::new(&IoConfig::default(), start, Duration::ZERO);
+        let (busy, requests) = (Duration::from_micros(600), Duration::from_micros(500));
+        for millis in 1..500 {
+            let now = start + Duration::from_millis(millis);
+            load.round(now, now + busy, requests, || busy * millis as u32);
+        }
+        assert_eq!(load.next_round(start), None);
+        assert!((0.05..0.15).contains(&load.load()), "{}", load.load());
     }
 
     #[test]

@@ -103,6 +103,8 @@ struct Loop<'a, E> {
     batch: SendBatch,
     load: Load,
     began: Instant,
+    /// Time spent on requests in this round.
+    requests: Duration,
     exit: Option<Exit>,
     counters: IoCounters,
     stats: Arc<IoStats>,
@@ -140,6 +142,7 @@ impl<'a, E: Engine> Loop<'a, E> {
             batch: SendBatch::new(config.send_batch_bytes, config.send_batch_runs),
             load: Load::new(&config, now, sys::thread_cpu_time()),
             began: now,
+            requests: Duration::ZERO,
             exit: None,
             counters: stats.snapshot(),
             stats,
@@ -166,8 +169,13 @@ impl<'a, E: Engine> Loop<'a, E> {
         while let Ok(Some(mail)) = self.mail.pop() {
             self.take_mail(now, mail);
         }
-        if asked && !self.control.deliver(now, &mut self.engine) {
-            self.exit.get_or_insert(Exit::ControlClosed);
+        self.requests = Duration::ZERO;
+        if asked {
+            let began = clock::now();
+            if !self.control.deliver(now, &mut self.engine) {
+                self.exit.get_or_insert(Exit::ControlClosed);
+            }
+            self.requests = clock::now().saturating_duration_since(began);
         }
         // 3. Lanes.
         if signalled {
@@ -186,7 +194,10 @@ impl<'a, E: Engine> Loop<'a, E> {
         // 7. Flush and send.
         self.flush();
         // 8. Control out.
+        let answering = asked.then(clock::now);
         self.control_out()?;
+        self.requests +=
+            answering.map_or(Duration::ZERO, |began| clock::now().saturating_duration_since(began));
         // 9. Account.
         self.finish_round();
         Ok(self.exit)
@@ -415,7 +426,7 @@ impl<'a, E: Engine> Loop<'a, E> {
 
     fn finish_round(&mut self) {
         let ended = clock::now();
-        self.load.round(self.began, ended, sys::thread_cpu_time);
+        self.load.round(self.began, ended, self.requests, sys::thread_cpu_time);
         self.counters.rounds += 1;
         self.counters.load_permille = (self.load.load() * 1000.0) as u64;
         self.counters.streams = self.streams.len() as u64;
