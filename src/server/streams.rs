@@ -305,12 +305,19 @@ impl Carrier {
 impl Carrier {
     async fn play(&self, who: &Principal, room: &RoomName, play: Play) -> Result<StreamInfo, StreamError> {
         let folder = self.0.library.folder.clone().ok_or(StreamError::NoFile)?;
+        let (remote, info) = (Remote::default(), new_info(StreamKind::Play, room, play.file.clone()));
+        let stopped = self.enter(info.clone(), Some(remote.clone()))?;
         let (name, repeats, bridge) = (play.file.clone(), play.repeats, self.0.library.bridge.clone());
         let open = move || file::io::open(&folder, &name, repeats, &bridge);
         let opened = tokio::task::spawn_blocking(open).await;
-        let opened = opened.unwrap_or_else(|_| Err(FileError::Broken("the reader broke".to_owned())))?;
-        let (remote, info) = (Remote::default(), new_info(StreamKind::Play, room, play.file.clone()));
-        let stopped = self.enter(info.clone(), Some(remote.clone()))?;
+        let opened = match opened.unwrap_or_else(|_| Err(FileError::Broken("the reader broke".to_owned()))) {
+            Ok(opened) => opened,
+            Err(error) => {
+                // As if it had never been asked for.
+                self.lock().remove(&info.id);
+                return Err(error.into());
+            }
+        };
         let join = Join {
             name: Some(name_of(play.name.as_deref(), "file", info.id)),
             publishes: true,

@@ -281,6 +281,11 @@ impl Switchboard {
         self.with_call(now, call, |call, ctx| call.handle_media(ctx, event));
     }
 
+    /// Whether a request is one of a call that there is.
+    pub fn knows_dialog(&self, request: &Request) -> bool {
+        self.dialog_of(request).is_some()
+    }
+
     fn dialog_of(&self, request: &Request) -> Option<SessionId> {
         let headers = &request.headers;
         let id = DialogId {

@@ -1,5 +1,6 @@
 //! `Idempotency-Key`: a POST that is sent again, because its answer was lost, is answered again and not done again.
-//! Keys count for the bearer and the path they were sent with.
+//! Keys count for the bearer, the path and the query they were sent with; those of nobody, and those of requests that
+//! were turned away at the door, do not count: strangers cannot push out what is kept for others.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -67,7 +69,12 @@ struct Claim<'a> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            self.of.lock().entries.remove(&key);
+            let mut table = self.of.lock();
+            table.entries.remove(&key);
+            // It is among the newest.
+            if let Some(at) = table.order.iter().rposition(|(_, other)| *other == key) {
+                table.order.remove(at);
+            }
         }
     }
 }
@@ -119,10 +126,11 @@ impl Idempotency {
         }
     }
 
-    /// Keeps an answer, unless it says that trying again may help.
+    /// Keeps an answer, unless it says that trying again, or another key, may help.
     async fn keep(&self, mut claim: Claim<'_>, response: Response) -> Response {
         let long = response.body().size_hint().lower() > MAX_ANSWER as u64;
-        if response.status().is_server_error() || long {
+        let turned_away = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if turned_away || long || response.status().is_server_error() {
             return response;
         }
         let (parts, body) = response.into_parts();
@@ -149,7 +157,8 @@ impl Answer {
 
 /// The layer.
 pub async fn layer(State(known): State<Arc<Idempotency>>, request: Request, next: Next) -> Response {
-    let key = request.headers().get(KEY).filter(|_| request.method() == Method::POST).cloned();
+    let counts = request.method() == Method::POST && request.headers().contains_key(header::AUTHORIZATION);
+    let key = request.headers().get(KEY).filter(|_| counts).cloned();
     let Some(key) = key else { return next.run(request).await };
     if key.is_empty() || key.len() > MAX_KEY {
         let reason = format!("an idempotency key has 1 to {MAX_KEY} characters");
@@ -162,7 +171,8 @@ pub async fn layer(State(known): State<Arc<Idempotency>>, request: Request, next
     };
     let mut whose = Context::new(&SHA256);
     let bearer = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-    for part in [bearer, parts.uri.path().as_bytes(), key.as_bytes()] {
+    let place = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    for part in [bearer, place.as_bytes(), key.as_bytes()] {
         whose.update(&(part.len() as u64).to_be_bytes());
         whose.update(part);
     }
@@ -196,7 +206,11 @@ mod tests {
         let count = Arc::new(AtomicU32::new(0));
         let handler = move |body: String| async move {
             let n = count.fetch_add(1, Ordering::SeqCst);
-            let status = if body == "fail" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CREATED };
+            let status = match body.as_str() {
+                "fail" => StatusCode::SERVICE_UNAVAILABLE,
+                "stranger" => StatusCode::UNAUTHORIZED,
+                _ => StatusCode::CREATED,
+            };
             (status, if body == "long" { "x".repeat(MAX_ANSWER + 1) } else { n.to_string() })
         };
         let layer = axum::middleware::from_fn_with_state(Idempotency::new(config), layer);
@@ -205,6 +219,7 @@ mod tests {
 
     async fn ask(router: &Router, path: &str, key: &str, body: &'static str) -> (u16, String, bool) {
         let request = Request::builder().method("POST").uri(path).header("Idempotency-Key", key);
+        let request = request.header("Authorization", "Bearer of the test");
         let response = router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
         let (status, replayed) = (response.status().as_u16(), response.headers().contains_key(REPLAYED));
         let body = to_bytes(response.into_body(), 2 * MAX_ANSWER).await.unwrap();
@@ -238,6 +253,17 @@ mod tests {
         assert_eq!(ask(&router, "/a", "k", "fail").await, (503, "0".into(), false));
         assert_eq!(ask(&router, "/a", "k", "fail").await, (503, "1".into(), false));
         assert_eq!(ask(&router, "/a", "k", "x").await, (201, "2".into(), false));
+    }
+
+    #[tokio::test]
+    async fn who_is_turned_away_pushes_nobody_out() {
+        let router = counting(&Config { max_idempotency_keys: 2, ..Config::default() });
+        assert_eq!(ask(&router, "/a", "mine", "x").await, (201, "0".into(), false));
+        for n in 1..10 {
+            let answer = ask(&router, "/a", &format!("{n}"), "stranger").await;
+            assert_eq!(answer, (401, n.to_string(), false));
+        }
+        assert_eq!(ask(&router, "/a", "mine", "x").await, (201, "0".into(), true));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problem::{Answer, Problem};
-use super::{Sent, bearer, fresh, known};
+use super::shape::Page;
+use super::{Asked, Sent, bearer, fresh, known, listed};
 use crate::core::auth::{Action, Authority, Principal};
 use crate::core::control::{CallError, Calls, Dial};
 use crate::core::id::SessionId;
@@ -121,16 +122,23 @@ impl Api {
     }
 }
 
-/// The calls in rooms where the bearer may order calls.
-#[utoipa::path(get, path = "/api/calls", tag = "calls",
+/// The calls in rooms where the bearer may order calls, by id.
+#[utoipa::path(get, path = "/api/calls", tag = "calls", params(Page),
     responses((status = 200, description = "The calls", body = [Call]), (status = 401, description = "`unauthorized`", body = Problem)))]
-pub(super) async fn list(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer<Response> {
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    page: Asked<Page>,
+) -> Answer<Response> {
+    let Query(page) = page?;
     let all = api.calls.list().await;
-    let mine: Vec<_> = all.into_iter().filter(|call| api.admit(&headers, &call.room).is_ok()).collect();
+    let mut mine: Vec<_> = all.into_iter().filter(|call| api.admit(&headers, &call.room).is_ok()).collect();
     if mine.is_empty() {
         api.admit(&headers, EVERY_ROOM)?;
     }
-    Ok(fresh(mine))
+    mine.sort_by_cached_key(|call| call.id.to_string());
+    let (part, last) = page.cut(mine, |call| call.id.to_string());
+    Ok(listed(part, "/api/calls", &page, last))
 }
 
 /// Calls one or several numbers into a room; the first that answers has the call.

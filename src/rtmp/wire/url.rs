@@ -99,9 +99,13 @@ impl RtmpUrl {
         format!("{scheme}://{host}{port}/{}", self.app)
     }
 
-    /// Where a server that moved it says it is: with the name it had, if the new address has none.
+    /// Where a server that moved it says it is: with the name it had, if the new address has none. A name that was
+    /// to go over TLS goes nowhere without.
     pub fn moved(&self, to: &str) -> Result<Self, RtmpError> {
         let whole = Self::parse(to)?;
+        if self.tls && !whole.tls {
+            return Err(RtmpError::BadUrl("it was rtmps:// and is moved to rtmp://"));
+        }
         let named = Self::parse(&format!("{}/{}", to.trim_end_matches('/'), self.stream));
         // `app/instance` and `app/stream` look the same.
         match named {
@@ -168,6 +172,13 @@ mod tests {
             assert!(RtmpUrl::parse(text).is_err(), "{text}");
         }
         assert!(RtmpUrl::parse(&format!("rtmp://h/a/{}", "x".repeat(3_000))).is_err());
+    }
+
+    #[test]
+    fn a_stream_that_moved_stays_under_tls() {
+        let url = RtmpUrl::parse("rtmps://a/live/k3y").unwrap();
+        assert!(url.moved("rtmp://b/live").is_err());
+        assert!(url.moved("rtmps://b/live").is_ok());
     }
 
     #[test]

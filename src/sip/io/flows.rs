@@ -132,6 +132,46 @@ struct Table {
     /// Places that did not answer, and until when others are tried first.
     doubtful: HashMap<(Transport, SocketAddr), Instant>,
     per_address: HashMap<IpAddr, usize>,
+    /// TLS handshakes under way; they count as connections.
+    handshakes: usize,
+}
+
+impl Table {
+    /// Counts one more connection of an address, if there may be one.
+    fn count(&mut self, address: IpAddr, limits: &SipLimits) -> Result<(), &'static str> {
+        if self.ways.len() + self.handshakes >= limits.max_connections {
+            return Err("too many connections");
+        }
+        let here = self.per_address.entry(address).or_default();
+        if *here >= limits.max_connections_per_address {
+            return Err("too many connections of this address");
+        }
+        *here += 1;
+        Ok(())
+    }
+}
+
+/// The place of a connection whose TLS handshake is under way.
+struct Handshaking {
+    flows: Arc<Flows>,
+    address: IpAddr,
+}
+
+impl Handshaking {
+    fn begin(flows: &Arc<Flows>, address: IpAddr) -> Option<Handshaking> {
+        let mut table = flows.table();
+        table.count(address, &flows.limits).ok()?;
+        table.handshakes += 1;
+        Some(Handshaking { flows: Arc::clone(flows), address })
+    }
+}
+
+impl Drop for Handshaking {
+    fn drop(&mut self) {
+        let mut table = self.flows.table();
+        table.handshakes -= 1;
+        forget_address(&mut table, self.address);
+    }
 }
 
 /// Our addresses as told to others.
@@ -488,15 +528,7 @@ impl Flows {
         let (queue, raw) = mpsc::channel(RAW);
         let way = Way { connection, raw: RawWay::Stream(queue), remote, local, transport, flow: Some(flow) };
         let mut table = self.table();
-        let here = table.per_address.entry(remote.ip()).or_default();
-        if *here >= self.limits.max_connections_per_address {
-            return Err(std::io::Error::other("too many connections of this address"));
-        }
-        *here += 1;
-        if table.ways.len() >= self.limits.max_connections {
-            forget_address(&mut table, remote.ip());
-            return Err(std::io::Error::other("too many connections"));
-        }
+        table.count(remote.ip(), &self.limits).map_err(std::io::Error::other)?;
         table.ways.insert(flow, way.clone());
         table.by_remote.insert((transport, remote, name), flow);
         Ok(Registered { way, flow, outgoing, raw })
@@ -543,8 +575,14 @@ impl Flows {
                 }
                 continue;
             };
+            let Some(place) = Handshaking::begin(&flows, canonical(remote).ip()) else {
+                trace!(remote = %Pii(remote), "refused a connection");
+                continue;
+            };
             tokio::spawn(async move {
-                match timeout(CONNECT, tls.accept(stream)).await {
+                let shaken = timeout(CONNECT, tls.accept(stream)).await;
+                drop(place);
+                match shaken {
                     Ok(Ok(stream)) => drop(flows.add(stream, accepted(Transport::Tls, remote))),
                     Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
                     Err(_) => debug!("a TLS handshake took too long"),

@@ -142,7 +142,13 @@ impl Leg {
                             self.tell(MediaEvent::Failed { status, text }).await;
                         }
                     }
-                    None => return,
+                    // The call is gone without a word.
+                    None => {
+                        if let Some(peer) = self.peer.take() {
+                            peer.close(CloseReason::left()).await;
+                        }
+                        return;
+                    }
                 },
                 event = next(&mut self.told), if self.told.is_some() => match event {
                     Some(event) => self.told(event).await,

@@ -421,12 +421,12 @@ impl Exchange {
             Err(error) => return self.not_understood(&packet, &error, now).await,
         };
         if let Message::Request(request) = &mut message {
-            let opens = !matches!(request.method, Method::Ack | Method::Cancel)
-                && request.headers.tag("To").is_none();
-            if opens
-                && (self.guard.admit(address, self.board.is_trunk(address), now) != Admission::Yes
-                    || !self.stack.has_room())
-            {
+            // An ACK makes no transaction, a CANCEL belongs to one. A dialog that there is none of is a new request, too.
+            let counts = !matches!(request.method, Method::Ack | Method::Cancel);
+            let opens = counts && !self.board.knows_dialog(request);
+            let admitted =
+                !opens || self.guard.admit(address, self.board.is_trunk(address), now) == Admission::Yes;
+            if !admitted || (counts && !self.stack.has_room()) {
                 return;
             }
             note_source(request, packet.source, self.symmetric);
@@ -443,7 +443,10 @@ impl Exchange {
     async fn not_understood(&mut self, packet: &Packet, error: &WireError, now: Instant) {
         let address = packet.source.addr.ip();
         trace!(remote = %Pii(packet.source.addr), %error, "a message was not understood");
-        self.blame(address, "an unreadable message");
+        // Anybody can put another's address on a datagram.
+        if packet.way.flow.is_some() {
+            self.blame(address, "an unreadable message");
+        }
         let admission = self.guard.admit(address, self.board.is_trunk(address), now);
         let answer = refusal_bytes(&packet.data, error, &self.limits, &token());
         if let (Admission::Yes, Some(answer)) = (admission, answer) {

@@ -22,6 +22,7 @@ use crate::sip::session::offer::{MediaSession, Policy};
 use crate::sip::session::outbound::Outbound;
 use crate::sip::session::pin::Pin;
 use crate::sip::session::{Action, ClientTx, Ctx, ServerTx, SessionId, Source, TxFailure};
+use crate::sip::wire::value::quote;
 use crate::sip::wire::{Headers, Method, Request, Response};
 
 /// How long a BYE may take before the call is forgotten anyway.
@@ -330,6 +331,8 @@ impl Call {
                 info!(call = %self.id, trunk = self.settings.trunk, "{text}");
             }
             MediaEvent::Timeout if self.media.held_by_remote() => {}
+            // Gateways announce early media and send none; how long it may ring is another limit.
+            MediaEvent::Timeout if !matches!(self.phase, Phase::Established(_)) => {}
             MediaEvent::Timeout => {
                 self.hang_up(ctx, "no media came for too long", Some("SIP;cause=408;text=\"Media Timeout\""));
             }
@@ -347,7 +350,8 @@ impl Call {
         }
     }
 
-    /// Ends the call from our side, wherever it is.
+    /// Ends the call from our side, wherever it is. The BYE says why (RFC 3326): with `reason`, or that it was
+    /// cleared in the ordinary way, for `text`.
     pub fn hang_up(&mut self, ctx: &mut Ctx<'_>, text: &str, reason: Option<&str>) {
         match std::mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Inbound(inbound) => {
@@ -359,9 +363,7 @@ impl Call {
             Phase::Established(mut call) => {
                 info!(call = %self.id, trunk = self.settings.trunk, "hangs up: {text}");
                 let mut bye = call.dialog.request(Method::Bye);
-                if let Some(reason) = reason {
-                    bye.headers.push("Reason", reason);
-                }
+                bye.headers.push("Reason", reason.map_or_else(|| ordinary(text), str::to_owned));
                 let mut open = Asides::default();
                 let to = call.dialog.destination();
                 open.send(ctx, bye, to, (&mut self.answerer, self.settings.account.as_ref()));
@@ -453,13 +455,24 @@ pub fn add_abilities(headers: &mut Headers) {
 
 /// `Warning` (RFC 3261 §20.43).
 pub fn warning(code: u16, text: &str) -> String {
-    format!("{code} viaduct {}", crate::sip::wire::value::quote(text))
+    format!("{code} viaduct {}", quote(text))
 }
 
 /// Why the room let a call go, as a `Reason` header (RFC 3326) says it: by a cause of Q.850, and in words.
 fn cause(reason: &CloseReason) -> String {
-    // 41: temporary failure, calling again is worth it; 16: normal call clearing.
-    let cause = if matches!(reason.code, "worker_lost" | "error") { 41 } else { 16 };
-    let text: String = reason.text.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
-    format!("Q.850;cause={cause};text=\"{text}\"")
+    // Temporary failure: calling again is worth it.
+    if matches!(reason.code, "worker_lost" | "error") {
+        because(41, &reason.text)
+    } else {
+        ordinary(&reason.text)
+    }
+}
+
+/// The call is cleared in the ordinary way.
+fn ordinary(text: &str) -> String {
+    because(16, text)
+}
+
+fn because(cause: u16, text: &str) -> String {
+    format!("Q.850;cause={cause};text={}", quote(text))
 }

@@ -285,7 +285,7 @@ fn a_call_that_the_room_lets_go_hears_why() {
             CloseReason::worker_lost(),
             "Q.850;cause=41;text=\"the worker that carried the connection failed; connect again\"",
         ),
-        (CloseReason::new("kicked", "no \"guests\"\r\n"), "Q.850;cause=16;text=\"no guests\""),
+        (CloseReason::new("kicked", "no \"guests\"\r\n"), "Q.850;cause=16;text=\"no \\\"guests\\\"\""),
     ] {
         let mut bench = with("");
         bench.call(OFFICE, "room-x");

@@ -93,6 +93,10 @@ fn early_media_is_heard_and_reliable_ringing_acknowledged() {
     bench.respond(tx, progress);
     assert_eq!(bench.count(&Method::Prack), 1, "the same again is no new one");
     assert!(bench.states(id).contains(&(CallState::Early, Some(183))));
+    // Nobody sends what was announced: it rings on.
+    bench.board.handle_media(bench.now, id, MediaEvent::Timeout);
+    bench.drain();
+    assert!(bench.cancelled.is_empty());
     bench.respond(tx, accept(&invite, "there", OFFER));
     let bye_seq = {
         bench.board.hang_up(bench.now, id, "over").expect("a call");
@@ -100,6 +104,8 @@ fn early_media_is_heard_and_reliable_ringing_acknowledged() {
         bench.last(Method::Bye).1.headers.cseq().map(|(number, _)| number)
     };
     assert_eq!(bye_seq, Some(3), "behind the INVITE and the PRACK");
+    let reason = bench.last(Method::Bye).1.headers.get("Reason").map(str::to_owned);
+    assert_eq!(reason.as_deref(), Some("Q.850;cause=16;text=\"over\""));
 }
 
 #[test]

@@ -309,7 +309,7 @@ impl Controllers {
     /// Gives an answer.
     fn answer(&mut self, id: ControllerId, request: u32, result: &Result<Value, Fault>) {
         let limit = self.config.max_queued_bytes;
-        let Some(line) = self.line(id) else { return };
+        let Some(line) = self.line(id).filter(|line| line.ended.is_none()) else { return };
         let Some(method) = line.open.remove(&request) else { return };
         line.form.answer(request, method, result, &mut line.out);
         line.bound(limit);
@@ -318,7 +318,7 @@ impl Controllers {
     /// Tells of something that happened.
     fn tell(&mut self, id: ControllerId, target: u32, event: &str, data: &Value) {
         let limit = self.config.max_queued_bytes;
-        let Some(line) = self.line(id) else { return };
+        let Some(line) = self.line(id).filter(|line| line.ended.is_none()) else { return };
         line.form.event(target, event, data, &mut line.out);
         line.bound(limit);
     }

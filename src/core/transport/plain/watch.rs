@@ -68,8 +68,11 @@ impl Watch {
             (self.unnamed, self.named) = (0, false);
             (self.told_deaf, self.told_unheard, self.told_timeout) = (false, false, false);
         }
+        // What is agreed on after a timeout, such as the answer to a call that rang with an early media nobody sent,
+        // has its time again.
+        let again = std::mem::take(&mut self.told_timeout);
         self.expected = match (sends, self.expected) {
-            (true, Some(since)) if !anew => Some(since),
+            (true, Some(since)) if !anew && !again => Some(since),
             (true, _) => Some(now),
             (false, _) => None,
         };
@@ -166,6 +169,16 @@ mod tests {
         assert_eq!((watch.poll(ms(90_000)), watch.due()), (None, None), "said once");
         watch.hear(ms(90_000), true);
         assert_eq!(watch.poll(ms(120_000)), Some(Trouble::Timeout), "it came back and went again");
+    }
+
+    #[test]
+    fn what_is_agreed_on_after_a_timeout_has_its_time_again() {
+        let mut watch = connected();
+        assert_eq!(watch.poll(ms(3000)), Some(Trouble::Deaf));
+        assert_eq!(watch.poll(ms(30_000)), Some(Trouble::Timeout));
+        watch.connect(ms(50_000), true, true, false);
+        assert_eq!((watch.poll(ms(79_999)), watch.due()), (None, Some(ms(80_000))));
+        assert_eq!(watch.poll(ms(80_000)), Some(Trouble::Timeout));
     }
 
     #[test]
