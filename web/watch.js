@@ -68,6 +68,15 @@ async function run() {
   }
 }
 
+/** Has frames described: AV1 with several picture sizes in one stream is read only so, and browsers do not offer it by themselves. */
+function describeFrames(transceiver) {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.() ?? [];
+  const descriptor = extensions.find(({ uri }) => uri.endsWith("#dependency-descriptor-rtp-header-extension"));
+  if (!descriptor) return;
+  descriptor.direction = "sendrecv";
+  transceiver.setHeaderExtensionsToNegotiate(extensions);
+}
+
 /** One session from its beginning to its end; answers how long to wait before the next, null for never. */
 async function attempt() {
   let lost;
@@ -79,7 +88,7 @@ async function attempt() {
   firstPicture = null;
   started = performance.now();
   const stream = new MediaStream();
-  mine.pc.addTransceiver("video", { direction: "recvonly" });
+  describeFrames(mine.pc.addTransceiver("video", { direction: "recvonly" }));
   mine.pc.addTransceiver("audio", { direction: "recvonly" });
   mine.pc.addEventListener("track", (event) => stream.addTrack(event.track));
   mine.pc.addEventListener("connectionstatechange", () => {

@@ -143,10 +143,16 @@ impl Consumer {
         let begun = self.effective().is_some();
         let fits = |rung: &&Rung| {
             let known = !begun || rung.stream == self.target.stream || settled(rung.stream);
-            known && wanted.allows(source, rung) && most.is_none_or(|most| rung.bitrate <= most)
+            let readable = rung.layer.spatial == 0 || rung.layer == Layer::TOP || self.reads_sizes(source);
+            known && readable && wanted.allows(source, rung) && most.is_none_or(|most| rung.bitrate <= most)
         };
         let fitting: Vec<Rung> = rungs.iter().filter(fits).copied().collect();
         if fitting.is_empty() { rungs.first().copied().into_iter().collect() } else { fitting }
+    }
+
+    fn reads_sizes(&self, source: &Producer) -> bool {
+        let Output::Rtp(output) = &self.output else { return true };
+        source.formats.iter().all(|format| output.reads_sizes(format.kind))
     }
 
     /// Where on `rungs` it is by what was chosen for it, and whether that is gone: then it is on the next lower one.
@@ -185,7 +191,7 @@ impl Consumer {
     }
 
     /// Chooses what it shall get of its source. It goes over as soon as it can.
-    pub fn choose(&mut self, source: &Producer, choice: Choice) {
+    pub fn choose(&mut self, source: &Producer, choice: Choice, now: MediaTime) {
         self.target = choice;
         if self.cursor.is_waiting() && self.stream != choice.stream {
             // Nothing is being seen yet.
@@ -196,7 +202,7 @@ impl Consumer {
         if choice.stream == self.stream {
             output.set_target(choice.layer);
         } else if source.rank(choice.stream) < source.rank(self.stream) {
-            output.give_way();
+            output.give_way(now);
         } else if output.gives_way() {
             output.set_target(Layer::TOP);
         }

@@ -40,6 +40,11 @@ const AUDIO_HISTORY: usize = 64;
 const RESEND_GUARD: Duration = Duration::from_millis(20);
 /// Resends that may wait for one flush.
 const MAX_RESENDS: usize = 256;
+/// A picture is large that is under way for longer. None is begun for so long once a smaller size was chosen, whose
+/// keyframe should be there by then; meanwhile it is looked for this often.
+const LARGE: Duration = Duration::from_millis(100);
+const YIELDING: Duration = Duration::from_millis(400);
+const HELD: Duration = Duration::from_millis(20);
 /// Packets that carry the MID although the SSRC is signalled: enough to be seen, few enough to cost nothing.
 const MID_PACKETS: u32 = 32;
 
@@ -150,8 +155,8 @@ pub struct RtpOutput {
     left_out: Option<u64>,
     /// The packet sent last ended its picture.
     ended: bool,
-    /// Its receiver shall get a smaller picture: until that comes, this one takes what is left of the path.
-    yields: bool,
+    /// Since when its receiver shall get a smaller picture: until that comes, this one takes what is left of the path.
+    yields: Option<MediaTime>,
     rtx_sequence: u64,
     history: History,
     resends: VecDeque<u16>,
@@ -215,7 +220,7 @@ impl RtpOutput {
             filter: LayerFilter::new(Layer::TOP),
             left_out: None,
             ended: true,
-            yields: false,
+            yields: None,
             rtx_sequence: (random >> 48) & 0x7fff,
             history: History::new(history),
             resends: VecDeque::new(),
@@ -278,8 +283,8 @@ impl RtpOutput {
         self.timeline.sync(format.codec.clock_rate, start.edge, start.edge_time, start.frames);
         self.sequence.sync(first.meta.sequence);
         self.pictures.join();
-        self.filter = LayerFilter::new(choice.layer);
-        (self.left_out, self.ended, self.yields) = (None, true, false);
+        self.filter = LayerFilter::new(self.readable(choice.layer));
+        (self.left_out, self.ended, self.yields) = (None, true, None);
         true
     }
 
@@ -307,7 +312,7 @@ impl RtpOutput {
             if let Err(at) = cursor.may_read(sink.now, limits.bitrate) {
                 return Progress::Paced(at);
             }
-            if let Some(at) = self.wait_for_path(sink) {
+            if let Some(at) = self.wait_for_path(stream, cursor, sink) {
                 return match self.is_too_late(stream, cursor, limits, sink.now) {
                     true => {
                         cursor.restart(head, false);
@@ -339,18 +344,27 @@ impl RtpOutput {
 
     /// When the next packet may leave, if not now: pictures wait where the path takes no more.
     #[inline]
-    fn wait_for_path(&self, sink: &Sink<'_>) -> Option<MediaTime> {
-        if self.yields && !self.ended {
+    fn wait_for_path(&self, stream: &Stream, cursor: &Cursor, sink: &Sink<'_>) -> Option<MediaTime> {
+        let estimator =
+            sink.estimator.as_ref().filter(|estimator| estimator.is_paced() && self.is_video())?;
+        let Some(since) = self.yields else { return estimator.wait(sink.now, false) };
+        if !self.ended {
             return None;
         }
-        let estimator = sink.estimator.as_ref().filter(|_| self.is_video())?;
-        estimator.wait(sink.now, self.yields)
+        // The smaller picture would have to wait for one that takes long.
+        let takes = estimator.takes(picture_bytes(stream, cursor.at()));
+        let early = sink.now.micros_since(since) < YIELDING.as_micros() as i64;
+        let held = (takes > LARGE && early).then(|| sink.now + HELD);
+        estimator.wait(sink.now, true).or(held)
     }
 
     /// Whether what waits at the cursor has waited for so long that the next keyframe is the better picture.
     fn is_too_late(&self, stream: &Stream, cursor: &Cursor, limits: &ReplayLimits, now: MediaTime) -> bool {
         let waits = stream.store.meta(cursor.at()).map_or(0, |meta| now.micros_since(meta.arrival));
-        self.ended && !self.yields && !cursor.is_catching_up() && waits > limits.max_wait.as_micros() as i64
+        self.ended
+            && self.yields.is_none()
+            && !cursor.is_catching_up()
+            && waits > limits.max_wait.as_micros() as i64
     }
 
     fn is_video(&self) -> bool {
@@ -433,19 +447,30 @@ impl RtpOutput {
 
     /// What the receiver shall get of a stream with layers.
     pub(super) fn set_target(&mut self, layer: Layer) {
-        self.filter.set_target(layer);
-        self.yields = false;
+        self.filter.set_target(self.readable(layer));
+        self.yields = None;
+    }
+
+    /// Whether the receiver can tell the frames of a picture of several sizes apart: AV1 itself does not say where
+    /// one ends.
+    pub(super) fn reads_sizes(&self, codec: Codec) -> bool {
+        codec != Codec::Av1 || self.extensions.id(ExtensionKind::DependencyDescriptor).is_some()
+    }
+
+    fn readable(&self, layer: Layer) -> Layer {
+        let all = self.current.is_none_or(|current| self.reads_sizes(current.kind));
+        if all { layer } else { Layer { spatial: 0, ..layer } }
     }
 
     /// A smaller picture was chosen: until its keyframe is there, this one takes no more than it must.
-    pub(super) fn give_way(&mut self) {
+    pub(super) fn give_way(&mut self, now: MediaTime) {
         self.filter.set_target(Layer { temporal: 0, ..self.filter.current() });
-        self.yields = true;
+        self.yields = self.yields.or(Some(now));
     }
 
     /// Whether a smaller picture is to take its place.
     pub(super) fn gives_way(&self) -> bool {
-        self.yields
+        self.yields.is_some()
     }
 
     /// What it gets of a stream with layers.
@@ -622,7 +647,8 @@ impl RtpOutput {
                 self.resends.clear();
                 break;
             }
-            if let Some(at) = self.wait_for_path(sink) {
+            let estimator = sink.estimator.as_ref().filter(|_| self.is_video());
+            if let Some(at) = estimator.and_then(|path| path.wait(sink.now, self.yields.is_some())) {
                 return Progress::Paced(at);
             }
             self.resends.pop_front();
@@ -757,6 +783,15 @@ impl RtpOutput {
     pub(super) fn score(&self) -> &Score {
         &self.score
     }
+}
+
+/// Bytes of the picture that begins at `at`.
+fn picture_bytes(stream: &Stream, at: u64) -> usize {
+    let packets = (at..stream.store.head()).map_while(|at| stream.store.get(at));
+    let mut timestamp = None;
+    let of_it =
+        packets.take_while(|packet| packet.meta.timestamp == *timestamp.get_or_insert(packet.meta.timestamp));
+    of_it.map(|packet| packet.payload.len()).sum()
 }
 
 /// A packet sent before, if its stream still has it.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::core::producer::{Producer, Stream};
 use crate::core::profile::Profile;
-use crate::core::rtp::layers::Layer;
+use crate::core::rtp::layers::{Layer, LayerSet};
 use crate::core::time::MediaTime;
 
 /// How a track's streams come and go.
@@ -27,6 +27,12 @@ pub struct FlowLimits {
 
 /// Frames another stream must have sent meanwhile: one that shows a page once a second is not silent.
 const QUIET_FRAMES: u32 = 5;
+
+/// What a source may send above what its streams took that are wanted, in percent.
+const WANTED_MARGIN: u64 = 20;
+
+/// Pictures per second below which a larger size is not worth what it takes.
+const FLUID: u64 = 6;
 
 /// The score of a stream of which nothing bad is known.
 pub(super) const PERFECT: u8 = 10;
@@ -68,6 +74,8 @@ pub(super) struct Flow {
     /// When it was wanted again although it did not flow.
     revived: Option<MediaTime>,
     pub bitrate: u64,
+    /// The highest rate it had.
+    most: u64,
 }
 
 impl Flow {
@@ -84,6 +92,7 @@ impl Flow {
             wish: MediaTime::default(),
             revived: None,
             bitrate: 0,
+            most: 0,
         }
     }
 
@@ -116,6 +125,11 @@ impl Producer {
     /// Whether it has several streams, or layers within its stream.
     pub fn is_layered(&self) -> bool {
         self.streams.len() > 1 || self.streams.iter().any(Stream::is_layered)
+    }
+
+    /// Whether there are pictures of several sizes to choose from.
+    pub fn has_sizes(&self) -> bool {
+        self.streams.len() > 1 || self.rungs.iter().any(|rung| rung.spatial > 0)
     }
 
     /// Bits a second of a stream, up to one of its layers.
@@ -166,6 +180,16 @@ impl Producer {
         Some(json!({"scores": self.streams.iter().enumerate().map(entry).collect::<Vec<_>>()}))
     }
 
+    /// Bits a second that its streams take which somebody wants, with some room; `None` where all are wanted.
+    pub fn wanted_bitrate(&self) -> Option<u64> {
+        if self.streams.iter().all(Stream::is_wanted) {
+            return None;
+        }
+        let wanted: u64 =
+            self.streams.iter().filter(|stream| stream.is_wanted()).map(|stream| stream.flow.most).sum();
+        Some(wanted + wanted * WANTED_MARGIN / 100)
+    }
+
     /// Which of its streams its source should send.
     pub fn wanted(&self) -> Vec<Value> {
         let entry = |(at, stream): (usize, &Stream)| {
@@ -201,6 +225,8 @@ impl Producer {
             // While nothing comes the rate is the last that was.
             if frames > 0 {
                 stream.flow.bitrate = stream.meter.bitrate();
+                let known = stream.meter.is_known();
+                stream.flow.most = stream.flow.most.max(if known { stream.flow.bitrate } else { 0 });
             }
         }
         if self.is_layered() {
@@ -248,7 +274,11 @@ impl Producer {
                 // Of several streams each is one picture size, whatever layers it has within.
                 let spatial = if several { rank as u8 } else { layer.spatial };
                 let bitrate = stream.meter.bitrate_to(layer);
-                rungs.push(Rung { stream: at, layer, spatial, temporal: layer.temporal, bitrate });
+                let fluid = stream.meter.frame_rate_to(layer).is_none_or(|rate| rate >= FLUID);
+                // A small picture that moves is better than a large one that does not.
+                if fluid || spatial == 0 || layer.temporal == top(layers, layer.spatial) {
+                    rungs.push(Rung { stream: at, layer, spatial, temporal: layer.temporal, bitrate });
+                }
             }
         }
         worthwhile(rungs)
@@ -281,6 +311,12 @@ impl Producer {
         }
         order
     }
+}
+
+/// The highest frame rate of a picture size.
+fn top(layers: LayerSet, spatial: u8) -> u8 {
+    let of_it = layers.iter().filter(|layer| layer.spatial == spatial);
+    of_it.map(|layer| layer.temporal).max().unwrap_or(0)
 }
 
 /// Without the low frame rates of a picture that cost no more than the full rate of the next smaller one.

@@ -39,8 +39,10 @@ impl Rate {
 /// The layers of one stream.
 #[derive(Clone, Debug)]
 struct Layers {
-    /// Up to each layer, by its index.
+    /// Bytes up to each layer, by its index.
     rates: [Rate; LayerSet::SIZE as usize],
+    /// Frames of each spatial layer up to each layer.
+    frames: [Rate; LayerSet::SIZE as usize],
     counting: LayerSet,
     seen: [LayerSet; SLOTS],
 }
@@ -57,11 +59,13 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub fn add(&mut self, bytes: usize, facts: &LayerFacts) {
+    /// Counts a packet of `bytes`; `start`: the first of its frame.
+    pub fn add(&mut self, bytes: usize, start: bool, facts: &LayerFacts) {
         self.all.add(bytes);
         if self.layers.is_none() && facts.is_layered() {
             let layers = Layers {
                 rates: Default::default(),
+                frames: Default::default(),
                 counting: LayerSet::EMPTY,
                 seen: [LayerSet::EMPTY; SLOTS],
             };
@@ -69,7 +73,11 @@ impl Meter {
         }
         if let Some(layers) = &mut self.layers {
             layers.counting.insert(facts.layer);
-            facts.needed.iter().for_each(|layer| layers.rates[usize::from(layer.index())].add(bytes));
+            for layer in facts.needed.iter() {
+                let at = usize::from(layer.index());
+                layers.rates[at].add(bytes);
+                layers.frames[at].add(usize::from(start && facts.layer.spatial == layer.spatial));
+            }
         }
     }
 
@@ -83,6 +91,7 @@ impl Meter {
             self.all.turn(self.at);
             if let Some(layers) = &mut self.layers {
                 layers.rates.iter_mut().for_each(|rate| rate.turn(self.at));
+                layers.frames.iter_mut().for_each(|rate| rate.turn(self.at));
                 layers.seen[self.at] = std::mem::take(&mut layers.counting);
             }
         }
@@ -110,6 +119,12 @@ impl Meter {
         }
     }
 
+    /// Pictures per second of all up to `layer`, where the stream has layers.
+    pub fn frame_rate_to(&self, layer: Layer) -> Option<u64> {
+        let layers = self.layers.as_ref()?;
+        Some(layers.frames[usize::from(layer.index())].bitrate(self.filled) / 8)
+    }
+
     /// The layers its frames were of lately; none where it has no layers.
     pub fn layers(&self) -> LayerSet {
         let Some(layers) = &self.layers else { return LayerSet::EMPTY };
@@ -130,11 +145,13 @@ mod tests {
         };
         meter.tick(MediaTime::from_millis(0));
         for step in 0..100 {
-            meter.add(500, &facts((step % 2) as u8));
+            meter.add(500, true, &facts((step % 2) as u8));
             meter.tick(MediaTime::from_millis(step * 50 + 50));
         }
         assert_eq!((meter.bitrate(), meter.bitrate_to(Layer::new(0, 0))), (80_000, 40_000));
         assert_eq!(meter.bitrate_to(Layer::TOP), 80_000);
+        let frames = |temporal| meter.frame_rate_to(Layer::new(0, temporal));
+        assert_eq!((frames(0), frames(1)), (Some(10), Some(20)));
         let layers: Vec<_> = meter.layers().iter().collect();
         assert_eq!(layers, [Layer::new(0, 0), Layer::new(0, 1)]);
         meter.tick(MediaTime::from_millis(60_000));
@@ -146,7 +163,7 @@ mod tests {
         let mut meter = Meter::default();
         meter.tick(MediaTime::from_millis(0));
         for step in 1..=5 {
-            meter.add(1250, &LayerFacts::default());
+            meter.add(1250, true, &LayerFacts::default());
             meter.tick(MediaTime::from_millis(step * 100));
         }
         assert_eq!((meter.bitrate(), meter.bitrate_to(Layer::TOP)), (100_000, 100_000));

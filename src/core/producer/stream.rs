@@ -14,7 +14,7 @@ use crate::core::rtp::layers::LayerFacts;
 use crate::core::rtp::receive::{DuplicateGuard, NackGenerator, NackLimits, ReceiveStats, Score};
 use crate::core::rtp::rtcp::{ReportBlock, SenderInfo};
 use crate::core::rtp::sequence::SequenceUnwrapper;
-use crate::core::rtp::store::{KEYFRAME, PacketMeta, PacketStore, StoreLimits};
+use crate::core::rtp::store::{FRAME_START, KEYFRAME, PacketMeta, PacketStore, StoreLimits};
 use crate::core::time::MediaTime;
 
 /// See the module.
@@ -115,7 +115,7 @@ impl Stream {
         if news {
             self.meter = Meter::default();
         }
-        self.meter.add(payload.len(), &meta.layers);
+        self.meter.add(payload.len(), meta.has(FRAME_START), &meta.layers);
         if !self.layered && meta.layers.is_layered() {
             (self.layered, news) = (true, true);
         }

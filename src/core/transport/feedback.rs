@@ -121,6 +121,11 @@ impl Feedback {
         self.arrivals.get_or_insert_with(|| Box::new(ArrivalEstimator::new(self.rates)));
     }
 
+    /// Reports are due now.
+    pub fn report_soon(&mut self) {
+        self.next = None;
+    }
+
     /// Our own source in feedback messages.
     pub fn own_ssrc(&self) -> u32 {
         self.ssrc

@@ -304,6 +304,11 @@ impl WebRtcTransport {
         self.feedback.next_due(producers, router)
     }
 
+    /// Its reports are due now.
+    pub fn report_soon(&mut self) {
+        self.feedback.report_soon();
+    }
+
     /// Makes the RTCP that is due, as sealed datagrams; see [`Feedback::report`].
     pub fn report(
         &mut self,

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use tracing::debug;
 
 use crate::core::capabilities::Kind;
 use crate::core::consumer::{Ascent, Choice, Consumer, LayerNews, Output, Preference, Wish, allocate};
@@ -110,7 +111,9 @@ impl Worker {
             }
             let source = consumer.producer.and_then(|key| space.router.producers.get(key));
             if let Some(source) = source.filter(|_| consumer.target() != choice) {
-                consumer.choose(source, choice);
+                let (spatial, temporal) = (rung.spatial, rung.temporal);
+                debug!(conn = %consumer.conn, spatial, temporal, rate = rung.bitrate, path, "another layer was chosen");
+                consumer.choose(source, choice, now);
                 changed = true;
             }
         }
@@ -183,6 +186,7 @@ impl Worker {
 
     /// Says which streams of a producer its source should send.
     fn tell_wanted(&mut self, place: Place) {
+        self.tell_limit(place);
         let Some(space) = self.spaces.get(place.0) else { return };
         let Some(producer) = space.router.producers.get(place.1) else { return };
         let transport = space.transports.get(producer.transport).map(|transport| &transport.kind);
@@ -196,6 +200,20 @@ impl Worker {
         }
         let (id, wanted) = (producer.id.0, producer.wanted());
         self.notify(id, "x.wantedlayers", json!({"encodings": wanted}));
+    }
+
+    /// The source of a producer hears at once what it may send now.
+    fn tell_limit(&mut self, (space, producer): Place) {
+        let Some(entry) = self.spaces.get_mut(space) else { return };
+        let Some(source) = entry.router.producers.get(producer).map(|producer| producer.transport) else {
+            return;
+        };
+        if let Some(TransportKind::WebRtc(webrtc)) =
+            entry.transports.get_mut(source).map(|transport| &mut transport.kind)
+        {
+            webrtc.report_soon();
+            self.reschedule((space, source));
+        }
     }
 
     /// `consumer.setPreferredProfile`.

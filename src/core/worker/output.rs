@@ -212,13 +212,18 @@ impl Worker {
     }
 
     /// What a publisher is told it may send: no more than its controller allows, nor than the best of its
-    /// receivers can take, where the path of each has shown its bound.
+    /// receivers can take, where the path of each has shown its bound; of a track of several sizes, of which they get
+    /// one that fits, no more than its streams take that somebody wants.
     fn publish_limit(&self, place: Place, now: MediaTime) -> u64 {
         let best = || {
             let space = self.spaces.get(place.0)?;
             let transport = space.transports.get(place.1)?;
             let mut best = None;
             for producer in transport.producers.iter().filter_map(|key| space.router.producers.get(*key)) {
+                if producer.has_sizes() && !producer.consumers.is_empty() {
+                    best = best.max(Some(producer.wanted_bitrate()?));
+                    continue;
+                }
                 for consumer in producer.consumers.iter().filter_map(|key| space.router.consumers.get(*key)) {
                     let receiver = space.transports.get(consumer.transport?)?;
                     let TransportKind::WebRtc(webrtc) = &receiver.kind else { return None };

@@ -109,6 +109,9 @@ fn accepted_attributes(section: &Section, accepted: &Accepted, local: &LocalTran
     let mut attributes = mid(section);
     let mut flag = |name: &str| attributes.push(Attribute::new(name));
     flag("rtcp-mux");
+    if accepted.mixed_extensions {
+        flag("extmap-allow-mixed");
+    }
     if accepted.rtcp_rsize {
         flag("rtcp-rsize");
     }

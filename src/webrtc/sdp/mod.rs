@@ -91,6 +91,7 @@ struct Accepted {
     /// Simulcast layers we take.
     layers: Vec<String>,
     rtcp_rsize: bool,
+    mixed_extensions: bool,
     /// Ids of extensions that were offered for one direction only.
     one_way: Vec<u8>,
     /// The media stream we send, where we send.
@@ -115,7 +116,8 @@ impl Accepted {
             .filter(|offered| offered.direction != Direction::SendRecv)
             .map(|offered| offered.extension.id)
             .collect();
-        Accepted { rtp, fmtp, layers, rtcp_rsize: media.rtcp_rsize, one_way, stream }
+        let (rtcp_rsize, mixed_extensions) = (media.rtcp_rsize, media.mixed_extensions);
+        Accepted { rtp, fmtp, layers, rtcp_rsize, mixed_extensions, one_way, stream }
     }
 }
 

@@ -91,6 +91,8 @@ pub struct MediaOffer {
     pub rtcp_mux: bool,
     /// `a=rtcp-rsize`.
     pub rtcp_rsize: bool,
+    /// `a=extmap-allow-mixed` (RFC 8285 §6), of the section or the session: elements of more than 16 bytes may come.
+    pub mixed_extensions: bool,
     /// `a=bundle-only`.
     pub bundle_only: bool,
     /// ICE ufrag and password, of the section or the session.
@@ -160,6 +162,7 @@ impl MediaOffer {
             simulcast: own.simulcast(),
             rtcp_mux: own.has("rtcp-mux"),
             rtcp_rsize: own.has("rtcp-rsize"),
+            mixed_extensions: levels.iter().any(|level| level.has("extmap-allow-mixed")),
             bundle_only: own.has("bundle-only"),
             ice: levels.iter().find_map(|level| level.ice()),
             fingerprints: levels

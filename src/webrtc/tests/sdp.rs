@@ -91,6 +91,7 @@ fn assert_sound(offer: &str, answer: &str) {
         }
         assert!(ours.rtcp_mux && !ours.codecs.is_empty());
         assert_eq!(ours.rtcp_rsize, theirs.rtcp_rsize);
+        assert_eq!(ours.mixed_extensions, theirs.mixed_extensions);
         assert_eq!((count(lines, "a=candidate:"), count(lines, "a=end-of-candidates")), (3, 1));
         assert_eq!((count(lines, "a=setup:"), count(lines, "a=fingerprint:")), (1, 1));
         assert_ne!(ours.direction.sends(), theirs.direction.sends());

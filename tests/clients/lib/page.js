@@ -38,7 +38,7 @@ class Viewer {
     this.errors = [];
   }
 
-  async start({ url, token, tcpOnly = false, audio = true, video = true, canvas = false, onlyCodec, bandwidth, via }) {
+  async start({ url, token, tcpOnly = false, audio = true, video = true, canvas = false, onlyCodec, bandwidth, via, described = false }) {
     const pc = (this.pc = new RTCPeerConnection());
     pc.onconnectionstatechange = () => this.states.push(pc.connectionState);
     this.stream = new MediaStream();
@@ -50,6 +50,13 @@ class Viewer {
     if (audio) pc.addTransceiver("audio", { direction: "recvonly" });
     if (video) {
       const transceiver = pc.addTransceiver("video", { direction: "recvonly" });
+      if (described) {
+        // What a browser reads beyond what it offers by itself: AV1 with several sizes in one stream needs it.
+        const wanted = (extension) => extension.uri.endsWith("#dependency-descriptor-rtp-header-extension");
+        const extensions = transceiver.getHeaderExtensionsToNegotiate();
+        extensions.filter(wanted).forEach((extension) => (extension.direction = "sendrecv"));
+        transceiver.setHeaderExtensionsToNegotiate(extensions);
+      }
       if (onlyCodec) {
         const all = RTCRtpReceiver.getCapabilities("video").codecs;
         transceiver.setCodecPreferences(all.filter((c) => [`video/${onlyCodec}`, "video/rtx"].includes(c.mimeType.toLowerCase())));

@@ -10,6 +10,8 @@ use crate::core::time::MediaTime;
 const BACK_OFF: f64 = 0.85;
 /// What is kept of the rate at which a queue was seen to drain: that is all the path takes.
 const USABLE: f64 = 0.92;
+/// The rate at which a queue was seen to drain is known for so long.
+const CARRIED_MICROS: i64 = 2_000_000;
 /// Growth per second while the link's capacity is not known.
 const GROWTH: f64 = 1.08;
 /// The rate grows to this multiple of what arrives, and not further: nothing is known beyond.
@@ -50,12 +52,14 @@ pub struct RateControl {
     capacity: Option<Capacity>,
     updated: Option<MediaTime>,
     reduced: Option<MediaTime>,
+    /// What was seen to leave the queue on the way, and when.
+    drained: Option<(f64, MediaTime)>,
 }
 
 impl RateControl {
     /// Begins at `rate` bits per second.
     pub fn new(rate: f64) -> Self {
-        RateControl { rate, holding: false, capacity: None, updated: None, reduced: None }
+        RateControl { rate, holding: false, capacity: None, updated: None, reduced: None, drained: None }
     }
 
     /// Bits per second.
@@ -66,6 +70,12 @@ impl RateControl {
     /// When the queue last grew.
     pub fn reduced(&self) -> Option<MediaTime> {
         self.reduced
+    }
+
+    /// What fits for sure although packets are lost: a queue that overflows still drains.
+    pub fn carried(&self, now: MediaTime) -> f64 {
+        let young = self.drained.filter(|(_, at)| now.micros_since(*at) < CARRIED_MICROS);
+        young.map_or(0.0, |(rate, _)| USABLE * rate)
     }
 
     /// More was seen to go through.
@@ -89,6 +99,7 @@ impl RateControl {
     ) {
         let passed = self.updated.map_or(0.0, |at| now.micros_since(at) as f64 / 1e6).clamp(0.0, 1.0);
         self.updated = Some(now);
+        self.drained = drained.map(|rate| (rate, now)).or(self.drained);
         match usage {
             Usage::Over => match drained {
                 Some(drained) => self.reduce(now, drained, USABLE),
@@ -152,14 +163,16 @@ pub struct LossBound {
 }
 
 impl LossBound {
-    /// Of late `lost` (0 to 1) of the packets did not arrive; `rate` is what was thought to fit.
-    pub fn update(&mut self, now: MediaTime, lost: f64, rate: f64, round_trip: Duration) {
+    /// Of late `lost` (0 to 1) of the packets did not arrive; `rate` is what was thought to fit, `carried` what does
+    /// for sure.
+    pub fn update(&mut self, now: MediaTime, lost: f64, rate: f64, carried: f64, round_trip: Duration) {
         let passed = self.updated.map_or(0.0, |at| now.micros_since(at) as f64 / 1e6).clamp(0.0, 1.0);
         self.updated = Some(now);
         if lost > LOSS.1 {
             let pause = round_trip + Duration::from_millis(300);
             if self.reduced.is_none_or(|at| now >= at + pause) {
-                self.bound = Some(self.bound.unwrap_or(rate).min(rate) * (1.0 - 0.5 * lost));
+                let reduced = self.bound.unwrap_or(rate).min(rate) * (1.0 - 0.5 * lost);
+                self.bound = Some(reduced.max(carried));
                 self.reduced = Some(now);
             }
         } else if lost < LOSS.0

@@ -45,6 +45,8 @@ const TROUBLE_MICROS: i64 = 20_000_000;
 const UNSATURATED: f64 = 0.9;
 /// The same where the reading is a rough one.
 const FAR_LESS: f64 = 0.5;
+/// What was found out about a path is fresh for so long.
+const FRESH_MICROS: i64 = 3_000_000;
 /// A queue out of which packets were lost is full for so long.
 const OVERFLOW_MICROS: i64 = 500_000;
 /// A receiver whose feedback stops is not known any more.
@@ -161,6 +163,12 @@ impl Estimator {
         let usage = self.usage();
         let drained = self.queue.drained().map(|drained| drained.bitrate);
         self.control.update(now, usage, drained, self.arriving.bitrate(), self.round_trip());
+        if let Some(arriving) =
+            self.arriving.bitrate().filter(|_| usage == Usage::Normal && self.queue.is_short())
+        {
+            // What arrives without a queue fits.
+            self.control.raise(UNSATURATED * arriving);
+        }
         if let Some(shown) = self.prober.result(now)
             && usage != Usage::Over
         {
@@ -193,8 +201,9 @@ impl Estimator {
         };
         let overflows = self.lost.is_some_and(|at| now.micros_since(at) < OVERFLOW_MICROS);
         let one_way = self.round_trip().as_secs_f64() / 2.0;
-        let pace = self.pace.get_or_insert_with(|| Pace::new(bound, now));
-        pace.set_rate(bound, now);
+        let fresh = self.control.reduced().is_some_and(|at| now.micros_since(at) < FRESH_MICROS);
+        let pace = self.pace.get_or_insert_with(|| Pace::new(now));
+        pace.set_rate(bound, fresh, now);
         if let Some(found) = found {
             let waits = self.queue.waits() as f64 / 1e6;
             let since = now.micros_since(found) as f64 / 1e6 - one_way;
@@ -212,6 +221,11 @@ impl Estimator {
         self.pace.is_some()
     }
 
+    /// How long so many bytes are under way on a path that has shown how much it takes.
+    pub fn takes(&self, bytes: usize) -> Duration {
+        self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.takes(bytes))
+    }
+
     /// When the next packet of a picture may leave, if not now: on a path that has shown how much it takes what
     /// waits does so here. With `empty` it waits until nothing else is on its way.
     pub fn wait(&self, now: MediaTime, empty: bool) -> Option<MediaTime> {
@@ -223,7 +237,7 @@ impl Estimator {
     pub fn receiver_report(&mut self, now: MediaTime, lost: f64) {
         if self.heard.is_none() {
             let rate = self.remb.map_or(self.control.rate(), |remb| remb as f64);
-            self.loss.update(now, lost, rate, self.round_trip());
+            self.loss.update(now, lost, rate, 0.0, self.round_trip());
         }
     }
 
@@ -303,6 +317,7 @@ impl Estimator {
             return;
         }
         self.window = (0, 0, now);
-        self.loss.update(now, f64::from(lost) / f64::from(total), self.control.rate(), self.round_trip());
+        let (lost, carried) = (f64::from(lost) / f64::from(total), self.control.carried(now));
+        self.loss.update(now, lost, self.control.rate(), carried, self.round_trip());
     }
 }

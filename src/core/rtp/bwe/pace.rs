@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::core::time::MediaTime;
 
-/// How much faster it leaks than the path is thought to take.
-const MARGIN: f64 = 1.25;
+/// How much faster it leaks than the path is thought to take: while that has just been found out, and later, when all
+/// that is known is that it takes so much at least.
+const MARGIN: (f64, f64) = (1.25, 2.5);
 /// So much may be on its way: a few packets at once cost less than they gain.
 const DEPTH: Duration = Duration::from_millis(40);
 /// ... and however narrow the path, two whole packets.
@@ -27,15 +28,16 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// For a path that takes `bitrate` bits per second.
-    pub fn new(bitrate: u64, now: MediaTime) -> Self {
-        Pace { rate: bitrate as f64 * MARGIN / 8.0, backlog: 0.0, at: now }
+    /// Nothing is on its way.
+    pub fn new(now: MediaTime) -> Self {
+        Pace { rate: 0.0, backlog: 0.0, at: now }
     }
 
-    /// The path is thought to take `bitrate` now.
-    pub fn set_rate(&mut self, bitrate: u64, now: MediaTime) {
+    /// The path is thought to take `bitrate` bits per second; `found` just now.
+    pub fn set_rate(&mut self, bitrate: u64, found: bool, now: MediaTime) {
+        let margin = if found { MARGIN.0 } else { MARGIN.1 };
         self.backlog = self.backlog(now);
-        (self.rate, self.at) = (bitrate as f64 * MARGIN / 8.0, now);
+        (self.rate, self.at) = (bitrate as f64 * margin / 8.0, now);
     }
 
     /// So many bytes were found to lie in the queue.
@@ -57,6 +59,11 @@ impl Pace {
         (over > 0.0).then(|| now + wait.max(STEP))
     }
 
+    /// How long so many bytes are under way.
+    pub fn takes(&self, bytes: usize) -> Duration {
+        Duration::from_secs_f64((bytes as f64 / self.rate.max(1.0)).min(60.0))
+    }
+
     fn backlog(&self, now: MediaTime) -> f64 {
         let passed = now.micros_since(self.at).max(0) as f64 / 1e6;
         (self.backlog - self.rate * passed).max(0.0)
@@ -69,7 +76,8 @@ mod tests {
 
     #[test]
     fn it_lets_through_what_the_path_takes() {
-        let mut pace = Pace::new(800_000, MediaTime::default());
+        let mut pace = Pace::new(MediaTime::default());
+        pace.set_rate(800_000, true, MediaTime::default());
         let mut sent = 0;
         for milli in 0..10_000 {
             let now = MediaTime::from_millis(milli);
@@ -83,12 +91,13 @@ mod tests {
 
     #[test]
     fn a_queue_that_was_found_is_waited_for() {
-        let (mut pace, now) = (Pace::new(800_000, MediaTime::default()), MediaTime::from_millis(5));
+        let (mut pace, now) = (Pace::new(MediaTime::default()), MediaTime::from_millis(5));
+        pace.set_rate(800_000, true, now);
         assert_eq!(pace.wait(now, true), None);
         pace.set_backlog(90_000.0, now);
         assert_eq!(pace.wait(now, true), Some(now + Duration::from_millis(200)));
         assert_eq!(pace.wait(now, false), Some(now + Duration::from_millis(160)));
-        pace.set_rate(400_000, now + Duration::from_millis(100));
+        pace.set_rate(400_000, true, now + Duration::from_millis(100));
         assert_eq!(pace.wait(now + Duration::from_millis(100), true), Some(now + Duration::from_millis(300)));
         pace.sent(now + Duration::from_millis(300), 100);
         assert_eq!(pace.wait(now + Duration::from_millis(300), false), None);

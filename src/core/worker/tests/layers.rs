@@ -1,7 +1,7 @@
 //! Tracks with layers: publishers that send several, receivers that are put on one and on another, and what they
 //! see.
 
-use super::simulcast::{Coding, Decoder, PICTURE, Publisher, RIDS, Watcher};
+use super::simulcast::{Coding, Decoder, PICTURE, Publisher, RIDS, Watcher, enable_with, read_mark};
 use super::*;
 
 fn events(lab: &mut Lab, target: u32, name: &str) -> Vec<Value> {
@@ -68,6 +68,22 @@ fn scalable_pictures_are_cut_down_and_keep_their_marker() {
         watcher.whole();
         assert!(watcher.decoder.longest_break() < Duration::from_millis(80));
     }
+}
+
+#[test]
+fn who_cannot_tell_sizes_apart_gets_the_smallest() {
+    let mut lab = Lab::new();
+    let mut publisher = Publisher::join(&mut lab, Coding::Av1Key, 1, false);
+    publisher.run(&mut lab, Duration::from_secs(3));
+    enable_with(&mut lab, Coding::Av1Key, 11, b'v', &[]);
+    let mut viewer = Viewer::new(b'v');
+    publisher.run(&mut lab, Duration::from_secs(3));
+    lab.received(&mut viewer);
+    let packets = viewer.of(11);
+    assert!(packets.len() >= 90, "{} packets", packets.len());
+    let spatial = |view: &RtpView<'_>| read_mark(view.payload).0.2;
+    assert!(packets.iter().filter(|view| !view.payload.is_empty()).all(|view| spatial(view) == 0));
+    assert!(packets.iter().any(|view| view.marker));
 }
 
 #[test]
@@ -146,6 +162,8 @@ fn nobody_is_asked_for_keyframes_of_streams_that_nobody_wants() {
         [true, true, false]
     );
     assert_eq!(last[2]["rid"], "f");
+    watcher.watch(&mut lab, &mut publisher, 1.0);
+    assert!((400_000..600_000).contains(&publisher.limit), "{}: it need not send the best", publisher.limit);
     // Its source stops it, and it can be had again.
     publisher.streams[2].active = false;
     watcher.watch(&mut lab, &mut publisher, 5.0);
@@ -153,6 +171,7 @@ fn nobody_is_asked_for_keyframes_of_streams_that_nobody_wants() {
     watcher.watch(&mut lab, &mut publisher, 0.1);
     let wanted = events(&mut lab, 20, "x.wantedlayers");
     assert_eq!(wanted.last().expect("told")["encodings"][2]["wanted"], true);
+    assert_eq!(publisher.limit, 10_000_000, "and hears at once that it may");
     (publisher.streams[2].active, publisher.streams[2].keyframe) = (true, true);
     watcher.watch(&mut lab, &mut publisher, 3.0);
     assert_eq!(watcher.decoder.now().0, 2);

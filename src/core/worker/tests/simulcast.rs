@@ -30,7 +30,7 @@ pub(super) enum Coding {
 
 impl Coding {
     pub(super) fn codec(self) -> Value {
-        let feedback = json!([{"type": "nack"}, {"type": "nack", "parameter": "pli"}]);
+        let feedback = json!([{"type": "nack"}, {"type": "nack", "parameter": "pli"}, {"type": "goog-remb"}]);
         match self {
             Coding::Vp8 => {
                 json!({"mimeType": "video/VP8", "payloadType": 96, "clockRate": 90000, "rtcpFeedback": feedback})
@@ -98,6 +98,8 @@ pub(super) struct Publisher {
     pub(super) keyframe_weight: usize,
     /// How long a request takes to it and its answer to be made.
     pub(super) delay: Duration,
+    /// What it may send at most, in bits per second, as it was told last.
+    pub(super) limit: u64,
     /// Requests on their way.
     pub(super) requests: VecDeque<(Instant, usize)>,
 }
@@ -150,6 +152,7 @@ impl Publisher {
             lose: Vec::new(),
             keyframe_weight: 1,
             delay: Duration::ZERO,
+            limit: u64::MAX,
             requests: VecDeque::new(),
         }
     }
@@ -181,10 +184,13 @@ impl Publisher {
         for (_, at, mut data) in mine {
             let Ok(len) = self.back.open_rtcp(&mut data) else { continue };
             for packet in Compound::new(&data[..len]).flatten() {
-                if let Packet::PictureLoss { media, .. } = packet
-                    && let Some(stream) = self.streams.iter().position(|stream| stream.ssrc == media)
-                {
-                    self.requests.push_back((at + self.delay, stream));
+                match packet {
+                    Packet::PictureLoss { media, .. } => {
+                        let stream = self.streams.iter().position(|stream| stream.ssrc == media);
+                        self.requests.extend(stream.map(|stream| (at + self.delay, stream)));
+                    }
+                    Packet::Remb(remb) => self.limit = remb.bitrate,
+                    _ => {}
                 }
             }
         }
@@ -515,6 +521,12 @@ impl Watcher {
 
 /// A WebRTC transport `id` called `name`, with consumer `id + 100` that sends as `id`, and `id + 1` again.
 pub(super) fn enable(lab: &mut Lab, coding: Coding, id: u32, name: u8) {
+    enable_with(lab, coding, id, name, &[(ext::DEPENDENCY_DESCRIPTOR, 9), (ext::TRANSPORT_CC, 5)]);
+}
+
+/// The same with these header extensions.
+pub(super) fn enable_with(lab: &mut Lab, coding: Coding, id: u32, name: u8, extensions: &[(&str, u8)]) {
+    let extensions: Vec<_> = extensions.iter().map(|(uri, id)| json!({"uri": uri, "id": id})).collect();
     lab.connect(id, name);
     lab.ok("router.createConsumer", [0, 20, id + 100], json!({"kind": "video"}));
     let mut codec = coding.codec();
@@ -524,9 +536,7 @@ pub(super) fn enable(lab: &mut Lab, coding: Coding, id: u32, name: u8) {
     let parameters = json!({
         "codecs": [codec, rtx],
         "encodings": [{"ssrc": id, "rtx": {"ssrc": id + 1}}],
-        "headerExtensions": [
-            {"uri": ext::DEPENDENCY_DESCRIPTOR, "id": 9}, {"uri": ext::TRANSPORT_CC, "id": 5},
-        ],
+        "headerExtensions": extensions,
     });
     lab.ok("consumer.enable", [id, 20, id + 100], json!({"rtpParameters": parameters}));
     lab.flush();
