@@ -144,6 +144,49 @@ describe("mediasoup-client 3.24 in a room", { timeout: 600_000 }, () => {
   }
 });
 
+describe("a room of several doors, seen by mediasoup-client 3.24 in Chromium", { timeout: 300_000 }, () => {
+  let server, browser, carol, dave;
+  before(async () => {
+    server = await Server.start({ set: { demo: false, "http.origins": '["*"]' } });
+    browser = await Browser.start("chromium");
+    carol = await PageParty.start(browser, null, { hertz: 880, id: 3 });
+    await carol.do("join", roomUrl(server, "doors", "carol"), "Carol");
+    dave = await PageParty.start(browser, null, { hertz: 660, id: 4 });
+    await dave.do("join", roomUrl(server, "doors", "dave"), "Dave");
+  });
+  after(async () => {
+    await browser?.stop();
+    await server?.stop();
+  });
+
+  test("it sees and hears a WHIP publisher", LIMIT, async () => {
+    // Another browser: Chromium gives a page's sound to all its connections.
+    const other = await Browser.start("chromium");
+    try {
+      await other.publish(server.url("doors/whip?name=camera"), server.key, { codec: "h264", id: 6, hz: 500 });
+      const [, joined] = await until("the publisher", async () => (await carol.do("report")).events.find(([what, data]) => what === "newPeer" && data.device.flag === "whip"));
+      await pictures(carol, `${joined.id}/video`, 6, 20);
+      await tone(carol, `${joined.id}/audio`, 500);
+    } finally {
+      await other.stop();
+    }
+  });
+
+  test("VP9 of several sizes in one stream: each receiver has the size it asks for", LIMIT, async () => {
+    await carol.do("produce", "video", { mime: "video/VP9", encodings: [{ scalabilityMode: "L3T3_KEY", maxBitrate: 1_500_000 }] });
+    await pictures(dave, "carol/video", 3, 20);
+    assert.equal((await event(dave, "consumer", "new", "carol/video"))[3], "svc");
+    const width = (wanted) => until(`a width of ${wanted}`, async () => (await watched(dave, "carol/video")).frames.slice(-5).every((frame) => frame.width === wanted), 30_000);
+    await width(640);
+    await dave.do("ask", "setConsumerPreferredLayers", "consumer", "carol/video", { spatialLayer: 0, temporalLayer: 2 });
+    // Chromium makes two sizes of a picture as small as this, whatever it is asked for.
+    await width(320);
+    await pictures(dave, "carol/video", 3, 20);
+    await dave.do("ask", "setConsumerPreferredLayers", "consumer", "carol/video", { spatialLayer: 2, temporalLayer: 2 });
+    await width(640);
+  });
+});
+
 describe("the room page", { timeout: 300_000 }, () => {
   let server, browser;
   const pages = [];

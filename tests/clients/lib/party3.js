@@ -62,8 +62,10 @@ export class Party {
     return transport;
   }
 
-  async produce(kind, options = {}) {
-    const producer = await this.sending.produce({ track: await this.media.track(kind), ...options });
+  /** `mime` names the codec; the rest is what mediasoup-client takes. */
+  async produce(kind, { mime, ...options } = {}) {
+    const codec = mime && this.device.rtpCapabilities.codecs.find(({ mimeType }) => mimeType.toLowerCase() === mime.toLowerCase());
+    const producer = await this.sending.produce({ track: await this.media.track(kind), ...(codec && { codec }), ...options });
     this.producers.set(kind, producer);
     return producer.id;
   }
