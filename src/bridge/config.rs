@@ -10,9 +10,12 @@ use crate::bridge::mix::config::{MixConfig, PhoneAudio};
 pub struct BridgeConfig {
     /// Threads that run codecs; 0: one for every four cores, at least one. Default 0.
     pub threads: usize,
-    /// Streams re-encoded at once because a browser cannot show their B-frames, or a telephone takes their packets
-    /// only whole. Beyond it the viewer is told, and a telephone shown somebody else or a slate. Default 2.
+    /// Streams re-encoded at once because a browser cannot show their B-frames, a telephone takes their packets only
+    /// whole, or somebody takes H.264 only and they are VP8 or VP9. Beyond it the viewer is told, and a telephone
+    /// shown somebody else or a slate. Default 2.
     pub video_transcodes: usize,
+    /// The largest picture of VP8 or VP9 that is re-encoded, in pixels. Default 9437184 (4096 x 2304).
+    pub video_max_pixels: u64,
     /// Slates shown at once: pictures for rooms that have none to show. Default 100.
     pub slates: usize,
     /// Conversions of sound at once. Default 200.
@@ -46,6 +49,7 @@ impl Default for BridgeConfig {
         BridgeConfig {
             threads: 0,
             video_transcodes: 2,
+            video_max_pixels: 4096 * 2304,
             slates: 100,
             audio_transcodes: 200,
             opus_bitrate: 96_000,

@@ -10,12 +10,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use openh264::OpenH264API;
-use openh264::decoder::{DecodedYUV, Decoder, DecoderConfig, Flush};
+use openh264::decoder::{Decoder, DecoderConfig, Flush};
 
 use super::config::BridgeConfig;
 use super::jobs::{Convert, Sink};
-use super::picture_encoder::PictureEncoder;
-use super::rate::SourceRate;
+use super::reencoding::Output;
 use crate::core::convert::{DirectIn, DirectOut, Format};
 use crate::core::payload::h264::{self, NAL_IDR, NAL_SPS, Sps, nal_type, nals};
 use crate::core::session::Frame;
@@ -25,8 +24,6 @@ use crate::core::time::MediaTime;
 const MAX_HELD: usize = 17;
 /// So many keyframes with which decoding fails, without a picture between them, end the job.
 const MAX_ERRORS: u32 = 10;
-/// Presentation times that fall back by more begin a new timeline.
-const NEW_TIMELINE: i64 = 1_000_000;
 
 /// One re-encoding.
 pub struct H264Reorder {
@@ -37,17 +34,7 @@ pub struct H264Reorder {
     annex_b: Vec<u8>,
     /// Nothing can be decoded before a keyframe.
     waiting: bool,
-    live: bool,
     errors: u32,
-}
-
-/// What happens with pictures once they are in order.
-struct Output {
-    encoder: PictureEncoder,
-    rate: SourceRate,
-    /// The first keyframe is out; while a group is caught up with, nothing else goes out.
-    begun: bool,
-    last: Option<MediaTime>,
 }
 
 fn open_decoder() -> Result<Decoder, String> {
@@ -73,15 +60,12 @@ fn check(sps: &Sps) -> Result<(), String> {
 impl H264Reorder {
     /// A conversion with the bounds of `config`.
     pub fn new(config: &BridgeConfig, to: &Format) -> Result<H264Reorder, String> {
-        let encoder = PictureEncoder::new(config, to);
-        let output = Output { encoder, rate: SourceRate::default(), begun: false, last: None };
         Ok(H264Reorder {
             decoder: open_decoder()?,
-            output,
+            output: Output::new(config, to),
             held: BinaryHeap::new(),
             annex_b: Vec::new(),
             waiting: true,
-            live: false,
             errors: 0,
         })
     }
@@ -92,10 +76,7 @@ impl H264Reorder {
             return Ok(());
         }
         self.waiting = false;
-        if !catchup && !self.live {
-            self.live = true;
-            self.output.encoder.settle(&self.output.rate);
-        }
+        self.output.reached(catchup);
         if frame.keyframe {
             self.begin_group(frame)?;
         }
@@ -164,35 +145,11 @@ impl H264Reorder {
     }
 }
 
-impl Output {
-    fn picture(
-        &mut self,
-        picture: &DecodedYUV<'_>,
-        pts: MediaTime,
-        catchup: bool,
-        sink: Sink<'_>,
-    ) -> Result<(), String> {
-        // The first picture is what somebody waits for.
-        if (catchup && self.begun) || !self.in_order(pts) {
-            return Ok(());
-        }
-        self.begun = true;
-        self.last = Some(pts);
-        let frame = self.encoder.encode(picture, pts, &self.rate)?;
-        sink(DirectIn::Frame(frame));
-        Ok(())
-    }
-
-    fn in_order(&self, pts: MediaTime) -> bool {
-        self.last.is_none_or(|last| !(-NEW_TIMELINE..=0).contains(&pts.micros_since(last)))
-    }
-}
-
 impl Convert for H264Reorder {
     fn push(&mut self, input: DirectOut, sink: Sink<'_>) -> Result<(), String> {
         match input {
             DirectOut::Frame { frame, catchup } => self.frame(&frame, catchup, sink),
-            DirectOut::Packet(_) => Ok(()),
+            DirectOut::Packet(_) | DirectOut::Gap => Ok(()),
             DirectOut::KeyframeRequest => {
                 self.output.encoder.request_keyframe();
                 Ok(())
@@ -208,8 +165,10 @@ impl Convert for H264Reorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bridge::rate::SourceRate;
     use crate::bridge::vclip::Clip;
     use crate::core::capabilities::RtpCodec;
+    use openh264::decoder::DecodedYUV;
     use openh264::formats::YUVSource;
 
     const SAMPLES: [(&str, &[u8]); 4] = [

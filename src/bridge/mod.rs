@@ -7,6 +7,7 @@
 //! | AAC-LC, mono or stereo | Opus, else G.711 | a viewer listens to an RTMP publisher |
 //! | Opus, G.711, G.722 | AAC-LC | the room is pushed to an RTMP server |
 //! | H.264 with B-frames | H.264 constrained baseline | a viewer watches such a publisher |
+//! | VP8, VP9 | H.264 constrained baseline | somebody takes H.264 only |
 //! | H.264 | the same in slices that fit packets | a telephone takes packetization-mode 0 only |
 //! | nothing | a slate | the program has no picture for a viewer or a telephone ([`slate`]) |
 //! | Opus, G.711, G.722, of several | their mix as one of them | a receiver of one track is in a room of several ([`mix`]) |
@@ -25,6 +26,7 @@ pub mod mix;
 mod pcm;
 mod picture_encoder;
 mod rate;
+mod reencoding;
 mod slate;
 mod sound_encoder;
 mod sound_to_aac;
@@ -32,6 +34,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 pub mod vclip;
+mod vpx_to_h264;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -48,6 +51,7 @@ use mix::Prompts;
 use mix::config::{MixConfig, PhoneAudio};
 use slate::RunningSlate;
 use sound_to_aac::SoundToAac;
+use vpx_to_h264::VpxToH264;
 
 pub use config::BridgeConfig;
 
@@ -97,20 +101,36 @@ impl Bridge {
     fn start_picture(&self, job: Job) -> Result<(), Refusal> {
         let limit = self.config.video_transcodes;
         let reordered = job.from.reordered;
+        let other = Codec::from_mime(&job.from.codec.mime_type) != Codec::H264;
         let slot = Slot::take(&self.pictures, limit).ok_or_else(|| {
-            let what = if reordered { "has B-frames" } else { "does not fit packetization-mode 0" };
+            let (what, answer) = match (other, reordered) {
+                (true, _) => ("is no H.264", BUSY_OTHER),
+                (false, true) => ("has B-frames", BUSY_REORDERED),
+                (false, false) => ("does not fit packetization-mode 0", BUSY_SINGLE),
+            };
             tracing::info!(
                 conn = %job.conn,
                 "a receiver is refused: the picture {what} and {limit} others are being re-encoded already \
                  (bridge.video_transcodes)"
             );
-            busy(if reordered { BUSY_REORDERED } else { BUSY_SINGLE })
+            busy(answer)
         })?;
-        let convert = H264Reorder::new(&self.config, &job.to).map_err(|reason| {
+        let convert: Result<Box<dyn Convert>, String> = match other {
+            true => VpxToH264::new(&job.from, &job.to, &self.config).map(|made| Box::new(made) as _),
+            false => H264Reorder::new(&self.config, &job.to).map(|made| Box::new(made) as _),
+        };
+        let convert = convert.map_err(|reason| {
             tracing::warn!(conn = %job.conn, "the picture cannot be re-encoded: {reason}");
             unsupported(&job)
         })?;
-        if reordered {
+        if other {
+            tracing::info!(
+                conn = %job.conn,
+                "somebody takes H.264 only: the picture is re-encoded from {} while it is watched. To save the \
+                 server's time, put H264 first in room.video_codecs",
+                name(&job.from.codec)
+            );
+        } else if reordered {
             tracing::info!(
                 conn = %job.conn,
                 "somebody watches: the picture has B-frames, which browsers cannot show, and is re-encoded without \
@@ -125,13 +145,15 @@ impl Bridge {
                  fit packets. Most such telephones take fragments as well (sip.calls.h264_fragments)"
             );
         }
-        let running = RunningJob::new(job, "the re-encoding of the picture", Box::new(convert));
+        let running = RunningJob::new(job, "the re-encoding of the picture", convert);
         self.threads.run_picture(running, slot).map_err(|error| busy(&error.to_string()))
     }
 }
 
 const BUSY_REORDERED: &str = "This stream has B-frames, which browsers cannot show, and the server is already \
     re-encoding as many streams as it may. Try again later, or ask the publisher to turn B-frames off.";
+const BUSY_OTHER: &str = "This stream must be converted to H.264, and the server is already re-encoding as many streams \
+    as it may.";
 const BUSY_SINGLE: &str = "This stream must be cut for packetization-mode 0, and the server is already re-encoding as \
     many streams as it may.";
 
@@ -157,7 +179,7 @@ impl Converter for Bridge {
             (Kind::Audio, Codec::Aac | Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722) => {
                 self.start_sound(job)
             }
-            (Kind::Video, Codec::H264) => self.start_picture(job),
+            (Kind::Video, Codec::H264 | Codec::Vp8 | Codec::Vp9) => self.start_picture(job),
             _ => Err(unsupported(&job)),
         }
     }

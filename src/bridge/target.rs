@@ -21,6 +21,7 @@ pub fn target(from: &Format, accepted: &[RtpCodec]) -> Option<Format> {
             accepted.iter().any(takes).then(aac_format)
         }
         Codec::H264 => picture(accepted).filter(|to| from.reordered || to.codec.takes_single_units_only()),
+        Codec::Vp8 | Codec::Vp9 => picture(accepted),
         _ => None,
     }
 }

@@ -27,6 +27,8 @@ pub enum DirectOut {
     /// One packet as it came, late, lost and reordered as the network made it; for consumers enabled with
     /// `x.packets`.
     Packet(Packet),
+    /// Before the next picture one is missing, which others may refer to.
+    Gap,
     /// Somebody behind the job's output needs a keyframe.
     KeyframeRequest,
 }

@@ -82,10 +82,15 @@ describe("media of telephones", { timeout: 600_000 }, () => {
     bob.stop();
   });
 
-  for (const [name, video] of [["packetization modes 0 and 1 offered", "all"], ["packetization mode 0 only", "h264"]]) {
+  for (const [name, video, codec] of [
+    ["packetization modes 0 and 1 offered", "all", "h264"],
+    ["packetization mode 0 only", "h264", "h264"],
+    ["the browser sends VP8", "all", "vp8"],
+    ["the browser sends VP9", "all", "vp9"],
+  ]) {
     test(`a phone shows the speaker's picture and a viewer the phone's: ${name}`, LIMIT, async (t) => {
-      const room = `video-${video}`;
-      const publisher = await browser.publish(server.url(`${room}/whip`), server.key, { id: 5, codec: "h264" });
+      const room = `video-${video}-${codec}`;
+      const publisher = await browser.publish(server.url(`${room}/whip`), server.key, { id: 5, codec });
       await server.live(room);
       const phone = await Phone.start({ user: "carol", hz: 660, video, clip: film });
       t.after(() => phone.stop());

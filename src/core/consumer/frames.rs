@@ -101,35 +101,39 @@ impl FrameOutput {
             }));
             return;
         }
-        let mut emit = |frame: Frame| self.pending.push_back(DirectOut::Frame { frame, catchup });
+        let mut emit = |frame: Frame, gap: bool| {
+            self.pending.extend(gap.then_some(DirectOut::Gap));
+            self.pending.push_back(DirectOut::Frame { frame, catchup });
+        };
         if self.depacketizer.as_ref().is_none_or(|(codec, _)| *codec != meta.codec) {
             self.depacketizer = Depacketizer::new(format.kind).map(|made| (meta.codec, made));
         }
         let Some((_, depacketizer)) = &mut self.depacketizer else {
             // One payload is one frame.
-            emit(Frame {
+            let frame = Frame {
                 track,
                 pts: meta.time,
                 dts: meta.time,
                 keyframe: meta.has(KEYFRAME),
                 discardable: meta.has(DISCARDABLE),
                 data: packet.payload.to_vec(),
-            });
-            return;
+            };
+            return emit(frame, false);
         };
         let rate = i64::from(format.codec.clock_rate.max(1));
         let (sequence, timestamp) = (meta.sequence as u16, meta.timestamp as u32);
         depacketizer.push(sequence, timestamp, meta.marker, packet.payload, &mut |unit| {
             let back = i64::from(timestamp.wrapping_sub(unit.timestamp) as i32);
             let time = MediaTime(meta.time.0 - back * 1_000_000 / rate);
-            emit(Frame {
+            let frame = Frame {
                 track,
                 pts: time,
                 dts: time,
                 keyframe: unit.keyframe,
                 discardable: unit.discardable,
                 data: unit.data.to_vec(),
-            });
+            };
+            emit(frame, unit.gap && format.kind.is_video());
         });
     }
 }

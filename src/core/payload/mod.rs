@@ -11,6 +11,7 @@ pub mod av1;
 pub mod bits;
 pub mod h264;
 pub mod h265;
+mod joined;
 pub mod opus;
 pub mod vp8;
 pub mod vp9;
@@ -194,7 +195,8 @@ const WHOLE: FrameFacts = FrameFacts { start: true, end: true, keyframe: true, d
 pub struct AccessUnit<'a> {
     /// The RTP timestamp of its packets.
     pub timestamp: u32,
-    /// H.264: NAL units, each behind its length in four bytes, big-endian. Opus and other sound: the packet.
+    /// H.264: NAL units, each behind its length in four bytes, big-endian. VP8, VP9: the picture. Opus and other
+    /// sound: the packet.
     pub data: &'a [u8],
     /// Decoding can start here.
     pub keyframe: bool,
@@ -243,6 +245,8 @@ impl Packetizer {
 pub enum Depacketizer {
     /// H.264: single NAL units, STAP-A, FU-A.
     H264(h264::Depacketizer),
+    /// VP8, VP9: payloads one behind the other.
+    Joined(joined::Depacketizer),
     /// One payload is one frame.
     Whole {
         /// The sequence number expected next.
@@ -256,7 +260,7 @@ impl Depacketizer {
         match codec {
             Codec::H264 => Some(Depacketizer::H264(h264::Depacketizer::default())),
             Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(Depacketizer::Whole { next: None }),
-            _ => None,
+            codec => joined::Depacketizer::new(codec).map(Depacketizer::Joined),
         }
     }
 
@@ -272,6 +276,7 @@ impl Depacketizer {
     ) {
         match self {
             Depacketizer::H264(inner) => inner.push(sequence, timestamp, marker, payload, sink),
+            Depacketizer::Joined(inner) => inner.push(sequence, timestamp, marker, payload, sink),
             Depacketizer::Whole { next } => {
                 let gap = next.is_some_and(|next| next != sequence);
                 *next = Some(sequence.wrapping_add(1));

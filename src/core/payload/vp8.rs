@@ -2,6 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::FrameFacts;
+use super::joined::Part;
 use crate::core::rtp::layers::{Layer, LayerFacts, LayerSet};
 
 /// A payload descriptor.
@@ -63,6 +64,13 @@ impl Descriptor {
         // The P bit of the frame header is 0 in a keyframe.
         self.start && payload.get(self.length).is_some_and(|header| header & 0x01 == 0)
     }
+}
+
+/// A payload as a part of its frame.
+pub(super) fn part(payload: &[u8]) -> Option<Part<'_>> {
+    let found = Descriptor::read(payload)?;
+    let (start, discardable, data) = (found.start, found.discardable, payload.get(found.length..)?);
+    Some(Part { start, frame: start, keyframe: found.is_keyframe(payload), discardable, data })
 }
 
 /// What a payload tells about its frame.

@@ -2,6 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::FrameFacts;
+use super::joined::Part;
 use crate::core::rtp::layers::{Layer, LayerFacts, LayerSet};
 
 /// A payload descriptor, as far as forwarding needs it.
@@ -21,6 +22,8 @@ struct Descriptor {
     tl0: Option<usize>,
     /// Where the scalability structure begins.
     structure: Option<usize>,
+    /// Where it ends, but for the structure.
+    end: usize,
 }
 
 impl Descriptor {
@@ -37,6 +40,7 @@ impl Descriptor {
             layer: None,
             tl0: None,
             structure: None,
+            end: 0,
         };
         let mut at: usize = 1;
         if first & 0x80 != 0 {
@@ -65,7 +69,28 @@ impl Descriptor {
             }
         }
         found.structure = (first & 0x02 != 0).then_some(at);
+        found.end = at;
         (at <= payload.len()).then_some(found)
+    }
+
+    /// Its length, the structure included.
+    fn length(&self, payload: &[u8]) -> Option<usize> {
+        let Some(mut at) = self.structure else { return Some(self.end) };
+        // N_S(3) Y G - - -
+        let head = *payload.get(at)?;
+        at = at.checked_add(1)?;
+        if head & 0x10 != 0 {
+            at = at.checked_add(usize::from(head >> 5).checked_add(1)?.checked_mul(4)?)?;
+        }
+        if head & 0x08 != 0 {
+            let pictures = *payload.get(at)?;
+            at = at.checked_add(1)?;
+            for _ in 0..pictures {
+                // T(3) U R(2) - -, and R references.
+                at = at.checked_add(1)?.checked_add(usize::from((payload.get(at)? >> 2) & 0x03))?;
+            }
+        }
+        Some(at)
     }
 
     fn spatial(&self) -> u8 {
@@ -77,6 +102,20 @@ impl Descriptor {
     fn is_keyframe(&self) -> bool {
         !self.predicted && self.spatial() == 0
     }
+}
+
+/// A payload as a part of its picture.
+pub(super) fn part(payload: &[u8]) -> Option<Part<'_>> {
+    let found = Descriptor::read(payload)?;
+    let start = found.begins && found.spatial() == 0;
+    let data = payload.get(found.length(payload)?..)?;
+    Some(Part {
+        start,
+        frame: found.begins,
+        keyframe: start && found.is_keyframe(),
+        discardable: false,
+        data,
+    })
 }
 
 /// What a payload tells about its picture (all spatial layers of one time).
