@@ -11,7 +11,7 @@ import { Phone, hangUpAll } from "./lib/phone.mjs";
 import { roomUrl } from "./lib/rooms3.mjs";
 import { event, tone, watched } from "./lib/seen.mjs";
 import { binary, until } from "./lib/server.mjs";
-import { ROOMS, TRUSTED, folder, gateway, users } from "./lib/telephony.mjs";
+import { ROOMS, TRUSTED, certificate, folder, gateway, users } from "./lib/telephony.mjs";
 import { WebPhone } from "./lib/webphone.mjs";
 
 const LIMIT = { timeout: 120_000 };
@@ -208,5 +208,45 @@ describe("telephones and browsers", { timeout: 600_000 }, () => {
     assert.ok(own < 0.05, `alice heard herself ${own}`);
     await bob.stop();
     await noCalls();
+  });
+});
+
+describe("telephones in pages, under TLS", { timeout: 300_000 }, () => {
+  let server, files, browser;
+  before(async () => {
+    files = folder();
+    const own = certificate(files);
+    server = await gateway({
+      realm: REALM,
+      users_file: users(files, binary, REALM, "web"),
+      trunks: [TRUSTED],
+      dispatch: [{ ...ROOMS, from: ["local", "phones"] }],
+    }, {
+      "http.origins": '["*"]',
+      "http.tls": `{certificate: ${own.certificate}, key: ${own.key}}`,
+      "bridge.phone_audio": "opus",
+    });
+    browser = await Browser.start("chromium", { insecure: true });
+  });
+  after(async () => {
+    hangUpAll();
+    await browser?.stop();
+    await server?.stop();
+    fs.rmSync(files, { recursive: true, force: true });
+  });
+
+  test("one that registers over secure WebSocket talks to a phone, whose voice a viewer gets as Opus", LIMIT, async () => {
+    const web = await WebPhone.start(browser, server, { user: "web", host: REALM, hz: 1300 });
+    const alice = await Phone.start({ user: "alice", hz: 440, codecs: ["pcma"] });
+    assert.ok(await alice.call(`sip:room-safe@127.0.0.1:${server.sip}`), "answered");
+    // A room of one voice: it would be passed on as it is.
+    const viewer = await browser.watch(server.url("safe/whep"), { video: false });
+    await until("the viewer hears the phone", async () => (await viewer.share(440)) > 0.5, 20_000);
+    assert.deepEqual((await viewer.report()).stats.codecs, ["audio/opus"]);
+    await web.call(`sip:room-safe@${REALM}`);
+    await until("the page hears the phone", async () => (await web.share(440)) > 0.5, 20_000);
+    await until("the phone hears the page", async () => (await alice.lately(1300)) > 0.5, 20_000);
+    await web.do("hangUp");
+    await alice.stop();
   });
 });

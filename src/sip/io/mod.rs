@@ -437,6 +437,9 @@ impl Exchange {
                 packet.way.send_raw(Message::Response(response).to_bytes()).await;
             }
         }
+        while let Some(incoming) = self.stack.poll_incoming() {
+            self.board.handle_incoming(now, incoming);
+        }
     }
 
     /// Tells an honest sender what is wrong, as long as it does not come too often.

@@ -4,7 +4,7 @@
 //! bounded and judged before they reach it, nothing it logs is ours to log (it prints whole messages), and
 //! dialogs are values elsewhere. One task owns it; each transaction has a task that ends with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,6 +46,7 @@ pub(super) struct Stack {
     incoming: TransactionReceiver,
     open: Arc<Mutex<Open>>,
     events: mpsc::Sender<Event>,
+    told: VecDeque<Incoming>,
     limits: WireLimits,
     most: usize,
     last: u64,
@@ -84,7 +85,18 @@ impl Stack {
             }
         });
         let open = Arc::new(Mutex::new(Open::default()));
-        Ok(Stack { endpoint, incoming, open, events, limits, most, last: 0, cancel, mark })
+        Ok(Stack {
+            endpoint,
+            incoming,
+            open,
+            events,
+            told: VecDeque::new(),
+            limits,
+            most,
+            last: 0,
+            cancel,
+            mark,
+        })
     }
 
     fn inner(&self) -> &EndpointInnerRef {
@@ -115,7 +127,7 @@ impl Stack {
         let key = TransactionKey::from_response(&parsed, TransactionRole::Client);
         let awaited = key.is_ok_and(|key| self.inner().transactions.get(&key).is_some());
         if !awaited && answers_invite && (200..300).contains(&response.status) {
-            self.tell(Incoming::Late { source, response }).await;
+            self.told.push_back(Incoming::Late { source, response });
             return;
         }
         let from = sip_addr(source.addr, source.transport);
@@ -139,8 +151,10 @@ impl Stack {
         Ok(())
     }
 
-    async fn tell(&self, incoming: Incoming) {
-        let _ = self.events.send(Event::Incoming(incoming)).await;
+    /// What came of the messages that were taken, in order. It goes by no queue: the task that would have to empty it
+    /// is the one that fills it.
+    pub fn poll_incoming(&mut self) -> Option<Incoming> {
+        self.told.pop_front()
     }
 
     /// A remote party opened a transaction.
@@ -150,7 +164,7 @@ impl Stack {
         lock(&self.open).server.insert(tx, transaction.tu_sender.clone());
         let task = serve(transaction, tx, source, (self.events.clone(), self.open.clone()), self.generous());
         tokio::spawn(task);
-        self.tell(Incoming::Request { tx, source, request }).await;
+        self.told.push_back(Incoming::Request { tx, source, request });
     }
 
     /// What the crate writes may be a little longer than what came.

@@ -40,6 +40,9 @@ impl Turned {
     }
 }
 
+/// How many banned addresses are passed over, at most, where one must be forgotten.
+const BANNED_PASSED: usize = 1_000;
+
 #[derive(Debug)]
 struct Record {
     tokens: f64,
@@ -137,15 +140,25 @@ impl Guard {
     fn record(&mut self, address: IpAddr, now: Instant, rate: f64) -> &mut Record {
         let key = key(address);
         if !self.records.contains_key(&key) {
-            if self.records.len() >= self.limits.max_tracked_addresses.max(1)
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.records.remove(&oldest);
+            if self.records.len() >= self.limits.max_tracked_addresses.max(1) {
+                self.forget_one(now);
             }
             self.order.push_back(key);
         }
         let fresh = || Record { tokens: rate * 2.0, at: now, failures: VecDeque::new(), banned_until: None };
         self.records.entry(key).or_insert_with(fresh)
+    }
+
+    /// Forgets the oldest, but rather one that is not banned: many made-up senders shall not lift a ban.
+    fn forget_one(&mut self, now: Instant) {
+        let banned = |address: &IpAddr| {
+            let until = self.records.get(address).and_then(|record| record.banned_until);
+            until.is_some_and(|until| now < until)
+        };
+        let at = self.order.iter().take(BANNED_PASSED).position(|address| !banned(address)).unwrap_or(0);
+        if let Some(address) = self.order.remove(at) {
+            self.records.remove(&address);
+        }
     }
 
     /// What was turned away since it was last asked.
@@ -193,6 +206,19 @@ mod tests {
         assert!(guard.is_banned(neighbour, now + Duration::from_secs(59)));
         assert!(!guard.is_banned(bad, now + Duration::from_secs(61)));
         assert!((0..9).all(|_| !guard.blame(home, now)));
+    }
+
+    #[test]
+    fn many_senders_lift_no_ban() {
+        let limits = SipLimits { max_tracked_addresses: 10, ban_failures: 1, ..SipLimits::default() };
+        let (mut guard, now) = (Guard::new(&limits), Instant::now());
+        let bad = IpAddr::from([192, 0, 2, 1]);
+        assert!(guard.blame(bad, now));
+        for last in 0..200u8 {
+            guard.admit(IpAddr::from([10, 0, 0, last]), false, now);
+        }
+        assert!(guard.is_banned(bad, now));
+        assert_eq!((guard.records.len(), guard.order.len()), (10, 10));
     }
 
     #[test]
