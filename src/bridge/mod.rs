@@ -127,7 +127,7 @@ impl Bridge {
             tracing::info!(
                 conn = %job.conn,
                 "somebody takes H.264 only: the picture is re-encoded from {} while it is watched. To save the \
-                 server's time, put H264 first in room.video_codecs",
+                 server's time, put h264 first in rooms.video_codecs",
                 name(&job.from.codec)
             );
         } else if reordered {
