@@ -1,6 +1,6 @@
 //! The bridge: everything that needs a codec runs here, on its own few threads, never on a worker. Conversions
 //! of one track into another ([`Bridge`], asked for by the core through [`Converter`]), the built-in source
-//! ([`clip::ClipSession`]) and files that are played ([`file`]).
+//! ([`clip::ClipSession`]) and files that are played ([`mod@file`]).
 //!
 //! | from | to | when |
 //! |---|---|---|
