@@ -77,17 +77,26 @@ fn format(
     channels: Option<u8>,
     parameters: Value,
 ) -> Format {
+    let codec = codec(mime, (payload_type, clock_rate, channels), parameters);
+    Format { kind, codec, config: Vec::new(), reordered: false }
+}
+
+/// A codec as it stands in RTP parameters.
+pub(super) fn codec(
+    mime: &str,
+    (payload_type, clock_rate, channels): (u8, u32, Option<u8>),
+    parameters: Value,
+) -> RtpCodec {
     let parameters = match parameters {
         Value::Object(map) => map,
         _ => Map::new(),
     };
-    let codec = RtpCodec {
+    RtpCodec {
         mime_type: mime.to_owned(),
         payload_type,
         clock_rate,
         channels,
         parameters,
         rtcp_feedback: Vec::new(),
-    };
-    Format { kind, codec, config: Vec::new(), reordered: false }
+    }
 }

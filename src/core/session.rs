@@ -83,6 +83,25 @@ pub enum Command {
     },
 }
 
+/// Makes no sessions: for workers all of whose parties are plain, as in tests and under fuzzing.
+pub struct NoSessions;
+
+impl SessionFactory for NoSessions {
+    fn webrtc(
+        &self,
+        _now: Instant,
+        _epoch: Epoch,
+        _options: &Value,
+        _candidates: &[LocalCandidate],
+    ) -> Result<Box<dyn Session>, String> {
+        Err("no sessions here".to_owned())
+    }
+
+    fn route_key<'a>(&self, _datagram: &'a [u8]) -> Option<&'a str> {
+        None
+    }
+}
+
 /// DTLS role, named as the control protocol does.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]

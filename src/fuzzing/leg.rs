@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -13,29 +13,12 @@ use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::header::is_rtcp;
 use crate::core::rtp::path::{FIRST_LEG_SOCKET, LegSocket, LegSockets, Path};
-use crate::core::session::{LocalCandidate, Session, SessionFactory};
+use crate::core::session::NoSessions;
 use crate::core::time::Epoch;
 use crate::core::worker::{Action, GopConfig, LegsConfig, Worker, WorkerConfig};
 
 /// Where datagrams come from; the SDP names the first.
 const SOURCES: [&str; 4] = ["10.0.0.9:4000", "198.51.100.7:61000", "198.51.100.7:61001", "192.0.2.66:9"];
-
-struct NoSessions;
-
-impl SessionFactory for NoSessions {
-    fn webrtc(
-        &self,
-        _now: Instant,
-        _epoch: Epoch,
-        _options: &Value,
-        _candidates: &[LocalCandidate],
-    ) -> Result<Box<dyn Session>, String> {
-        Err("no sessions here".into())
-    }
-    fn route_key<'a>(&self, _datagram: &'a [u8]) -> Option<&'a str> {
-        None
-    }
-}
 
 /// A leg whose own sound comes back to it; see [`leg`].
 fn worker(epoch: Epoch) -> Worker {

@@ -1,6 +1,6 @@
 //! A container taken apart (symphonia): which tracks it has, and their frames in the order of the file.
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_OPUS};
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
@@ -18,6 +18,7 @@ use crate::bridge::config::BridgeConfig;
 use crate::bridge::file::{FileError, Sample};
 use crate::bridge::pcm::Pcm;
 use crate::bridge::sound_encoder::SoundEncoder;
+use crate::bridge::target::codec;
 use crate::core::capabilities::{Kind, RtpCodec};
 use crate::core::payload::Codec;
 use crate::core::payload::h264::{self, DecoderConfig, Sps};
@@ -278,23 +279,4 @@ fn opus(channels: usize) -> RtpCodec {
     let stereo = u8::from(channels == 2);
     // RFC 7587 §7: always two, whatever is inside.
     codec("audio/opus", (111, OPUS_RATE, Some(2)), json!({"stereo": stereo, "sprop-stereo": stereo}))
-}
-
-fn codec(
-    mime: &str,
-    (payload_type, clock_rate, channels): (u8, u32, Option<u8>),
-    parameters: Value,
-) -> RtpCodec {
-    let parameters = match parameters {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    };
-    RtpCodec {
-        mime_type: mime.to_owned(),
-        payload_type,
-        clock_rate,
-        channels,
-        parameters,
-        rtcp_feedback: Vec::new(),
-    }
 }

@@ -21,8 +21,7 @@ use crate::core::io::{clock, stats::IoCounters};
 use crate::core::mail::Mail;
 use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::path::Path;
-use crate::core::session::{Command, Input, LocalCandidate, Output, Session, SessionFactory};
-use crate::core::time::Epoch;
+use crate::core::session::{Command, Input, NoSessions, Output, Session};
 
 /// Sends everything back to where it came from.
 #[derive(Default)]
@@ -93,23 +92,6 @@ impl Engine for Echo {
         false
     }
     fn handle_shutdown(&mut self, _: Instant) {}
-}
-
-struct NoSessions;
-
-impl SessionFactory for NoSessions {
-    fn webrtc(
-        &self,
-        _: Instant,
-        _: Epoch,
-        _: &Value,
-        _: &[LocalCandidate],
-    ) -> Result<Box<dyn Session>, String> {
-        Err("none".to_string())
-    }
-    fn route_key<'a>(&self, _: &'a [u8]) -> Option<&'a str> {
-        None
-    }
 }
 
 struct NoSession;

@@ -10,7 +10,7 @@ use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::header::{HeaderFields, RtpView, is_rtcp, write_header};
 use crate::core::rtp::path::{LegSocket, LegSockets, Path};
-use crate::core::session::{LocalCandidate, Session, SessionFactory};
+use crate::core::session::{LocalCandidate, NoSessions};
 use crate::core::time::Epoch;
 use crate::core::worker::{self, GopConfig, Worker, WorkerConfig};
 use crate::sip::session::media::Remote;
@@ -23,23 +23,6 @@ const PACKET: Duration = Duration::from_millis(20);
 /// Ids of the caller's transport, producer and consumer, and of the other's.
 const CALLERS: [u32; 3] = [10, 11, 12];
 const OTHERS: [u32; 3] = [20, 21, 22];
-
-struct NoSessions;
-
-impl SessionFactory for NoSessions {
-    fn webrtc(
-        &self,
-        _: Instant,
-        _: Epoch,
-        _: &Value,
-        _: &[LocalCandidate],
-    ) -> Result<Box<dyn Session>, String> {
-        Err("no sessions here".into())
-    }
-    fn route_key<'a>(&self, _: &'a [u8]) -> Option<&'a str> {
-        None
-    }
-}
 
 /// The worker of the caller's room.
 pub struct Line {

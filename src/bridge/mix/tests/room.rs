@@ -8,8 +8,6 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::{amplitude, sine};
 use crate::bridge::mix::codec::{Decoder, Encoder};
 use crate::bridge::mix::config::MixConfig;
@@ -31,26 +29,9 @@ use crate::core::rtp::batch::SendBatch;
 use crate::core::rtp::bwe::RateLimits;
 use crate::core::rtp::header::{HeaderFields, RtpView, is_rtcp, write_header};
 use crate::core::rtp::path::{LegSocket, LegSockets, Path};
-use crate::core::session::{LocalCandidate, Session, SessionFactory};
+use crate::core::session::NoSessions;
 use crate::core::time::Epoch;
 use crate::core::worker::{Action, GopConfig, Worker, WorkerConfig};
-
-struct NoSessions;
-
-impl SessionFactory for NoSessions {
-    fn webrtc(
-        &self,
-        _: Instant,
-        _: Epoch,
-        _: &Value,
-        _: &[LocalCandidate],
-    ) -> Result<Box<dyn Session>, String> {
-        Err("no sessions here".into())
-    }
-    fn route_key<'a>(&self, _: &'a [u8]) -> Option<&'a str> {
-        None
-    }
-}
 
 #[derive(Clone, Default)]
 struct Post(Arc<Mutex<VecDeque<Mail>>>);

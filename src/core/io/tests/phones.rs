@@ -21,28 +21,10 @@ use crate::core::io::pool::{Seat, WorkerPool, WorkerPort};
 use crate::core::peer::{CloseReason, PeerKind};
 use crate::core::room::RoomName;
 use crate::core::rtp::bwe::RateLimits;
-use crate::core::session::{LocalCandidate, Session, SessionFactory};
-use crate::core::time::Epoch;
+use crate::core::session::NoSessions;
 use crate::core::worker::{GopConfig, LegsConfig, Worker, WorkerConfig};
 
 const PHONES: u32 = 60;
-
-struct NoSessions;
-
-impl SessionFactory for NoSessions {
-    fn webrtc(
-        &self,
-        _: Instant,
-        _: Epoch,
-        _: &Value,
-        _: &[LocalCandidate],
-    ) -> Result<Box<dyn Session>, String> {
-        Err("none".to_string())
-    }
-    fn route_key<'a>(&self, _: &'a [u8]) -> Option<&'a str> {
-        None
-    }
-}
 
 struct Control {
     _pool: WorkerPool,

@@ -18,26 +18,9 @@ use crate::core::rtp::path::{LegSocket, LegSockets};
 use crate::core::rtp::rtcp::{Compound, Packet, write};
 use crate::core::rtp::srtp::{SrtpReceiver, SrtpSender};
 use crate::core::rtp::tone::{Tone, ToneReceiver};
-use crate::core::session::{LocalCandidate, Session, SessionFactory};
+use crate::core::session::{LocalCandidate, NoSessions};
 use crate::core::time::{Epoch, MediaTime};
 use crate::core::worker::{Action, GopConfig, Worker, WorkerConfig};
-
-struct NoSessions;
-
-impl SessionFactory for NoSessions {
-    fn webrtc(
-        &self,
-        _now: Instant,
-        _epoch: Epoch,
-        _options: &Value,
-        _candidates: &[LocalCandidate],
-    ) -> Result<Box<dyn Session>, String> {
-        Err("no sessions here".into())
-    }
-    fn route_key<'a>(&self, _datagram: &'a [u8]) -> Option<&'a str> {
-        None
-    }
-}
 
 struct Lab {
     worker: Worker,
