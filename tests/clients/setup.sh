@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
 
 packages="nodejs npm chromium firefox-esr ffmpeg obs-studio xvfb xauth libgl1-mesa-dri nginx-light
-libnginx-mod-rtmp python3 python3-venv kamailio kamailio-tls-modules baresip-core baresip-ffmpeg sip-tester openssl"
+libnginx-mod-rtmp python3 python3-venv kamailio kamailio-tls-modules baresip-core baresip-ffmpeg sip-tester openssl iproute2 procps"
 missing=""
 for package in $packages; do
     case $package in
